@@ -1,0 +1,113 @@
+"""`Architecture`: the identity of a network (its space and its choices there), and the file it travels in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diswot.errors import ArchitectureError
+
+FORMAT = 1
+MAX_BYTES = 1_000_000
+_FIELDS = {"format", "space", "choices", "found_by"}
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values have equal text; NaN and infinity are a ValueError.
+
+    >>> canonical_json({"b": 1, "a": [1.5, None]})
+    '{"a":[1.5,null],"b":1}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A point of a search space: which network, never where it came from or how it scored.
+
+    Attributes:
+        space: name of the space (`diswot.space.load_space` turns it into the space).
+        choices: plain JSON (str, int, list, dict); what it may hold is the space's business.
+
+    >>> a = Architecture("resnet_depth", {"depths": [5, 5, 7]})
+    >>> a == Architecture("resnet_depth", {"depths": [5, 5, 7]}), a.digest
+    (True, 'd488fa790e8c')
+    """
+
+    space: str
+    choices: Any
+
+    @property
+    def key(self) -> str:
+        """Canonical JSON of the identity: equal architectures share it."""
+        return canonical_json({"choices": self.choices, "space": self.space})
+
+    @property
+    def digest(self) -> str:
+        """First 12 hexadecimal digits of the SHA-256 of `key`."""
+        return hashlib.sha256(self.key.encode()).hexdigest()[:12]
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __str__(self) -> str:
+        text = self.choices if isinstance(self.choices, str) else canonical_json(self.choices)
+        return f"{self.space}:{text}"
+
+
+def arch_json(arch: Architecture, found_by: Mapping[str, Any] | None = None) -> str:
+    """The text of an arch.json: the identity, and beside it (not hashed) how it was found."""
+    document: dict[str, Any] = {"format": FORMAT, "space": arch.space, "choices": arch.choices}
+    if found_by is not None:
+        document["found_by"] = dict(found_by)
+    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def read_arch_json(path: str | Path) -> tuple[Architecture, dict[str, Any]]:
+    """The architecture in an arch.json, and its `found_by` (empty where there is none).
+
+    The choices are checked by the space, later; here only the format is. Any fault (missing, empty, truncated, too large, nested too
+    deep, of another format version, unknown or missing fields) is an `ArchitectureError` that names the file.
+    """
+    document = _parse(Path(path))
+    if not isinstance(document, dict):
+        raise ArchitectureError(f"{path}: not an arch.json (a JSON object is expected); make one with `diswot search`")
+    if document.get("format") != FORMAT:
+        found = document.get("format", "missing")
+        raise ArchitectureError(f"{path}: format {found!r} is not {FORMAT}, the one this version reads: search again or use its version")
+    unknown = sorted(set(document) - _FIELDS)
+    if unknown:
+        raise ArchitectureError(f"{path}: unknown field {unknown[0]!r}: an arch.json has {', '.join(sorted(_FIELDS))}")
+    if not isinstance(document.get("space"), str) or "choices" not in document:
+        raise ArchitectureError(f"{path}: the fields 'space' (text) and 'choices' are needed")
+    found_by = document.get("found_by", {})
+    if not isinstance(found_by, dict):
+        raise ArchitectureError(f"{path}: 'found_by' must be an object")
+    return Architecture(document["space"], document["choices"]), found_by
+
+
+def _parse(path: Path) -> Any:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ArchitectureError(f"{path}: {size:,} bytes is no arch.json (at most {MAX_BYTES:,})")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ArchitectureError(f"{path}: cannot be read ({reason}): give the arch.json that `diswot search` wrote") from None
+    if not text.strip():
+        raise ArchitectureError(f"{path}: the file is empty: give the arch.json that `diswot search` wrote")
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ArchitectureError(f"{path}: nested too deep for an arch.json") from None
+    except ValueError as error:
+        raise ArchitectureError(f"{path}: not valid JSON ({error}): is the file cut short?") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

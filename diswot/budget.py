@@ -1,0 +1,192 @@
+"""Budgets on parameters, FLOPs, depth and latency, and how each is counted."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from diswot.architecture import Architecture
+from diswot.errors import BudgetError
+from diswot.space import Cost, SearchSpace
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+LIMITS = ("params", "flops", "depth", "latency")
+_SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
+_TIMES = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+_NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*([a-z]*)", re.IGNORECASE)
+_EXAMPLES = {"params": "1M", "flops": "100M", "depth": "20", "latency": "5ms"}
+
+
+@dataclass(frozen=True)
+class Range:
+    """Both ends included. `low` is 0 where only a limit was given; latencies are in milliseconds."""
+
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+def parse_range(what: str, text: str | float) -> Range:
+    """Reads `1M`, `100k`, `2.5e6`, `5ms`, or two of them with `..` between as a range.
+
+    Raises:
+        BudgetError: the text is no positive quantity, or the range is empty.
+
+    >>> parse_range("params", "0.8M..1M")
+    Range(low=800000.0, high=1000000.0)
+    >>> parse_range("latency", "5ms").high
+    5.0
+    >>> parse_range("params", "1Q")
+    Traceback (most recent call last):
+    diswot.errors.BudgetError: --params '1Q' is not a positive quantity: write --params 1M, or --params 0.5M..1M for a range
+    """
+    low, dots, high = str(text).strip().partition("..")
+    ends = [_quantity(what, end, text) for end in ((low, high) if dots else (low,))]
+    if dots and ends[0] > ends[1]:
+        raise BudgetError(f"--{what} {str(text)!r} is an empty range: write the smaller end first")
+    return Range(ends[0] if dots else 0.0, ends[-1])
+
+
+def _quantity(what: str, text: str, whole: str | float) -> float:
+    match = _NUMBER.fullmatch(text.strip())
+    units = _TIMES if what == "latency" else _SUFFIXES
+    unit = match[2].lower() if match else ""
+    value = float(match[1]) * units.get(unit, math.nan) if match else math.nan
+    if not (math.isfinite(value) and value > 0):
+        example = _EXAMPLES[what]
+        unit = example.lstrip("0123456789")
+        remedy = f"write --{what} {example}, or --{what} 0.5{unit}..1{unit} for a range" if unit else f"write --{what} {example}"
+        raise BudgetError(f"--{what} {str(whole)!r} is not a positive quantity: {remedy}")
+    return value
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a student may cost; a limit that is not given does not bind.
+
+    >>> budget = Budget.parse({"params": "1M", "depth": 20})
+    >>> budget.admits(Cost(params=900_000, flops=1, depth=21))
+    False
+    >>> budget
+    Budget(params=Range(low=0.0, high=1000000.0), flops=None, depth=Range(low=0.0, high=20.0), latency=None)
+    """
+
+    params: Range | None = None
+    flops: Range | None = None
+    depth: Range | None = None
+    latency: Range | None = None
+
+    @classmethod
+    def parse(cls, limits: Mapping[str, str | float | None]) -> Budget:
+        return cls(**{what: parse_range(what, text) for what, text in limits.items() if text is not None})
+
+    def counted(self) -> dict[str, Range]:
+        """The limits that arithmetic can check, by name."""
+        limits = {"params": self.params, "flops": self.flops, "depth": self.depth}
+        return {what: limit for what, limit in limits.items() if limit is not None}
+
+    def admits(self, cost: Cost) -> bool:
+        """Whether the counted limits hold; latency is measured apart, and only for networks that pass here."""
+        return all(getattr(cost, what) in limit for what, limit in self.counted().items())
+
+    def excess(self, cost: Cost) -> float:
+        """How far outside the counted limits, as a sum of logarithms of ratios; 0 within them."""
+        total = 0.0
+        for what, limit in self.counted().items():
+            value = max(getattr(cost, what), 1)
+            total += max(0.0, math.log(value / limit.high), math.log(max(limit.low, 1) / value))
+        return total
+
+
+def cost_of(space: SearchSpace, arch: Architecture, num_classes: int, in_chans: int, input_size: int) -> Cost:
+    """The cost of a network of a space: by the space's own arithmetic, else traced without memory."""
+    cost = space.count(arch, num_classes, in_chans, input_size)
+    if cost is None:
+        import torch
+
+        with torch.device("meta"):
+            model = space.build(arch, num_classes, in_chans)
+        cost = count_network(model, in_chans, input_size)
+    return cost
+
+
+def count_network(model: nn.Module, in_chans: int, input_size: int) -> Cost:
+    """Counts any network by one pass of shapes (tensors of the meta device: no memory, no arithmetic, no data).
+
+    The FLOPs are torch's own count, halved since torch counts two for a multiply-accumulate.
+
+    Args:
+        model: the network; it is copied where its weights are real.
+        in_chans, input_size: the image is (in_chans, input_size, input_size).
+
+    >>> from torch import nn
+    >>> count_network(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(128, 10)), 3, 4)
+    Cost(params=1514, flops=4736, depth=2)
+    """
+    import copy
+
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    meta = copy.deepcopy(model).to("meta").eval()
+    image = torch.empty(1, in_chans, input_size, input_size, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        logits = meta(image)
+    params = sum(p.numel() for p in meta.parameters())
+    return Cost(params, counter.get_total_flops() // 2, _longest_path(logits))
+
+
+def _longest_path(output: torch.Tensor) -> int:
+    """Convolutions and matrix products on the longest way back through the autograd graph."""
+    depth: dict[object, int] = {}
+    stack = [output.grad_fn]
+    while stack:
+        node = stack[-1]
+        if node is None or node in depth:
+            stack.pop()
+            continue
+        parents = [parent for parent, _ in node.next_functions if parent is not None]
+        waiting = [parent for parent in parents if parent not in depth]
+        if waiting:
+            stack += waiting
+            continue
+        counts = node.name().startswith(("Convolution", "Addmm", "Mm"))
+        depth[node] = max((depth[parent] for parent in parents), default=0) + counts
+        stack.pop()
+    return depth[output.grad_fn] if output.grad_fn is not None else 0
+
+
+def measure_latency(
+    model: nn.Module, in_chans: int, input_size: int, device: torch.device, batch: int = 1, repeats: int = 20
+) -> float:
+    """Median time of one forward pass in evaluation mode, in milliseconds, after a warm-up of a quarter of the repeats.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> measure_latency(nn.Conv2d(3, 8, 3), 3, 8, torch.device("cpu")) > 0
+    True
+    """
+    import torch
+
+    model = model.to(device).eval()
+    images = torch.zeros(batch, in_chans, input_size, input_size, device=device)
+    times = []
+    with torch.inference_mode():
+        for repeat in range(repeats + repeats // 4 + 1):
+            start = time.perf_counter()
+            model(images)
+            if device.type != "cpu":
+                torch.accelerator.synchronize()
+            if repeat > repeats // 4:
+                times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times)

@@ -1,0 +1,40 @@
+"""What can go wrong, as a tree. Every error is one line that names the value and the remedy.
+
+    DiswotError
+    ├── ConfigError         a flag, a key or a value that cannot be used
+    ├── ArchitectureError   an architecture, or an arch.json, outside its space or its format
+    ├── BudgetError         a budget that cannot be read or that nothing meets
+    ├── DataError           images or labels that cannot be used
+    ├── TeacherError        a teacher that does not fit, or weights that do not
+    └── RunError            a run directory that cannot be written or resumed
+"""
+
+from __future__ import annotations
+
+
+class DiswotError(Exception):
+    """Base of every error that a user can mend; the command line prints it as one line and exits with 2."""
+
+
+class ConfigError(DiswotError):
+    """A flag, a key or a value that cannot be used."""
+
+
+class ArchitectureError(DiswotError):
+    """An architecture, or an arch.json, outside its space or its format."""
+
+
+class BudgetError(DiswotError):
+    """A budget that cannot be read, or that no network of the space meets."""
+
+
+class DataError(DiswotError):
+    """Images or labels that cannot be used."""
+
+
+class TeacherError(DiswotError):
+    """A teacher that does not fit the data or the student, or weights that do not fit the teacher."""
+
+
+class RunError(DiswotError):
+    """A run directory that cannot be written, read or resumed."""

@@ -1,0 +1,67 @@
+"""The CIFAR networks of the distillation literature by their names there, registered with timm as `cifar_<name>`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from timm.models import register_model
+
+from diswot.models.base import ImageClassifier
+from diswot.models.mobilenet import CifarMobileNetV2
+from diswot.models.resnet import CifarResNet
+from diswot.models.shufflenet import ShuffleNetV1, ShuffleNetV2
+from diswot.models.vgg import CifarVGG
+from diswot.models.wrn import WideResNet
+
+Build = Callable[..., ImageClassifier]
+_WIDE = (32, 64, 128, 256)
+
+
+def _resnets() -> dict[str, Build]:
+    depths = {name: [(number - 2) // 6] * 3 for number in (8, 14, 20, 32, 44, 56, 110) for name in [f"resnet{number}"]}
+    nets: dict[str, Build] = {name: partial(CifarResNet, depth) for name, depth in depths.items()}
+    nets |= {f"{name}_pad": partial(CifarResNet, depth, shortcut="pad") for name, depth in depths.items()}
+    nets |= {f"{name}x4": partial(CifarResNet, depths[name], _WIDE) for name in ("resnet8", "resnet32")}
+    return nets
+
+
+ZOO: dict[str, Build] = {
+    **_resnets(),
+    **{f"wrn_{depth}_{widen}": partial(WideResNet, depth, widen) for depth in (16, 40) for widen in (1, 2)},
+    "vgg8": partial(CifarVGG, 1),
+    "vgg13": partial(CifarVGG, 2),
+    "mobilenetv2": CifarMobileNetV2,
+    "shufflenetv1": ShuffleNetV1,
+    "shufflenetv2": ShuffleNetV2,
+}
+
+
+def zoo_name(name: str) -> str:
+    """The zoo's spelling: `WRN-16-2`, `wrn16_2` and `wrn_16_2` are the same network.
+
+    >>> zoo_name("WRN-16-2"), zoo_name("resnet56")
+    ('wrn_16_2', 'resnet56')
+    """
+    plain = name.lower().replace("-", "").replace("_", "")
+    return next((known for known in ZOO if known.replace("_", "") == plain), name)
+
+
+def _register(name: str, build: Build) -> None:
+    """timm's registry takes functions, and files them under their name and their module."""
+
+    def entrypoint(pretrained: bool = False, pretrained_cfg: Any = None, **kwargs: Any) -> ImageClassifier:
+        if pretrained:
+            raise RuntimeError(f"cifar_{name} has no weights to download: load your own")
+        known = {key: value for key, value in kwargs.items() if key in ("num_classes", "in_chans")}
+        return build(**known)
+
+    entrypoint.__name__ = f"cifar_{name}"
+    entrypoint.__module__ = __name__
+    setattr(sys.modules[__name__], entrypoint.__name__, register_model(entrypoint))
+
+
+for _name, _build in ZOO.items():
+    _register(_name, _build)

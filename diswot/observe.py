@@ -1,0 +1,82 @@
+"""`Observation`: what one forward pass shows of a network, read off timm's protocol, without hooks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from diswot.errors import TeacherError
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One forward pass of B images through a network with C features and N classes.
+
+    Attributes:
+        features: (B, C, H, W) the map before global pooling; a transformer's patch tokens on their grid.
+        pooled: (B, C') the classifier's input. C' is C but where a network has a layer between the map and the classifier.
+        logits: (B, N).
+        weight: (N, C') the classifier's weight.
+    """
+
+    features: Tensor
+    pooled: Tensor
+    logits: Tensor
+    weight: Tensor
+
+    def detach(self) -> Observation:
+        return Observation(self.features.detach(), self.pooled.detach(), self.logits.detach(), self.weight.detach())
+
+
+def observe(model: nn.Module, images: Tensor) -> Observation:
+    """Runs `model` once on (B, in_chans, H, W) images; gradients flow unless the caller turns them off.
+
+    Raises:
+        TeacherError: the network lacks timm's protocol (`forward_features`, `forward_head`, `get_classifier`) or its classifier
+            is not one linear layer.
+
+    >>> from diswot.models.resnet import CifarResNet
+    >>> observe(CifarResNet([1, 1, 1], num_classes=10), torch.zeros(2, 3, 32, 32)).features.shape
+    torch.Size([2, 64, 8, 8])
+    """
+    protocol: Any = model
+    try:
+        classifier = protocol.get_classifier()
+        features = protocol.forward_features(images)
+    except AttributeError as error:
+        raise TeacherError(f"{type(model).__name__} does not follow timm's protocol ({error})") from None
+    if not isinstance(classifier, nn.Linear):
+        raise TeacherError(f"{type(model).__name__}: its classifier is {type(classifier).__name__}, not one linear layer")
+    pooled = protocol.forward_head(features, pre_logits=True)
+    return Observation(_as_map(model, features), pooled, classifier(pooled), classifier.weight)
+
+
+def _as_map(model: nn.Module, features: Tensor) -> Tensor:
+    """(B, C, H, W) from what `forward_features` of timm's families give: maps, channels-last maps, or tokens."""
+    if features.ndim == 4:
+        channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+        return features.permute(0, 3, 1, 2) if channels_last else features
+    if features.ndim == 3:
+        tokens = features[:, getattr(model, "num_prefix_tokens", 0) :]
+        side = math.isqrt(tokens.shape[1])
+        if side * side == tokens.shape[1]:
+            return tokens.transpose(1, 2).unflatten(2, (side, side))
+    shape = tuple(features.shape)
+    raise TeacherError(f"{type(model).__name__} has no feature map: forward_features gives {shape}, neither (B, C, H, W) nor square patches")
+
+
+def use_batch_statistics(model: nn.Module) -> nn.Module:
+    """Evaluation mode (no dropout), but batch norm on the statistics of the batch, as every score here is computed.
+
+    The running statistics are left as they are (momentum 0)."""
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.train()
+            module.momentum = 0.0
+    return model

@@ -1,0 +1,210 @@
+"""What S1 and S2 share: a stem, stages with a kernel, two widths and a depth each, and a last 1x1 convolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from diswot.architecture import Architecture
+from diswot.errors import ArchitectureError
+from diswot.space import Cost, SearchSpace
+from search_spaces import _count
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from diswot.models.staged import Stage
+
+KERNELS = (3, 5, 7)
+STEP, SMALLEST, LARGEST = 8, 8, 2048  # channels
+MAX_DEPTH = 16  # blocks in a stage; keeps the space finite
+MAX_STEPS = 24  # mutations away from the seed that `sample` goes at most
+
+Choices = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Seed:
+    """Where a space starts: stem (channels, kernel, stride), stages (width, stride, mid, depth), channels of the last 1x1 or 0."""
+
+    stem: tuple[int, int, int]
+    stages: tuple[tuple[int, int, int, int], ...]
+    head: int
+    input_size: int
+
+
+# The seed of the 1M-parameter CIFAR search of Zen-NAS (Lin et al., ICCV 2021), and the ImageNet seed of the DisWOT authors.
+CIFAR = Seed((8, 3, 1), ((16, 1, 8, 1), (32, 2, 16, 1), (64, 2, 32, 1), (64, 2, 32, 1)), 128, 32)
+IMAGENET = Seed((64, 7, 2), ((64, 2, 64, 2), (128, 2, 128, 2), (256, 2, 256, 2), (512, 2, 512, 2)), 0, 224)
+
+
+class StagedSpace(SearchSpace):
+    """Every network that steps of width, depth, kernel and block can reach from the seed.
+
+    Args:
+        name: name of the space.
+        seed: where it starts; strides, the stem's kernel and the number of stages stay the seed's.
+        blocks: kinds of block a stage may have.
+        factors: what a step multiplies a width by; the result is rounded to a multiple of 8 and kept within 8 and 2048.
+        depth_steps: what a step adds to a depth; the result is kept within 1 and 16.
+    """
+
+    def __init__(
+        self, name: str, seed: Seed, blocks: tuple[str, ...], factors: tuple[float, ...], depth_steps: tuple[int, ...]
+    ) -> None:
+        self.name, self.seed, self.input_size = name, seed, seed.input_size
+        self.blocks, self.factors, self.depth_steps = blocks, factors, depth_steps
+
+    def start(self) -> Architecture:
+        """The seed itself."""
+        stages = [
+            {"block": self.blocks[0], "kernel": KERNELS[0], "width": width, "mid": mid, "depth": depth}
+            for width, _, mid, depth in self.seed.stages
+        ]
+        return Architecture(self.name, {"stem": self.seed.stem[0], "stages": stages, "head": self.seed.head})
+
+    def size(self) -> int:
+        widths = (LARGEST - SMALLEST) // STEP + 1
+        stage = len(self.blocks) * len(KERNELS) * widths**2 * MAX_DEPTH
+        return widths ** (2 if self.seed.head else 1) * stage ** len(self.seed.stages)
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """A walk of 1 to 24 mutations from the seed: sizes of every order come up, and none is out of reach."""
+        arch = self.start()
+        for _ in range(int(rng.integers(1, MAX_STEPS + 1))):
+            arch = self.mutate(arch, rng)
+        return arch
+
+    def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
+        """Replaces one or two of stem, stages and head, as in Zen-NAS: every attribute of a replaced part is drawn anew."""
+        parts = len(self.seed.stages) + (2 if self.seed.head else 1)
+        while True:
+            choices = _copy(arch.choices)
+            for part in rng.choice(parts, size=int(rng.integers(1, 3)), replace=False):
+                self._replace(choices, int(part), rng)
+            if choices != arch.choices:
+                return Architecture(self.name, choices)
+
+    def _replace(self, choices: Choices, part: int, rng: np.random.Generator) -> None:
+        def pick(values: tuple[Any, ...]) -> Any:
+            return values[int(rng.integers(len(values)))]
+
+        if part < len(self.seed.stages):
+            stage = choices["stages"][part]
+            stage["block"], stage["kernel"] = pick(self.blocks), pick(KERNELS)
+            stage["width"] = scaled(stage["width"], pick(self.factors))
+            stage["mid"] = scaled(stage["mid"], pick(self.factors))
+            stage["depth"] = deepened(stage["depth"], pick(self.depth_steps))
+        else:
+            name = ("stem", "head")[part - len(self.seed.stages)]
+            choices[name] = scaled(choices[name], pick(self.factors))
+
+    def neighbours(self, arch: Architecture) -> Iterator[Architecture]:
+        for name in ("stem", "head") if self.seed.head else ("stem",):
+            for width in self._widths(arch.choices[name]):
+                yield Architecture(self.name, {**_copy(arch.choices), name: width})
+        for index, stage in enumerate(arch.choices["stages"]):
+            options = {
+                "block": [b for b in self.blocks if b != stage["block"]],
+                "kernel": [k for k in KERNELS if k != stage["kernel"]],
+                "width": self._widths(stage["width"]),
+                "mid": self._widths(stage["mid"]),
+                "depth": sorted({deepened(stage["depth"], step) for step in self.depth_steps} - {stage["depth"]}),
+            }
+            for attribute, value in ((a, v) for a, values in options.items() for v in values):
+                choices = _copy(arch.choices)
+                choices["stages"][index][attribute] = value
+                yield Architecture(self.name, choices)
+
+    def _widths(self, width: int) -> list[int]:
+        return sorted({scaled(width, factor) for factor in self.factors} - {width})
+
+    def check(self, arch: Architecture) -> None:
+        choices = arch.choices
+        if not isinstance(choices, dict) or set(choices) != {"stem", "stages", "head"}:
+            raise ArchitectureError(f"{self.name}: the choices are {{stem, stages, head}}, not {choices!r:.80}")
+        self._check_width("stem", choices["stem"])
+        if self.seed.head or choices["head"] != 0:
+            self._check_width("head", choices["head"])
+        if bool(choices["head"]) != bool(self.seed.head):
+            raise ArchitectureError(f"{self.name}: head is {choices['head']}, but this space has no last convolution: 0 is needed")
+        stages = choices["stages"]
+        if not isinstance(stages, list) or len(stages) != len(self.seed.stages):
+            raise ArchitectureError(f"{self.name}: stages must be a list of {len(self.seed.stages)}")
+        for stage in stages:
+            self._check_stage(stage)
+
+    def _check_stage(self, stage: Any) -> None:
+        if not isinstance(stage, dict) or set(stage) != {"block", "kernel", "width", "mid", "depth"}:
+            raise ArchitectureError(f"{self.name}: a stage is {{block, kernel, width, mid, depth}}, not {stage!r:.80}")
+        for attribute, allowed in (("block", self.blocks), ("kernel", KERNELS), ("depth", range(1, MAX_DEPTH + 1))):
+            value = stage[attribute]
+            if type(value) not in (int, str) or value not in allowed:
+                known = f"1 to {MAX_DEPTH}" if attribute == "depth" else ", ".join(map(str, allowed))
+                raise ArchitectureError(f"{self.name}: {attribute} {value!r:.40} is not one of {known}")
+        self._check_width("width", stage["width"])
+        self._check_width("mid", stage["mid"])
+
+    def _check_width(self, what: str, value: Any) -> None:
+        if type(value) is not int or value % STEP or not SMALLEST <= value <= LARGEST:
+            raise ArchitectureError(f"{self.name}: {what} {value!r:.40} is not a multiple of {STEP} from {SMALLEST} to {LARGEST}")
+
+    def extremes(self) -> list[Architecture]:
+        ends = ((SMALLEST, KERNELS[0], 1), (LARGEST, KERNELS[-1], MAX_DEPTH))
+        return [self._uniform(block, *end) for end in ends for block in self.blocks]
+
+    def _uniform(self, block: str, width: int, kernel: int, depth: int) -> Architecture:
+        stage = {"block": block, "kernel": kernel, "width": width, "mid": width, "depth": depth}
+        stages = [dict(stage) for _ in self.seed.stages]
+        return Architecture(self.name, {"stem": width, "stages": stages, "head": width if self.seed.head else 0})
+
+    def _stages(self, arch: Architecture) -> list[Stage]:
+        from diswot.models.staged import Stage
+
+        strides = [stride for _, stride, _, _ in self.seed.stages]
+        return [Stage(**stage, stride=stride) for stage, stride in zip(arch.choices["stages"], strides, strict=True)]
+
+    def build(self, arch: Architecture, num_classes: int, in_chans: int = 3) -> nn.Module:
+        from diswot.models.staged import StagedResNet
+
+        stem = (arch.choices["stem"], *self.seed.stem[1:])
+        return StagedResNet(stem, self._stages(arch), arch.choices["head"], num_classes, in_chans)
+
+    def count(self, arch: Architecture, num_classes: int, in_chans: int, input_size: int) -> Cost:
+        tally = _count.Tally(in_chans, input_size)
+        tally.conv(arch.choices["stem"], *self.seed.stem[1:])
+        for stage in self._stages(arch):
+            for convs in stage.blocks():
+                tally.residual(convs)
+        if arch.choices["head"]:
+            tally.conv(arch.choices["head"], 1)
+        return tally.classifier(num_classes)
+
+
+def scaled(width: int, factor: float) -> int:
+    """The width times the factor, rounded to the nearest multiple of 8 (halves up) and kept within 8 and 2048.
+
+    >>> scaled(16, 1.25), scaled(16, 1.5), scaled(8, 0.5), scaled(2048, 2)
+    (24, 24, 8, 2048)
+    """
+    return min(max(math.floor(width * factor / STEP + 0.5) * STEP, SMALLEST), LARGEST)
+
+
+def deepened(depth: int, step: int) -> int:
+    return min(max(depth + step, 1), MAX_DEPTH)
+
+
+def _copy(choices: Choices) -> Choices:
+    return {**choices, "stages": [dict(stage) for stage in choices["stages"]]}
+
+
+def ratios(*above_one: float) -> tuple[float, ...]:
+    """The factors, 1, and the inverse of each.
+
+    >>> ratios(2.0)
+    (2.0, 1.0, 0.5)
+    """
+    return (*above_one, 1.0, *(1 / factor for factor in reversed(above_one)))

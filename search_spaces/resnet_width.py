@@ -1,0 +1,13 @@
+"""S1: residual stages of k x k - k x k blocks; kernels, widths and depths are searched (DisWOT, CVPR 2023)."""
+
+from __future__ import annotations
+
+from search_spaces._staged import CIFAR, IMAGENET, Seed, StagedSpace, ratios
+
+
+def _s1(name: str, seed: Seed) -> StagedSpace:
+    return StagedSpace(name, seed, blocks=("basic",), factors=ratios(1.5, 1.25), depth_steps=(-1, 0, 1))
+
+
+space = _s1("resnet_width", CIFAR)
+imagenet = _s1("resnet_width_imagenet", IMAGENET)
