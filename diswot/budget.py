@@ -166,9 +166,7 @@ def _longest_path(output: torch.Tensor) -> int:
     return depth[output.grad_fn] if output.grad_fn is not None else 0
 
 
-def measure_latency(
-    model: nn.Module, in_chans: int, input_size: int, device: torch.device, batch: int = 1, repeats: int = 20
-) -> float:
+def measure_latency(model: nn.Module, in_chans: int, input_size: int, device: torch.device, batch: int = 1, repeats: int = 20) -> float:
     """Median time of one forward pass in evaluation mode, in milliseconds, after a warm-up of a quarter of the repeats.
 
     >>> import torch

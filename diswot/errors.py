@@ -1,12 +1,12 @@
 """What can go wrong, as a tree. Every error is one line that names the value and the remedy.
 
-    DiswotError
-    ├── ConfigError         a flag, a key or a value that cannot be used
-    ├── ArchitectureError   an architecture, or an arch.json, outside its space or its format
-    ├── BudgetError         a budget that cannot be read or that nothing meets
-    ├── DataError           images or labels that cannot be used
-    ├── TeacherError        a teacher that does not fit, or weights that do not
-    └── RunError            a run directory that cannot be written or resumed
+DiswotError
+├── ConfigError         a flag, a key or a value that cannot be used
+├── ArchitectureError   an architecture, or an arch.json, outside its space or its format
+├── BudgetError         a budget that cannot be read or that nothing meets
+├── DataError           images or labels that cannot be used
+├── TeacherError        a teacher that does not fit, or weights that do not
+└── RunError            a run directory that cannot be written or resumed
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -65,9 +64,11 @@ def _as_map(model: nn.Module, features: Tensor) -> Tensor:
         tokens = features[:, getattr(model, "num_prefix_tokens", 0) :]
         side = math.isqrt(tokens.shape[1])
         if side * side == tokens.shape[1]:
-            return tokens.transpose(1, 2).unflatten(2, (side, side))
+            return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], side, side)
     shape = tuple(features.shape)
-    raise TeacherError(f"{type(model).__name__} has no feature map: forward_features gives {shape}, neither (B, C, H, W) nor square patches")
+    raise TeacherError(
+        f"{type(model).__name__} has no feature map: forward_features gives {shape}, neither (B, C, H, W) nor square patches"
+    )
 
 
 def use_batch_statistics(model: nn.Module) -> nn.Module:

@@ -52,9 +52,7 @@ class StagedSpace(SearchSpace):
         depth_steps: what a step adds to a depth; the result is kept within 1 and 16.
     """
 
-    def __init__(
-        self, name: str, seed: Seed, blocks: tuple[str, ...], factors: tuple[float, ...], depth_steps: tuple[int, ...]
-    ) -> None:
+    def __init__(self, name: str, seed: Seed, blocks: tuple[str, ...], factors: tuple[float, ...], depth_steps: tuple[int, ...]) -> None:
         self.name, self.seed, self.input_size = name, seed, seed.input_size
         self.blocks, self.factors, self.depth_steps = blocks, factors, depth_steps
 
@@ -107,7 +105,7 @@ class StagedSpace(SearchSpace):
             for width in self._widths(arch.choices[name]):
                 yield Architecture(self.name, {**_copy(arch.choices), name: width})
         for index, stage in enumerate(arch.choices["stages"]):
-            options = {
+            options: dict[str, list[Any]] = {
                 "block": [b for b in self.blocks if b != stage["block"]],
                 "kernel": [k for k in KERNELS if k != stage["kernel"]],
                 "width": self._widths(stage["width"]),

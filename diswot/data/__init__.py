@@ -1,0 +1,7 @@
+"""Images: where they come from (`sources`), how they are held (`images`), and the batches that proxies see (`batches`)."""
+
+from diswot.data.batches import ProxyBatch, proxy_batches
+from diswot.data.images import Dataset
+from diswot.data.sources import SOURCES, home, load_data
+
+__all__ = ["SOURCES", "Dataset", "ProxyBatch", "home", "load_data", "proxy_batches"]

@@ -61,9 +61,7 @@ class ReductionBlock(nn.Module):
 class CellNetwork(ImageClassifier):
     """3x3 stem of 16 channels, three stages of five equal cells at 16, 32 and 64 channels, BN-ReLU, pooling, classifier."""
 
-    def __init__(
-        self, operations: Sequence[str], edges: Sequence[tuple[int, int]], num_classes: int = 100, in_chans: int = 3
-    ) -> None:
+    def __init__(self, operations: Sequence[str], edges: Sequence[tuple[int, int]], num_classes: int = 100, in_chans: int = 3) -> None:
         super().__init__()
         widths = [16, 32, 64]
         self.stem = nn.Sequential(*conv_bn(in_chans, widths[0], 3))

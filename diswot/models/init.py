@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from diswot.errors import ConfigError
+from diswot.options import Init
 from diswot.registry import suggest
 
-Init = Literal["kaiming", "gaussian", "torch", "orthogonal"]
 INITS: tuple[str, ...] = get_args(Init)
 _BLOCK = 1 << 20
 
@@ -92,7 +92,7 @@ def initialise(model: nn.Module, init: Init, seed: int) -> None:
                 layer.reset_running_stats()
 
 
-def _layers(model: nn.Module) -> Iterator[nn.Module]:
+def _layers(model: nn.Module) -> Iterator[Any]:
     kinds = (nn.Conv2d, nn.Linear, _NormBase, nn.LayerNorm, nn.GroupNorm)
     return (m for m in model.modules() if isinstance(m, kinds))
 

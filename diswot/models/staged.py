@@ -59,9 +59,7 @@ class StagedResNet(ImageClassifier):
         head: channels of the last 1x1 convolution; 0 leaves it out.
     """
 
-    def __init__(
-        self, stem: tuple[int, int, int], stages: Sequence[Stage], head: int, num_classes: int = 100, in_chans: int = 3
-    ) -> None:
+    def __init__(self, stem: tuple[int, int, int], stages: Sequence[Stage], head: int, num_classes: int = 100, in_chans: int = 3) -> None:
         super().__init__()
         chans, _, reduction = stem
         self.stem = conv_bn_relu(in_chans, *stem)

@@ -1,0 +1,109 @@
+"""What `import diswot` offers: the recipes as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from diswot import runs
+from diswot.architecture import Architecture, arch_json, read_arch_json
+from diswot.config import resolve, to_dict
+from diswot.devices import choose_device
+from diswot.distill import DistillResult, complete_config, identity, load_student, run_distill
+from diswot.options import DistillConfig, ScoreConfig, SearchConfig
+from diswot.progress import Reporter
+from diswot.scoring import ScoreRow, read_architecture, run_score
+from diswot.search import SearchResult, run_search
+from diswot.space import load_space
+
+
+def search(
+    *, folder: str | Path | None = None, device: str = "auto", workers: int = 0, reporter: Reporter | None = None, **options: Any
+) -> SearchResult:
+    """Finds the student that should distil best within a budget; `diswot search` as a function.
+
+    Args:
+        folder: where the run is kept; None keeps nothing. A folder that exists is an error: resume from the command line.
+        device: auto, cpu, cuda or mps.
+        workers: processes on a CPU, 0 for one a core. In a script, call from under `if __name__ == "__main__":` unless it is 1.
+        reporter: told of the progress.
+        options: the fields of `SearchConfig`: teacher, params, flops, depth, latency, space, data, proxy, seeds, ...
+
+    >>> result = search(space="resnet_depth", params="0.2M", iterations=4, seeds=1, workers=1)
+    >>> result.winner.space, result.table[0].cost.params <= 200_000
+    ('resnet_depth', True)
+    """
+    config = resolve(SearchConfig, None, [], options)
+    if folder is None:
+        return run_search(config, device=device, workers=workers, reporter=reporter)
+    with runs.RunDir.create(Path(folder), "search", to_dict(config), runs.environment(choose_device(device))) as run:
+        return run_search(config, run, device=device, workers=workers, reporter=reporter)
+
+
+def score(
+    archs: Iterable[Architecture | str], *, space: str | None = None, device: str = "auto", workers: int = 1, **options: Any
+) -> list[ScoreRow]:
+    """Scores architectures, arch.json files, NAS-Bench-201 strings and hand-made networks; `diswot score` as a function.
+
+    Args:
+        archs: what to score.
+        space: name of a space of your own that may be imported.
+        device, workers: as in `search`.
+        options: the fields of `ScoreConfig`: teacher, data, proxy, seeds, batch, init, ...
+
+    >>> [row.place for row in score(["resnet20", "resnet8"], proxy="params")]
+    [1, 2]
+    """
+    config = resolve(ScoreConfig, None, [], options)
+    parsed = [arch if isinstance(arch, Architecture) else read_architecture(arch)[0] for arch in archs]
+    return run_score(config, parsed, space=space, device=device, workers=workers)
+
+
+def distill(
+    arch: Architecture | str | Path, *, folder: str | Path, device: str = "auto", reporter: Reporter | None = None, **options: Any
+) -> DistillResult:
+    """Distils a student; `diswot distill` as a function.
+
+    Args:
+        arch: an architecture, an arch.json, or the name of a hand-made network.
+        folder: where the run is kept; the student is left in `folder / "student"` (`load_student`).
+        device, reporter: as in `search`.
+        options: the fields of `DistillConfig`: loss, teacher, teacher_weights, data, epochs, ...
+    """
+    architecture, found_by = (arch, {}) if isinstance(arch, Architecture) else read_architecture(str(arch))
+    config = complete_config(resolve(DistillConfig, None, [], options), found_by)
+    with start_distill(Path(folder), config, architecture, found_by, device) as run:
+        return run_distill(config, architecture, found_by, run, device=device, reporter=reporter)
+
+
+def start_distill(folder: Path, config: DistillConfig, arch: Architecture, found_by: dict[str, Any], device: str) -> runs.RunDir:
+    """A new run folder for a distillation, with the arch.json it began from."""
+    files = {"arch.json": arch_json(arch, found_by)}
+    return runs.RunDir.create(folder, "distill", identity(config), runs.environment(choose_device(device)), files)
+
+
+def load_arch(path: str | Path) -> Architecture:
+    """The architecture in an arch.json; its choices are checked where its space is built in."""
+    from diswot.space import BUILT_IN
+
+    arch, _ = read_arch_json(path)
+    if arch.space in BUILT_IN:
+        load_space(arch.space).check(arch)
+    return arch
+
+
+def build(arch: Architecture, num_classes: int, in_chans: int = 3) -> nn.Module:
+    """The network of an architecture of a built-in space, with torch's own initialisation.
+
+    >>> build(Architecture("zoo", "resnet20"), num_classes=10).num_features
+    64
+    """
+    space = load_space(arch.space)
+    space.check(arch)
+    return space.build(arch, num_classes, in_chans)
+
+
+__all__ = ["build", "distill", "load_arch", "load_student", "score", "search"]

@@ -1,0 +1,435 @@
+"""The command line: one verb per command. torch is imported inside the verbs, so that help answers at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+import time
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import rich_click as click
+from click.exceptions import Exit, NoArgsIsHelpError
+
+from diswot.config import resolve, to_dict
+from diswot.errors import ConfigError, DiswotError, RunError
+from diswot.options import DistillConfig, ScoreConfig, SearchConfig
+
+F = TypeVar("F", bound=Callable[..., Any])
+_VERBS = {"search": SearchConfig, "distill": DistillConfig, "score": ScoreConfig}
+_RUNNING = ("device", "workers", "quiet", "json", "config", "name", "runs", "resume", "out")
+
+click.rich_click.STYLE_HELPTEXT_FIRST_LINE = "bold"
+click.rich_click.STYLE_HELPTEXT = ""
+click.rich_click.MAX_WIDTH = 120
+click.rich_click.TEXT_MARKUP = "rich"
+
+
+def _groups(config: type) -> Any:
+    """The panels of a verb's help, in the order of the fields."""
+    panels: dict[str, list[str]] = {}
+    for field in dataclasses.fields(config):
+        panels.setdefault(field.metadata["group"], []).append(_flag(field.name))
+    order = ["What to find", "What to train", "Images", "Scoring", "Search", "Recipe", "Loss"]
+    named: list[dict[str, Any]] = [{"name": name, "options": panels[name]} for name in order if name in panels]
+    return [*named, {"name": "Running", "options": [_flag(name) for name in _RUNNING]}]
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+click.rich_click.OPTION_GROUPS = {f"diswot {verb}": _groups(config) for verb, config in _VERBS.items()}
+
+
+def options_of(config: type) -> Callable[[F], F]:
+    """A flag for each field of a configuration, with the field's words; a flag that is not given stays None."""
+    hints = typing.get_type_hints(config)
+
+    def decorate(function: F) -> F:
+        for field in reversed(dataclasses.fields(config)):
+            declared, kind = _flag(field.name), _click_type(hints[field.name])
+            shown = "" if field.default is None or field.default is False else f" \\[{_default(field.default)}]"
+            text = field.metadata["help"].replace("[", "\\[") + shown
+            if kind is bool:
+                declared += f"/--no-{declared[2:]}"
+                function = click.option(declared, field.name, default=None, help=text)(function)
+            else:
+                function = click.option(declared, field.name, type=kind, default=None, help=text)(function)
+        return function
+
+    return decorate
+
+
+def _default(value: Any) -> str:
+    return "yes" if value is True else str(value)
+
+
+def _click_type(hint: Any) -> Any:
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    return click.Choice(typing.get_args(hint)) if typing.get_origin(hint) is Literal else hint
+
+
+def running(*names: str) -> Callable[[F], F]:
+    """The flags that say how a command runs and that its outcome does not depend on."""
+    known: dict[str, Callable[[F], F]] = {
+        "device": click.option("--device", default="auto", help="auto, cpu, cuda or mps \\[auto]"),
+        "workers": click.option("--workers", type=int, default=0, help="processes on a CPU \\[one a core]; the outcome is the same"),
+        "quiet": click.option("--quiet", is_flag=True, help="show no progress"),
+        "json": click.option("--json", "as_json", is_flag=True, help="print the result as JSON, and nothing else, on stdout"),
+        "config": click.option("--config", "config_file", help="a YAML file of these options; later key=value words and flags win"),
+        "name": click.option("--name", help="name of the run's folder \\[made from the options and the time]"),
+        "runs": click.option("--runs", "runs_folder", default="runs", help="where runs are kept \\[runs]"),
+        "resume": click.option("--resume", help="go on with the run in this folder"),
+        "out": click.option("--out", default="arch.json", help="where the winner is left; an earlier file is kept beside it \\[arch.json]"),
+    }
+
+    def decorate(function: F) -> F:
+        for name in reversed(names):
+            function = known[name](function)
+        return function
+
+    return decorate
+
+
+words = click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="diswot")
+def cli() -> None:
+    """Find the student network that will distil best for a teacher and a budget, without training any candidate.
+
+    [bold]diswot search --teacher resnet56 --params 1M[/]   scores a thousand networks, leaves the best in arch.json
+
+    [bold]diswot distill arch.json --data cifar100 --download[/]   trains it under the teacher
+    """
+
+
+@cli.command()
+@options_of(SearchConfig)
+@running(*_RUNNING)
+@words
+def search(
+    words: tuple[str, ...],
+    device: str,
+    workers: int,
+    quiet: bool,
+    as_json: bool,
+    config_file: str | None,
+    name: str | None,
+    runs_folder: str,
+    resume: str | None,
+    out: str,
+    **flags: Any,
+) -> None:
+    """Search a space for the student that should distil best within a budget.
+
+    Candidates are scored at random initialisation by how similar they are to the teacher; nothing is trained. The run is kept in
+    runs/NAME and survives being killed; the winner is also left as ./arch.json.
+
+    [bold]diswot search --teacher resnet56 --params 1M[/]
+
+    [bold]diswot search --teacher resnet34 --space s2 --params 0.5M..1M --flops 100M --data images.npz[/]
+
+    [bold]diswot search --resume runs/NAME[/]
+    """
+    if resume is not None:
+        _refuse_changes(words, config_file, flags)
+    config = None if resume else resolve(SearchConfig, config_file, words, flags)
+    from diswot import runs
+    from diswot.devices import choose_device
+    from diswot.report import console
+    from diswot.search import resume_config, run_search
+
+    if config is None:
+        assert resume is not None
+        run, stored = runs.RunDir.open(Path(resume), "search")
+        config = resume_config(stored)
+    else:
+        config.check()
+        folder = Path(runs_folder) / (name or _run_name(config.teacher, config.params or config.flops or config.depth or config.latency))
+        run = runs.RunDir.create(folder, "search", to_dict(config), runs.environment(choose_device(device)))
+    progress = console.reporter("candidate", quiet)
+    with run, _kept(run.path, "search"), runs.disk_errors(run.path):
+        try:
+            result = run_search(config, run, device=device, workers=workers, reporter=progress)
+        except DiswotError:
+            run.discard_if_empty()
+            raise
+        finally:
+            progress.stop()
+        aside = runs.keep_earlier(Path(out))
+        runs.write_atomic(Path(out), result.arch_json())
+    if as_json:
+        click.echo(json.dumps({**console.search_json(result), "folder": str(run.path)}))
+        return
+    console.show_table(console.search_table(result))
+    moved = f" (the earlier one is now {aside})" if aside else ""
+    click.echo(f"{out}: the winner{moved}; the run is in {run.path}\nnext: diswot distill {out}")
+
+
+@cli.command()
+@click.argument("architecture", required=False, metavar="[ARCH.JSON]")
+@options_of(DistillConfig)
+@running("device", "quiet", "json", "config", "name", "runs", "resume")
+@words
+def distill(
+    architecture: str | None,
+    words: tuple[str, ...],
+    device: str,
+    quiet: bool,
+    as_json: bool,
+    config_file: str | None,
+    name: str | None,
+    runs_folder: str,
+    resume: str | None,
+    **flags: Any,
+) -> None:
+    """Train a student under its teacher; the student is left alone in runs/NAME/student.
+
+    ARCH.JSON is what a search left, or the name of a hand-made network such as resnet20. Where the teacher has no weights it is
+    trained first, by the same recipe, and kept.
+
+    [bold]diswot distill arch.json --data cifar100 --download[/]
+
+    [bold]diswot distill arch.json --loss diswot --data images.npz --teacher-weights resnet56.th --epochs 60[/]
+
+    [bold]diswot distill --resume runs/NAME[/]
+    """
+    if architecture is not None and "=" in architecture:
+        words, architecture = (architecture, *words), None
+    if resume is not None:
+        _refuse_changes((*words, architecture) if architecture else words, config_file, flags)
+    elif architecture is None:
+        raise ConfigError("distill needs the arch.json that `diswot search` left, or the name of a network such as resnet20")
+    config = None if resume else resolve(DistillConfig, config_file, words, flags)
+    from diswot import api, runs
+    from diswot.architecture import read_arch_json
+    from diswot.distill import complete_config, resume_config, run_distill
+    from diswot.report import console
+    from diswot.scoring import read_architecture
+
+    if config is None:
+        assert resume is not None
+        run, stored = runs.RunDir.open(Path(resume), "distill")
+        config = resume_config(stored)
+        arch, found_by = read_arch_json(run.path / "arch.json")
+    else:
+        assert architecture is not None
+        arch, found_by = read_architecture(architecture)
+        config = complete_config(config, found_by)
+        folder = Path(runs_folder) / (name or _run_name("distill", config.loss))
+        run = api.start_distill(folder, config, arch, found_by, device)
+    progress = console.reporter("epoch", quiet)
+    with run, _kept(run.path, "distill"), runs.disk_errors(run.path):
+        try:
+            result = run_distill(config, arch, found_by, run, device=device, reporter=progress)
+        except DiswotError:
+            run.discard_if_empty()
+            raise
+        finally:
+            progress.stop()
+    if as_json:
+        click.echo(json.dumps(console.distill_json(result)))
+        return
+    console.show_table(console.distill_table(result))
+    teacher = f"; the teacher {result.teacher}" if result.teacher else ""
+    click.echo(f"{result.measured_on} accuracy after the last epoch {result.student}{teacher}")
+    click.echo(f"the student is in {result.folder / 'student'}; load it with diswot.load_student")
+
+
+@cli.command()
+@click.argument("architectures", nargs=-1, required=True, metavar="ARCHITECTURE...")
+@options_of(ScoreConfig)
+@running("device", "workers", "json", "config")
+@click.option("--space", help="allows architectures of a space that is your own module")
+def score(
+    architectures: tuple[str, ...],
+    device: str,
+    workers: int,
+    as_json: bool,
+    config_file: str | None,
+    space: str | None,
+    **flags: Any,
+) -> None:
+    """Score given architectures: arch.json files, NAS-Bench-201 strings, names of hand-made networks.
+
+    [bold]diswot score arch.json resnet20 --proxy diswot,params,flops[/]
+    """
+    config = resolve(ScoreConfig, config_file, [], flags)
+    from diswot.report import console
+    from diswot.scoring import read_architecture, run_score
+
+    archs = [read_architecture(text)[0] for text in architectures]
+    rows = run_score(config, archs, space=space, device=device, workers=workers)
+    if as_json:
+        click.echo(json.dumps(console.score_json(rows)))
+    else:
+        console.show_table(console.score_table(rows))
+
+
+@cli.command()
+@click.argument("architecture", metavar="ARCHITECTURE")
+@click.option("--num-classes", type=int, help="classes \\[the search's, else 100]")
+@click.option("--input-size", type=int, help="side of the image in pixels \\[the search's, else the space's]")
+@click.option("--space", help="allows an architecture of a space that is your own module")
+@running("device", "json")
+def show(architecture: str, num_classes: int | None, input_size: int | None, space: str | None, device: str, as_json: bool) -> None:
+    """Show a network: its parts, parameters, FLOPs, memory and latency.
+
+    [bold]diswot show arch.json[/]
+    """
+    from diswot.config import positive_number
+    from diswot.describe import describe
+    from diswot.devices import choose_device
+    from diswot.report import console
+    from diswot.scoring import read_architecture
+    from diswot.space import load_space
+
+    arch, found_by = read_architecture(architecture)
+    found_space = load_space(arch.space, trusted=space == arch.space)
+    data = found_by.get("data")
+    data = data if isinstance(data, dict) else {}
+    sizes = {
+        "num-classes": num_classes or data.get("num_classes", 100),
+        "in-chans": data.get("in_chans", 3),
+        "input-size": input_size or data.get("input_size", found_space.input_size),
+    }
+    for what, value in sizes.items():
+        positive_number(what, value)
+    found = describe(found_space, arch, sizes["num-classes"], sizes["in-chans"], sizes["input-size"], choose_device(device))
+    if as_json:
+        click.echo(json.dumps(console.show_json(found)))
+    else:
+        console.show_table(console.show_architecture(found))
+
+
+@cli.command(name="list")
+@click.argument("what", type=click.Choice(["spaces", "proxies", "teachers", "losses", "data"]))
+@running("json")
+def list_(what: str, as_json: bool) -> None:
+    """List what can be named: spaces, proxies, teachers, losses, data."""
+    entries = _LISTS[what]()
+    if as_json:
+        click.echo(json.dumps([{"name": name, "summary": summary} for name, summary in entries]))
+        return
+    width = max(len(name) for name, _ in entries)
+    for name, summary in entries:
+        click.echo(f"{name:{width}}  {summary}".rstrip())
+
+
+def _spaces() -> list[tuple[str, str]]:
+    from diswot.space import ALIASES, BUILT_IN, load_space
+
+    aliases = {name: alias for alias, name in ALIASES.items()}
+    rows = []
+    for name in BUILT_IN:
+        space = load_space(name)
+        also = f" (also {aliases[name]})" if name in aliases else ""
+        rows.append((name, f"{space.size():.4g} networks for {space.input_size}-pixel images{also}"))
+    return [*rows, ("your.module", "a module of your own that holds `space`: see diswot.space.SearchSpace")]
+
+
+def _proxies() -> list[tuple[str, str]]:
+    from diswot.proxies import PROXIES, RANKINGS
+
+    rankings = [(name, f"{r.combine} of {' and '.join(r.parts)}") for name, r in RANKINGS.items()]
+    return rankings + [(name, PROXIES[name].summary) for name in PROXIES]
+
+
+def _teachers() -> list[tuple[str, str]]:
+    import timm
+
+    from diswot.models.zoo import ZOO
+
+    zoo = [(name, f"CIFAR, {sum(p.numel() for p in build().parameters()) / 1e6:.2f}M parameters") for name, build in ZOO.items()]
+    count = len([name for name in timm.list_models() if not name.startswith("cifar_")])
+    return [*zoo, ("any of timm", f"{count} networks: resnet34, convnext_tiny, ...; timm/vgg13 where the names are the same")]
+
+
+def _losses() -> list[tuple[str, str]]:
+    from diswot.losses import LOSSES
+
+    return [(name, LOSSES[name].summary) for name in LOSSES]
+
+
+def _data() -> list[tuple[str, str]]:
+    from diswot.data import SOURCES
+
+    return list(SOURCES.items())
+
+
+_LISTS = {"spaces": _spaces, "proxies": _proxies, "teachers": _teachers, "losses": _losses, "data": _data}
+
+
+class _kept:
+    """Ctrl-C inside says how to go on, and exits as interrupted programs do."""
+
+    def __init__(self, folder: Path, verb: str) -> None:
+        self.folder, self.verb = folder, verb
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            click.echo(f"stopped; go on with: diswot {self.verb} --resume {self.folder}", err=True)
+            raise SystemExit(130)
+
+
+def _refuse_changes(words: tuple[str, ...], config_file: str | None, flags: dict[str, Any]) -> None:
+    given = [_flag(name) for name, value in flags.items() if value is not None] + list(words) + ([config_file] if config_file else [])
+    if given:
+        raise RunError(f"--resume goes on with the run's own options; leave {', '.join(given)} out, or start a new run")
+
+
+def _run_name(*parts: str | None) -> str:
+    """Readable and new: what was asked for, and the time to the second."""
+    plain = "-".join(part for part in parts if part)
+    return re.sub(r"[^\w.-]+", "_", plain)[:60] + time.strftime("-%Y%m%d-%H%M%S")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns its exit code; every fault of the user's is one line on stderr and code 2."""
+    try:
+        code = cli.main(arguments, prog_name="diswot", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except Exit as stop:
+        return stop.exit_code
+    except NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else error.message)
+        return 0
+    except click.ClickException as error:
+        return _fail(_one_line(error))
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except DiswotError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.filename or 'files'}: {error.strerror or error}")
+
+
+def _one_line(error: click.ClickException) -> str:
+    message = " ".join(error.format_message().split())
+    command = getattr(getattr(error, "ctx", None), "command_path", "diswot")
+    return f"{message} See `{command} --help`."
+
+
+def _fail(message: str) -> int:
+    click.echo(f"diswot: {' '.join(message.split())}", err=True)
+    return 2
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,167 @@
+"""`Dataset`: labelled images, in memory or decoded on demand, behind one small interface."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diswot.data.synthetic import dead_leaves
+from diswot.errors import DataError
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+_BLOCK = 8  # synthetic images drawn together
+_STATISTICS_FROM = 5000  # images the channel means are taken from
+_IN_MEMORY = 2**31  # bytes of decoded images that are kept
+
+
+class ImageSet(Protocol):
+    """`labels` is (n,) int64; `shape` is (H, W, C); `images` gives (len(indices), H, W, C) uint8."""
+
+    labels: Labels
+    shape: tuple[int, int, int]
+
+    def images(self, indices: NDArray[np.int64]) -> Images: ...
+
+
+@dataclass
+class ArrayImages:
+    """Images that lie in memory."""
+
+    array: Images
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        height, width, channels = self.array.shape[1:]
+        self.shape = (height, width, channels)
+
+    def images(self, indices: NDArray[np.int64]) -> Images:
+        return self.array[indices]
+
+
+class DrawnImages:
+    """Synthetic images, drawn block by block when they are first asked for; image i is the same however it is reached."""
+
+    def __init__(self, labels: Labels, side: int, seed: Sequence[int], draw: Callable[..., Images]) -> None:
+        self.labels, self.shape = labels, (side, side, 3)
+        self._seed, self._draw = list(seed), draw
+        self._blocks: dict[int, Images] = {}
+
+    def _block(self, number: int) -> Images:
+        if number not in self._blocks:
+            rng = np.random.default_rng([*self._seed, number])
+            labels = self.labels[number * _BLOCK : (number + 1) * _BLOCK]
+            self._blocks[number] = self._draw(labels, self.shape[0], rng)
+        return self._blocks[number]
+
+    def images(self, indices: NDArray[np.int64]) -> Images:
+        return np.stack([self._block(int(i) // _BLOCK)[int(i) % _BLOCK] for i in indices])
+
+
+class DecodedImages:
+    """Image files, or anything else that `open_image(i)` gives as a PIL image: the shorter side scaled, the centre cut out, RGB.
+
+    What is decoded is kept, as long as all of it fits into 2 GiB.
+    """
+
+    def __init__(self, labels: Labels, side: int, open_image: Callable[[int], Any], name: Callable[[int], str]) -> None:
+        self.labels, self.shape = labels, (side, side, 3)
+        self._open, self._name = open_image, name
+        fits = len(labels) * side * side * 3 <= _IN_MEMORY
+        self._decode = functools.cache(self._decode_one) if fits else self._decode_one
+
+    def _decode_one(self, index: int) -> Images:
+        from PIL import Image, ImageOps
+
+        side = self.shape[0]
+        try:
+            image = ImageOps.fit(self._open(index).convert("RGB"), (side, side), Image.Resampling.BICUBIC)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            reason = str(error).splitlines()[0][:120]
+            raise DataError(f"{self._name(index)}: not a readable image ({reason}): remove it or mend it") from None
+        return np.asarray(image, dtype=np.uint8)
+
+    def images(self, indices: NDArray[np.int64]) -> Images:
+        return np.stack([self._decode(int(i)) for i in indices])
+
+
+@dataclass
+class Dataset:
+    """Training images, test images where there are any, and what a network must know of them.
+
+    Attributes:
+        name: as `--data` gave it.
+        train, test: the two splits. Nothing here ever chooses by the test split.
+        class_names: one for each class.
+    """
+
+    name: str
+    train: ImageSet
+    test: ImageSet | None
+    class_names: list[str]
+    learnable: bool = field(default=True)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def in_chans(self) -> int:
+        return self.train.shape[2]
+
+    @property
+    def input_size(self) -> int:
+        return self.train.shape[0]
+
+    @functools.cached_property
+    def statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and standard deviation of each channel of the training images, in [0, 1]; of 5,000 of them where there are more."""
+        count = len(self.train.labels)
+        indices = np.arange(count)
+        if count > _STATISTICS_FROM:
+            indices = np.sort(np.random.default_rng(0).choice(count, _STATISTICS_FROM, replace=False))
+        if isinstance(self.train, DrawnImages):
+            indices = indices[: 8 * _BLOCK]
+        pixels = self.train.images(indices).reshape(-1, self.in_chans) / np.float32(255)
+        return pixels.mean(0), np.maximum(pixels.std(0), 1e-3).astype(np.float32)
+
+    def digest(self) -> str:
+        """Short hash of the labels and of some training images: tells one data set from another, for caches."""
+        labels = self.train.labels
+        some = self.train.images(np.linspace(0, len(labels) - 1, min(64, len(labels))).astype(np.int64))
+        return hashlib.sha256(labels.tobytes() + some.tobytes()).hexdigest()[:12]
+
+
+def check_labels(name: str, labels: NDArray[Any], num_classes: int | None = None) -> Labels:
+    """The labels as int64, or a `DataError`: not whole numbers, out of range, or of fewer than two classes."""
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"{name}: labels must be whole numbers, one an image; they are {labels.dtype} of shape {labels.shape}")
+    if len(np.unique(labels)) < 2:
+        raise DataError(f"{name}: {len(np.unique(labels))} class(es) in {len(labels)} images: at least two are needed")
+    top = int(labels.max())
+    if labels.min() < 0 or (num_classes is not None and top >= num_classes):
+        allowed = f"0 to {num_classes - 1}" if num_classes is not None else "0 or more"
+        raise DataError(f"{name}: labels run from {int(labels.min())} to {top}; they must be {allowed}")
+    return labels.astype(np.int64)
+
+
+def drawn(name: str, num_classes: int, side: int, seed: int, train: int = 5000, test: int = 1000) -> Dataset:
+    """The data sets made in code: `synthetic` (dead leaves) and `noise` (Gaussian pixels, nothing to learn)."""
+    draw = dead_leaves if name == "synthetic" else _noise
+    splits = [
+        DrawnImages(np.arange(count, dtype=np.int64) * 7919 % num_classes, side, (seed, split), draw)
+        for split, count in enumerate((max(train, num_classes), max(test, num_classes)))
+    ]
+    names = [str(i) for i in range(num_classes)]
+    return Dataset(name, splits[0], splits[1], names, learnable=name == "synthetic")
+
+
+def _noise(labels: Labels, side: int, rng: np.random.Generator) -> Images:
+    """Gaussian pixels, cut off at 3.2 standard deviations."""
+    return (128 + 40 * rng.standard_normal((len(labels), side, side, 3))).clip(0, 255).round().astype(np.uint8)

@@ -1,0 +1,220 @@
+"""Where images come from: what `--data` understands."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diswot.data.images import ArrayImages, Dataset, DecodedImages, ImageSet, check_labels, drawn
+from diswot.errors import DataError
+from diswot.registry import suggest
+
+SOURCES = {
+    "synthetic": "dead-leaves images made in code, natural statistics, no download (the default of search and score)",
+    "noise": "Gaussian pixels",
+    "cifar10": "CIFAR-10 in its official layout under --data-dir; --download fetches it from its home, checksum verified",
+    "cifar100": "CIFAR-100, likewise",
+    "FILE.npz": "arrays x_train (n, H, W, C) uint8 and y_train (n,), and x_test, y_test where there are any",
+    "FOLDER": "FOLDER/train/<class>/<image> and FOLDER/test or val likewise, or FOLDER/<class>/<image>",
+    "FILE.txt": "an image list: a path (from the list's folder) and a label on each line",
+    "torch/..., hfds/..., tfds/..., wds/...": "what timm's dataset factory knows by that name, under --data-dir",
+}
+_TIMM_PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
+_CIFAR_FOLDERS = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}
+_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".tif", ".tiff"}
+_LIST_SUFFIXES = {".txt", ".lst", ".list", ".tsv"}
+_TEST_FOLDERS = ("test", "val", "validation")
+
+
+def home() -> Path:
+    """Where diswot keeps data sets and trained teachers: $DISWOT_HOME, else ~/.cache/diswot."""
+    return Path(os.environ.get("DISWOT_HOME") or Path.home() / ".cache" / "diswot")
+
+
+def load_data(
+    source: str,
+    *,
+    data_dir: str | Path | None = None,
+    download: bool = False,
+    num_classes: int | None = None,
+    input_size: int | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """The data set that `source` names; see `SOURCES`.
+
+    Args:
+        source: a name, a file or a folder.
+        data_dir: where named data sets lie; `$DISWOT_HOME/data` by default.
+        download: whether a named data set may be fetched.
+        num_classes: for drawn images, how many classes (100); for others, what they must have.
+        input_size: side in pixels that files are decoded to, and images drawn at (32).
+        seed: of the drawn images.
+
+    Raises:
+        DataError: it is missing, cannot be read, or has faults; the message names the file and the remedy.
+
+    >>> data = load_data("synthetic", num_classes=10)
+    >>> data.num_classes, data.train.shape
+    (10, (32, 32, 3))
+    """
+    path = Path(source)
+    root = Path(data_dir) if data_dir else home() / "data"
+    if source in ("synthetic", "noise"):
+        classes = 100 if num_classes is None else num_classes
+        if classes < 2:
+            raise DataError(f"--num-classes {classes}: at least 2 are needed")
+        return drawn(source, classes, input_size or 32, seed)
+    if source in ("cifar10", "cifar100"):
+        data = _cifar(source, root, download)
+    elif path.name in _CIFAR_FOLDERS and path.is_dir():
+        data = _cifar(_CIFAR_FOLDERS[path.name], path.parent, download=False)
+    elif source.split("/")[0] in _TIMM_PREFIXES and "/" in source and not path.exists():
+        data = _timm(source, root, download, input_size or 32)
+    elif path.suffix == ".npz":
+        data = _npz(path)
+    elif path.is_dir():
+        data = _folder(path, input_size or 32)
+    elif path.suffix in _LIST_SUFFIXES:
+        data = _image_list(path, input_size or 32)
+    else:
+        names = [name for name in SOURCES if name.islower() and "/" not in name]
+        raise DataError(f"--data {source!r}: no such file, folder or data set; {suggest(source, names)}")
+    if input_size not in (None, data.input_size):
+        raise DataError(f"{source}: its images are {data.input_size} pixels wide, not {input_size}: leave --input-size out")
+    if num_classes not in (None, data.num_classes):
+        raise DataError(f"{source}: it has {data.num_classes} classes, not {num_classes}")
+    return data
+
+
+def _npz(path: Path) -> Dataset:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files if key in ("x_train", "y_train", "x_test", "y_test", "classes")}
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise DataError(f"{path}: not a readable .npz of plain arrays ({str(error)[:100]})") from None
+    if not {"x_train", "y_train"} <= set(arrays):
+        raise DataError(f"{path}: the arrays x_train and y_train are needed; it holds {', '.join(arrays) or 'none of them'}")
+    labels = check_labels(f"{path}: y_train", arrays["y_train"])
+    num_classes = int(labels.max()) + 1
+    train = ArrayImages(_check_images(f"{path}: x_train", arrays["x_train"], labels), labels)
+    test: ImageSet | None = None
+    if "x_test" in arrays and "y_test" in arrays:
+        test_labels = check_labels(f"{path}: y_test", arrays["y_test"], num_classes)
+        test = ArrayImages(_check_images(f"{path}: x_test", arrays["x_test"], test_labels), test_labels)
+        if test.shape != train.shape:
+            raise DataError(f"{path}: test images are {test.shape}, training images {train.shape}")
+    names = [str(name) for name in arrays.get("classes", range(num_classes))]
+    if len(names) < num_classes:
+        raise DataError(f"{path}: {len(names)} class names for {num_classes} classes")
+    return Dataset(str(path), train, test, names)
+
+
+def _check_images(name: str, images: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.uint8]:
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2]:
+        raise DataError(f"{name}: {images.dtype} of shape {images.shape}; uint8 of shape (n, side, side, channels) is needed")
+    if len(images) != len(labels):
+        raise DataError(f"{name}: {len(images)} images but {len(labels)} labels")
+    return images
+
+
+def _cifar(name: str, root: Path, download: bool) -> Dataset:
+    """torchvision verifies the official checksums before it unpickles anything."""
+    from torchvision import datasets
+
+    kind = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
+    if download:
+        root.mkdir(parents=True, exist_ok=True)
+    try:
+        train, test = (kind(str(root), train=train, download=download) for train in (True, False))
+    except RuntimeError:
+        raise DataError(f"{name} is not under {root}, or its checksum differs: add --download, or say --data-dir") from None
+    except OSError as error:
+        raise DataError(f"{name} cannot be downloaded ({error}): fetch it by hand into {root}") from None
+    splits = [ArrayImages(split.data, np.asarray(split.targets, np.int64)) for split in (train, test)]
+    return Dataset(name, splits[0], splits[1], list(train.classes))
+
+
+def _folder(path: Path, side: int) -> Dataset:
+    root = path / "train" if (path / "train").is_dir() else path
+    classes = sorted(p.name for p in root.iterdir() if p.is_dir())
+    if len(classes) < 2:
+        raise DataError(f"{root}: {len(classes)} class folder(s); at least two, with images in them, are needed")
+    test_root = next((path / name for name in _TEST_FOLDERS if root != path and (path / name).is_dir()), None)
+    test = _class_folders(test_root, classes, side) if test_root else None
+    return Dataset(str(path), _class_folders(root, classes, side), test, classes)
+
+
+def _class_folders(root: Path, classes: list[str], side: int) -> ImageSet:
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        found = sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in _IMAGE_SUFFIXES)
+        files += found
+        labels += [label] * len(found)
+    return _files(str(root), files, np.array(labels, np.int64), side)
+
+
+def _files(name: str, files: list[Path], labels: NDArray[np.int64], side: int) -> ImageSet:
+    from PIL import Image
+
+    checked = check_labels(name, labels)
+    return DecodedImages(checked, side, lambda i: Image.open(files[i]), lambda i: str(files[i]))
+
+
+def _image_list(path: Path, side: int) -> Dataset:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise DataError(f"{path}: cannot be read ({reason})") from None
+    files, labels = [], []
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        name, _, label = line.replace("\t", " ").rpartition(" ")
+        if not name or not label.isdigit():
+            raise DataError(f"{path}, line {number}: {line!r:.80} is not a path and a label (a whole number)")
+        files.append(path.parent / name.strip())
+        labels.append(int(label))
+    missing = next((file for file in files if not file.is_file()), None)
+    if missing:
+        raise DataError(f"{path}: it names {missing}, which is no file")
+    train = _files(str(path), files, np.array(labels, np.int64), side)
+    return Dataset(str(path), train, None, [str(i) for i in range(max(labels) + 1)])
+
+
+def _timm(source: str, root: Path, download: bool, side: int) -> Dataset:
+    from timm.data import create_dataset
+
+    def split(name: str) -> Any:
+        try:
+            return create_dataset(source, root=str(root), split=name, download=download)
+        except (AssertionError, ImportError, OSError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+            raise DataError(f"--data {source}: {reason}; say --data-dir, or add --download") from None
+
+    train, test = split("train"), split("validation")
+    if not hasattr(train, "__getitem__"):
+        raise DataError(f"--data {source} is a stream; give a data set whose images can be reached by number")
+    names = [str(name) for name in getattr(train, "classes", [])]
+    sets = [_indexed(source, dataset, side) for dataset in (train, test)]
+    names = names or [str(i) for i in range(int(sets[0].labels.max()) + 1)]
+    return Dataset(source, sets[0], sets[1], names)
+
+
+def _indexed(source: str, dataset: Any, side: int) -> ImageSet:
+    """A map-style data set of (image, label)."""
+    targets = getattr(dataset, "targets", None)
+    labels = np.asarray(targets if targets is not None else [dataset[i][1] for i in range(len(dataset))])
+    opener: Callable[[int], Any] = lambda i: dataset[i][0]  # noqa: E731
+    return DecodedImages(check_labels(source, labels), side, opener, lambda i: f"{source}, image {i}")

@@ -1,0 +1,37 @@
+"""Which device networks run on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from diswot.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def choose_device(name: str) -> str:
+    """`auto` is CUDA where there is one, else the CPU; a device that is not there is a `ConfigError`.
+
+    >>> choose_device("cpu")
+    'cpu'
+    """
+    import torch
+
+    if name not in DEVICES:
+        raise ConfigError(f"--device {name!r}: known: {', '.join(DEVICES)}")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return "cuda" if available["cuda"] else "cpu"
+    if not available[name]:
+        raise ConfigError(f"--device {name}: not available on this machine; use --device cpu")
+    return name
+
+
+def place(model: nn.Module, device: str) -> nn.Module:
+    """The model on the device, its weights in the channels-last layout: the faster one for convolutions, on a CPU by two to four times."""
+    import torch
+
+    return model.to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]

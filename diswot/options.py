@@ -1,0 +1,98 @@
+"""The options of every recipe, with their defaults and the words that explain them. The command line's flags are made from these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from diswot.config import option, positive
+from diswot.evolution import Algorithm
+
+Init = Literal["kaiming", "gaussian", "torch", "orthogonal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """Which images."""
+
+    data_dir: str | None = option(None, "where named data sets lie", "Images")
+    download: bool = option(False, "fetch a named data set that is not there", "Images")
+    num_classes: int | None = option(None, "classes of drawn images [100]", "Images")
+    input_size: int | None = option(None, "side that images are drawn at, or files decoded to [the space's]", "Images")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(ImageOptions):
+    """Everything that decides a score."""
+
+    teacher: str = option("resnet56", "teacher: a CIFAR network, any timm network, or module:function", "What to find")
+    data: str = option("synthetic", "images: see `diswot list data`", "Images")
+    proxy: str = option("diswot", "ranking, or proxies with commas between: see `diswot list proxies`", "Scoring")
+    combine: Literal["rank", "sum"] | None = option(None, "how proxies are put together: rank or sum [the ranking's]", "Scoring")
+    seeds: int = option(4, "initialisations that scores are averaged over", "Scoring")
+    batch: int = option(4, "images for each initialisation", "Scoring")
+    init: Init = option("kaiming", "initialisation of candidates and of a random teacher", "Scoring")
+    teacher_weights: str = option("random", "random, pretrained (timm's), or a file", "Scoring")
+    teacher_norm: str = option("data", "normalisation of the teacher's images: data, imagenet, half, or m,m,m/s,s,s", "Scoring")
+    seed: int = option(0, "of everything random", "Scoring")
+
+    def check(self) -> None:
+        """`ConfigError` for numbers that cannot be."""
+        positive(self, "seeds")
+        positive(self, "batch", least=2)
+        positive(self, "seed", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(ScoreConfig):
+    """Everything that decides the outcome of a search."""
+
+    params: str | None = option(None, "most parameters: 1M, or a range 0.8M..1M", "What to find")
+    flops: str | None = option(None, "most FLOPs (multiply-accumulates): 100M", "What to find")
+    depth: str | None = option(None, "most layers on the longest path: 20", "What to find")
+    latency: str | None = option(None, "longest forward pass on the device, one image, median: 5ms", "What to find")
+    space: str = option("resnet_width", "search space: see `diswot list spaces`, or your own module", "What to find")
+    algorithm: Algorithm = option(
+        "evolution", "who leaves the population: the worst (evolution), the oldest (aging); or random search", "Search"
+    )
+    iterations: int = option(1000, "candidates scored in all; those outside the budget are not counted", "Search")
+    population: int = option(64, "members kept, and random candidates to begin with", "Search")
+    sample: int = option(16, "members drawn to choose a parent from", "Search")
+    top_k: int = option(4, "the best of the drawn, one of which becomes the parent", "Search")
+    generation: int = option(16, "candidates bred from the same history, and scored side by side", "Search")
+
+    def check(self) -> None:
+        super().check()
+        positive(self, "iterations", "population", "sample", "top_k", "generation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(ImageOptions):
+    """Everything that decides the outcome of a distillation."""
+
+    loss: str = option("kd", "what the student learns from: see `diswot list losses`", "What to train")
+    teacher: str | None = option(None, "teacher [the one the student was searched for, else resnet56]", "What to train")
+    teacher_weights: str | None = option(
+        None, "a file, or pretrained (timm's) [trained first, and kept for the next time]", "What to train"
+    )
+    teacher_norm: str = option("data", "normalisation of the teacher's images: data, imagenet, half, or m,m,m/s,s,s", "What to train")
+    teacher_epochs: int | None = option(None, "epochs of a teacher that is trained first [as the student's]", "What to train")
+    space: str | None = option(None, "allows an arch.json of a space that is your own module", "What to train")
+
+    data: str | None = option(None, "images: see `diswot list data` [the search's, where it had real ones, else cifar100]", "Images")
+    limit: int | None = option(None, "use this many training images, drawn at random", "Images")
+    held_out: float | None = option(None, "share of the training images kept for validation [0, or 0.1 without test images]", "Images")
+
+    epochs: int = option(240, "passes over the training images; learning-rate drops move in proportion", "Recipe")
+    batch: int = option(64, "images a step", "Recipe")
+    lr: float = option(0.05, "learning rate to begin with; .01 suits MobileNet and ShuffleNet", "Recipe")
+    momentum: float = option(0.9, "of SGD, Nesterov's", "Recipe")
+    weight_decay: float = option(5e-4, "L2 penalty", "Recipe")
+    augment: bool = option(True, "shifts by up to 4 pixels, mirrors", "Recipe")
+    seed: int = option(0, "of everything random", "Recipe")
+
+    temperature: float = option(4.0, "of the softened logits", "Loss")
+    ce_weight: float = option(0.1, "of the cross-entropy in kd and diswot", "Loss")
+    kd_weight: float = option(0.9, "of the divergence in kd and diswot", "Loss")
+    semantic_weight: float = option(1.0, "of the semantic term in diswot", "Loss")
+    relation_weight: float = option(1.0, "of the relation term in diswot", "Loss")

@@ -1,0 +1,95 @@
+"""What a recipe tells of its progress, and to whom. A recipe calls; what is shown, and where, is the reporter's business."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol, TextIO
+
+Clock = Callable[[], float]
+
+
+class Reporter(Protocol):
+    """`start` once, `update` after every step, `say` for a line in between, `stop` at the end."""
+
+    def start(self, total: int, done: int = 0) -> None: ...
+
+    def update(self, done: int, detail: Callable[[], str]) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def start(self, total: int, done: int = 0) -> None: ...
+
+    def update(self, done: int, detail: Callable[[], str]) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(7), duration(65), duration(7300)
+    ('7 s', '1 min 05 s', '2 h 01 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class PlainLines:
+    """A line every few seconds, for logs and pipes: how far, how fast, how long still, and what is best.
+
+    Args:
+        stream: where lines go.
+        unit: what a step is.
+        every: seconds between lines.
+        clock: the time; a test gives its own.
+    """
+
+    def __init__(self, stream: TextIO, unit: str, every: float = 10.0, clock: Clock = time.monotonic) -> None:
+        self.stream, self.unit, self.every, self.clock = stream, unit, every, clock
+        self._total = self._first = 0
+        self._begun = self._shown = 0.0
+        self._pending: Callable[[], str] | None = None
+
+    def start(self, total: int, done: int = 0) -> None:
+        self._total, self._first = total, done
+        self._begun = self._shown = self.clock()
+        if done:
+            self.say(f"resumed at {done} of {total} {self.unit}s")
+
+    def update(self, done: int, detail: Callable[[], str]) -> None:
+        now = self.clock()
+
+        def line() -> str:
+            return self.line(done, now, detail())
+
+        if now - self._shown < self.every and done < self._total:
+            self._pending = line
+            return
+        self._shown, self._pending = now, None
+        self.say(line())
+
+    def line(self, done: int, now: float, detail: str) -> str:
+        rate = (done - self._first) / max(now - self._begun, 1e-9)
+        left = duration((self._total - done) / rate) if rate else "?"
+        speed = f"{rate:.1f} {self.unit}s/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.1f} s a {self.unit}"
+        return f"{done}/{self._total} {self.unit}s, {speed}, {left} left; {detail}"
+
+    def say(self, line: str) -> None:
+        print(line, file=self.stream, flush=True)
+
+    def stop(self) -> None:
+        if self._pending is not None:
+            self.say(self._pending())
+            self._pending = None

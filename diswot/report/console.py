@@ -1,0 +1,174 @@
+"""Tables, progress and JSON for the terminal."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from diswot.architecture import canonical_json
+from diswot.progress import Clock, PlainLines, Reporter, Silent
+
+if TYPE_CHECKING:
+    from diswot.architecture import Architecture
+    from diswot.describe import Description
+    from diswot.distill import DistillResult
+    from diswot.scoring import ScoreRow
+    from diswot.search import SearchResult
+
+Json = dict[str, Any]
+
+
+class LiveLine(PlainLines):
+    """A bar that is drawn over itself, for a terminal."""
+
+    def __init__(self, console: Console, unit: str, clock: Clock = time.monotonic) -> None:
+        super().__init__(sys.stderr, unit, every=0.1, clock=clock)
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        columns = BarColumn(bar_width=24), TextColumn("{task.description}")
+        self._progress = Progress(*columns, console=console, transient=True)
+        self._console, self._task = console, self._progress.add_task("", total=1)
+
+    def start(self, total: int, done: int = 0) -> None:
+        super().start(total, done)
+        self._progress.update(self._task, total=total, completed=done)
+        self._progress.start()
+
+    def update(self, done: int, detail: Callable[[], str]) -> None:
+        now = self.clock()
+        if now - self._shown >= self.every or done == self._total:
+            self._shown = now
+            self._progress.update(self._task, completed=done, description=self.line(done, now, detail()))
+
+    def say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+
+def reporter(unit: str, quiet: bool) -> Reporter:
+    """A bar on a terminal, plain lines elsewhere, nothing with --quiet; always on stderr, so that stdout stays for results."""
+    if quiet:
+        return Silent()
+    console = Console(stderr=True)
+    return LiveLine(console, unit) if console.is_terminal else PlainLines(sys.stderr, unit)
+
+
+def show_table(table: Table) -> None:
+    """A table on stdout, never cut off: as wide as it needs where the output is no terminal."""
+    console = Console()
+    width = None if console.is_terminal else 400
+    Console(width=width).print(table)
+
+
+def millions(number: float) -> str:
+    """
+    >>> millions(472_756), millions(87_501_408)
+    ('0.473M', '87.5M')
+    """
+    return f"{number / 1e6:.3f}M" if number < 1e7 else f"{number / 1e6:,.1f}M"
+
+
+def name_of(arch: Architecture) -> str:
+    """Short enough for a table: the name or string itself, or the digest of longer choices."""
+    return arch.choices if isinstance(arch.choices, str) else f"{arch.space} {arch.digest}"
+
+
+def search_json(result: SearchResult) -> Json:
+    rows = [
+        {"role": r.role, "space": r.arch.space, "choices": r.arch.choices, **_cost(r.cost), "scores": r.scores, "rank": r.rank}
+        for r in result.table
+    ]
+    winner = {"space": result.winner.space, "choices": result.winner.choices}
+    return {"winner": winner, "found_by": result.found_by, "evaluations": len(result.trials), "table": rows}
+
+
+def search_table(result: SearchResult) -> Table:
+    """The winner beside what one would take without a search."""
+    table = Table(title=f"{len(result.trials)} candidates scored; rank is among them and this table, 1 is best", title_justify="left")
+    names = list(result.table[0].scores)
+    for heading in ("", "network", "params", "FLOPs", "depth", *names, "rank"):
+        table.add_column(heading, justify="left" if heading in ("", "network") else "right", no_wrap=True)
+    for row in result.table:
+        scores = [f"{row.scores[name]:.5g}" for name in names]
+        cost = millions(row.cost.params), millions(row.cost.flops), str(row.cost.depth)
+        table.add_row(row.role, name_of(row.arch), *cost, *scores, str(row.rank), style="bold" if row.role == "winner" else None)
+    return table
+
+
+def score_json(rows: Sequence[ScoreRow]) -> list[Json]:
+    return [{"space": r.arch.space, "choices": r.arch.choices, **_cost(r.cost), "scores": r.scores, "place": r.place} for r in rows]
+
+
+def score_table(rows: Sequence[ScoreRow]) -> Table:
+    """Mean over the seeds, and their spread."""
+    seeds = len(next(iter(rows[0].scores.values())))
+    spread = " ± standard deviation" if seeds > 1 else ""
+    table = Table(title=f"mean{spread} over {seeds} seed(s); higher is better", title_justify="left")
+    names = list(rows[0].scores)
+    for heading in ("network", "params", "FLOPs", "depth", *names, "place"):
+        table.add_column(heading, justify="left" if heading == "network" else "right", no_wrap=True)
+    for row in sorted(rows, key=lambda r: r.place):
+        cells = [_mean_and_spread(row.scores[name]) for name in names]
+        cost = millions(row.cost.params), millions(row.cost.flops), str(row.cost.depth)
+        table.add_row(name_of(row.arch), *cost, *cells, str(row.place))
+    return table
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    mean = f"{statistics.fmean(values):.5g}"
+    return mean if len(values) < 2 or min(values) == max(values) else f"{mean} ± {statistics.stdev(values):.2g}"
+
+
+def show_json(found: Description) -> Json:
+    parts = [{"name": p.name, "kind": p.kind, "output": p.output, "params": p.params, "flops": p.flops} for p in found.parts]
+    costs = {**_cost(found.cost), "weight_bytes": found.weight_bytes, "activation_bytes": found.activation_bytes}
+    identity = {"space": found.arch.space, "choices": found.arch.choices, "digest": found.arch.digest}
+    return {**identity, **costs, "latency_ms": found.latency, "device": found.device, "parts": parts}
+
+
+def show_architecture(found: Description) -> Table:
+    """The network from input to output."""
+    choices = canonical_json(found.arch.choices)
+    table = Table(title=f"{found.arch.space} {found.arch.digest}: {choices}", title_justify="left")
+    for heading, justify in (("part", "left"), ("layers", "left"), ("output", "right"), ("params", "right"), ("FLOPs", "right")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for part in found.parts:
+        table.add_row(part.name, part.kind, " x ".join(map(str, part.output)), f"{part.params:,}", millions(part.flops))
+    table.add_section()
+    memory = f"weights {found.weight_bytes / 2**20:.2f} MiB, activations {found.activation_bytes / 2**20:.2f} MiB an image"
+    table.add_row("all", f"depth {found.cost.depth}; {memory}", "", f"{found.cost.params:,}", millions(found.cost.flops))
+    table.add_row("latency", f"{found.latency:.2f} ms, one image, median, on {found.device}", "", "", "")
+    return table
+
+
+def distill_json(result: DistillResult) -> Json:
+    def accuracy(found: Any) -> Json | None:
+        return None if found is None else {"top1": found.top1, "margin": found.margin, "images": found.count}
+
+    outcome = {"student": accuracy(result.student), "teacher": accuracy(result.teacher), "measured_on": result.measured_on}
+    return {**outcome, "folder": str(result.folder), "history": result.history}
+
+
+def distill_table(result: DistillResult) -> Table:
+    """The curve, thinned to a dozen lines, and the accuracy after the last epoch."""
+    table = Table(title="after each epoch; the last one counts, nothing was chosen by these images", title_justify="left")
+    keys = [key for key in result.history[-1] if key != "epoch"]
+    for heading in ("epoch", *keys):
+        table.add_column(heading.replace("_", " "), justify="right")
+    step = max(1, len(result.history) // 12)
+    for line in [*result.history[:-1][::step], result.history[-1]]:
+        table.add_row(str(line["epoch"]), *(f"{line[key]:.4g}" for key in keys))
+    table.add_section()
+    return table
+
+
+def _cost(cost: Any) -> Json:
+    return {"params": cost.params, "flops": cost.flops, "depth": cost.depth}

@@ -1,0 +1,219 @@
+"""`RunDir`: a run's folder, which survives Ctrl-C, kill -9 and a full disk, and is resumed by reading it again."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from diswot.architecture import canonical_json
+from diswot.errors import RunError
+
+FORMAT = 1
+_BEFORE_CONFIG = ("lock", "env.json", "arch.json")
+
+
+def version() -> str:
+    """diswot's own version."""
+    return importlib.metadata.version("diswot")
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Writes a file whole or not at all: a temporary file beside it, flushed to the disk, then renamed over it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def keep_earlier(path: Path) -> Path | None:
+    """Moves an existing file aside (arch.json becomes arch-1.json, or the first number that is free) and says where to."""
+    if not path.exists():
+        return None
+    number = 1
+    while (aside := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
+        number += 1
+    os.replace(path, aside)
+    return aside
+
+
+class RunDir:
+    """A folder `runs/<name>`: config.yaml and env.json, written once, and journals, of which every line is on the disk before the next
+    is begun. One process at a time may write to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: Any = None
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        kind: str,
+        config: Mapping[str, Any],
+        environment: Mapping[str, Any],
+        files: Mapping[str, str] | None = None,
+    ) -> RunDir:
+        """A new run; `RunError` where the folder exists or cannot be written. config.yaml comes last: where it is, the run is whole.
+
+        Args:
+            files: texts to keep with the run, by name.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            begun = [p.name for p in path.iterdir() if p.name not in _BEFORE_CONFIG and p.suffix != ".tmp"]
+        except OSError as error:
+            raise RunError(f"{path} cannot be made ({error.strerror}): choose another --runs folder") from None
+        if begun:  # a folder that a crash left without a config.yaml holds nothing and is taken over
+            raise RunError(f"{path} exists: resume it with --resume {path}, or choose another --name")
+        run = cls(path)
+        run._take_lock()
+        document = {"format": FORMAT, "kind": kind, "diswot": version(), **config}
+        for name, text in {"env.json": json.dumps(dict(environment), indent=2) + "\n", **(files or {})}.items():
+            write_atomic(path / name, text)
+        write_atomic(path / "config.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+        return run
+
+    @classmethod
+    def open(cls, path: Path, kind: str) -> tuple[RunDir, dict[str, Any]]:
+        """An existing run and its configuration; `RunError` where it is none, is of another kind or version, or is in use."""
+        config_path = path / "config.yaml"
+        try:
+            document = yaml.safe_load(config_path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"{path}: no run to resume (it has no config.yaml)") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise RunError(f"{config_path}: cannot be read ({str(error).splitlines()[0]})") from None
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            found = document.get("format") if isinstance(document, dict) else None
+            raise RunError(f"{path}: a run of format {found}, and this version resumes format {FORMAT}: use the version that began it")
+        if document.get("kind") != kind:
+            raise RunError(f"{path}: a run of `diswot {document.get('kind')}`, not of `diswot {kind}`")
+        if document.get("diswot") != version():
+            raise RunError(
+                f"{path}: begun by diswot {document.get('diswot')}, this is {version()}: install that version to resume, or start a new run"
+            )
+        run = cls(path)
+        run._take_lock()
+        return run, {k: v for k, v in document.items() if k not in ("format", "kind", "diswot")}
+
+    def _take_lock(self) -> None:
+        """Held until the process ends, however it ends."""
+        try:
+            import fcntl
+        except ImportError:  # no such thing on Windows: two writers are then not told apart
+            return
+        try:
+            self._lock = open(self.path / "lock", "w")  # noqa: SIM115 - open as long as the run is
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"{self.path} is being written by another process: wait for it, or stop it") from None
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be written ({error.strerror}): copy it to a folder that can be") from None
+
+    def close(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> RunDir:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def discard_if_empty(self) -> None:
+        """Takes the folder away again where a fault of the user's ended the run before anything was computed."""
+        kept = {"lock", "env.json", "config.yaml", "arch.json"}
+        names = {p.name for p in self.path.iterdir()}
+        if names <= kept:
+            for name in names:
+                (self.path / name).unlink()
+            self.path.rmdir()
+
+    def append(self, name: str, record: Mapping[str, Any]) -> None:
+        """Adds a line to the journal `name` and returns once it is on the disk."""
+        line = (canonical_json(dict(record)) + "\n").encode()
+        with open(self.path / name, "ab") as file:
+            start = file.tell()
+            try:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:  # a full disk: leave no half line behind
+                with contextlib.suppress(OSError):
+                    os.truncate(self.path / name, start)
+                raise
+
+    def read(self, name: str, repair: bool = False) -> list[dict[str, Any]]:
+        """The records of a journal. A last line that a crash cut short is not there; with `repair` it is cut off the file too."""
+        path = self.path / name
+        if not path.exists():
+            return []
+        whole, sound = path.read_bytes(), 0
+        records = []
+        for number, line in enumerate(whole.splitlines(keepends=True), 1):
+            try:
+                record = json.loads(line)
+                if not line.endswith(b"\n") or not isinstance(record, dict):
+                    raise ValueError
+            except ValueError:
+                if sound + len(line) == len(whole):
+                    break
+                raise RunError(f"{path}, line {number}: damaged, and not the last line: restore it, or start a new run") from None
+            records.append(record)
+            sound += len(line)
+        if repair and sound < len(whole):
+            os.truncate(path, sound)
+        return records
+
+    def keep_first(self, name: str, count: int) -> None:
+        """Cuts a journal down to its first `count` records."""
+        path = self.path / name
+        if path.exists():
+            write_atomic(path, b"".join(path.read_bytes().splitlines(keepends=True)[:count]))
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns a full or read-only disk into one line that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{error.filename or path}: {error.strerror}; what was done is kept, go on with --resume {path}") from None
+
+
+def environment(device: str) -> dict[str, Any]:
+    """What made a run: versions, machine, device. Without it a number cannot be traced."""
+    packages = ("torch", "timm", "numpy", "scipy")
+    return {
+        "diswot": version(),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "device": device,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

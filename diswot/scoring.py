@@ -1,0 +1,118 @@
+"""What search and `diswot score` share: from options to a setting, and from raw scores to a ranking; and the scoring recipe itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diswot.architecture import Architecture, read_arch_json
+from diswot.data import load_data, proxy_batches
+from diswot.devices import choose_device
+from diswot.engine import Engine, Setting, default_workers, make_setting
+from diswot.errors import ArchitectureError, RunError
+from diswot.options import ScoreConfig
+from diswot.proxies import Ranking, resolve_ranking
+from diswot.ranking import Vector, combine
+from diswot.registry import suggest
+from diswot.space import BUILT_IN, Cost, SearchSpace, load_space
+
+_CIFAR_SIZE = 32
+
+
+def prepare(config: ScoreConfig, device: str, space: SearchSpace) -> tuple[Ranking, Setting]:
+    """The ranking and the setting that a configuration asks for, for networks of `space`."""
+    config.check()
+    ranking = resolve_ranking(config.proxy, config.combine)
+    drawn = config.data in ("synthetic", "noise")
+    space_size = space.input_size if drawn or space.input_size != _CIFAR_SIZE else None
+    data = load_data(
+        config.data,
+        data_dir=config.data_dir,
+        download=config.download,
+        num_classes=config.num_classes,
+        input_size=config.input_size or space_size,
+        seed=config.seed,
+    )
+    setting = make_setting(
+        ranking.parts,
+        teacher=config.teacher,
+        teacher_weights=config.teacher_weights,
+        teacher_norm=config.teacher_norm,
+        statistics=data.statistics,
+        init=config.init,
+        batches=proxy_batches(data, config.batch, [config.seed * 1000 + i for i in range(config.seeds)]),
+        num_classes=data.num_classes,
+        device=device,
+        space_modules=frozenset() if space.name in BUILT_IN else frozenset([space.name]),
+    )
+    return ranking, setting
+
+
+def fitness_of(ranking: Ranking, scores: Sequence[Mapping[str, Sequence[float]]]) -> Vector:
+    """One number for each candidate, higher is better: its scores averaged over the seeds, then combined over the candidates."""
+    table = [[float(np.mean(one[name])) for name in ranking.parts] for one in scores]
+    return combine(table, ranking.combine)
+
+
+def read_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
+    """An architecture from what a user types: a file (arch.json), a NAS-Bench-201 string, or the name of a hand-made network; and
+    how it was found, where the file says.
+
+    >>> read_architecture("resnet20")
+    (Architecture(space='zoo', choices='resnet20'), {})
+    """
+    from diswot.models.zoo import ZOO, zoo_name
+
+    if text.startswith("|"):
+        return Architecture("nasbench201", text), {}
+    if Path(text).is_file() or text.endswith(".json"):
+        return read_arch_json(text)
+    if zoo_name(text) in ZOO:
+        return Architecture("zoo", zoo_name(text)), {}
+    raise ArchitectureError(f"{text!r:.120} is no file, no NAS-Bench-201 string and no hand-made network: {suggest(text, ZOO)}"[:300])
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One architecture's outcome: `scores` by proxy, one number for each seed; `place` among those scored together, 1 the best."""
+
+    arch: Architecture
+    cost: Cost
+    scores: dict[str, list[float]]
+    place: int
+
+
+def run_score(
+    config: ScoreConfig, archs: Sequence[Architecture], *, space: str | None = None, device: str = "auto", workers: int = 0
+) -> list[ScoreRow]:
+    """Scores given architectures.
+
+    Args:
+        archs: of one space or of several; all see the same images.
+        space: a space of your own that may be imported.
+        workers: processes on a CPU; 0 for one a core, as far as there is work for them.
+
+    Raises:
+        DiswotError: among others where a candidate cannot be scored.
+    """
+    spaces = {arch.space: load_space(arch.space, trusted=arch.space == space) for arch in archs}
+    if not spaces:
+        raise ArchitectureError("no architecture was given: name an arch.json, a NAS-Bench-201 string or a network such as resnet20")
+    for arch in archs:
+        spaces[arch.space].check(arch)
+    first = max(spaces.values(), key=lambda s: (s.name not in BUILT_IN, s.input_size))
+    device = choose_device(device)
+    ranking, setting = prepare(config, device, first)
+    processes = workers or max(1, min(default_workers(device), len(archs) // 8))  # a process takes seconds to start
+    with Engine(setting, processes) as engine:
+        scored = list(engine.score(archs))
+    for arch, one in zip(archs, scored, strict=True):
+        if one.reason is not None:
+            raise RunError(f"{arch!s:.100} cannot be scored: {one.reason}")
+    fitness = fitness_of(ranking, [one.scores for one in scored])
+    places = [int((fitness > value).sum()) + 1 for value in fitness]
+    return [ScoreRow(arch, one.cost, one.scores, place) for arch, one, place in zip(archs, scored, places, strict=True)]
