@@ -12,11 +12,11 @@ from diswot import runs
 from diswot.architecture import Architecture, arch_json, read_arch_json
 from diswot.config import resolve, to_dict
 from diswot.devices import choose_device
-from diswot.distill import DistillResult, complete_config, identity, load_student, run_distill
 from diswot.options import DistillConfig, ScoreConfig, SearchConfig
 from diswot.progress import Reporter
-from diswot.scoring import ScoreRow, read_architecture, run_score
-from diswot.search import SearchResult, run_search
+from diswot.recipes.distill import DistillResult, complete_config, identity, load_student, run_distill
+from diswot.recipes.scoring import ScoreRow, read_architecture, run_score
+from diswot.recipes.search import SearchResult, run_search
 from diswot.space import load_space
 
 

@@ -145,8 +145,8 @@ def search(
     config = None if resume else resolve(SearchConfig, config_file, words, flags)
     from diswot import runs
     from diswot.devices import choose_device
+    from diswot.recipes.search import resume_config, run_search
     from diswot.report import console
-    from diswot.search import resume_config, run_search
 
     if config is None:
         assert resume is not None
@@ -212,9 +212,9 @@ def distill(
     config = None if resume else resolve(DistillConfig, config_file, words, flags)
     from diswot import api, runs
     from diswot.architecture import read_arch_json
-    from diswot.distill import complete_config, resume_config, run_distill
+    from diswot.recipes.distill import complete_config, resume_config, run_distill
+    from diswot.recipes.scoring import read_architecture
     from diswot.report import console
-    from diswot.scoring import read_architecture
 
     if config is None:
         assert resume is not None
@@ -264,8 +264,8 @@ def score(
     [bold]diswot score arch.json resnet20 --proxy diswot,params,flops[/]
     """
     config = resolve(ScoreConfig, config_file, [], flags)
+    from diswot.recipes.scoring import read_architecture, run_score
     from diswot.report import console
-    from diswot.scoring import read_architecture, run_score
 
     archs = [read_architecture(text)[0] for text in architectures]
     rows = run_score(config, archs, space=space, device=device, workers=workers)
@@ -287,10 +287,10 @@ def show(architecture: str, num_classes: int | None, input_size: int | None, spa
     [bold]diswot show arch.json[/]
     """
     from diswot.config import positive_number
-    from diswot.describe import describe
     from diswot.devices import choose_device
+    from diswot.recipes.describe import describe
+    from diswot.recipes.scoring import read_architecture
     from diswot.report import console
-    from diswot.scoring import read_architecture
     from diswot.space import load_space
 
     arch, found_by = read_architecture(architecture)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 from numpy.typing import ArrayLike
+from torch import nn
 
 from diswot.architecture import Architecture
 from diswot.budget import cost_of
@@ -21,7 +22,7 @@ from diswot.data import ProxyBatch
 from diswot.devices import place
 from diswot.errors import ConfigError, DiswotError, RunError
 from diswot.models.init import initialise
-from diswot.observe import observe, use_batch_statistics
+from diswot.observe import batch_statistics, observe
 from diswot.options import Init
 from diswot.proxies import PROXIES, View
 from diswot.space import Cost, load_space
@@ -107,20 +108,17 @@ def score_one(setting: Setting, arch: Architecture) -> Scored:
     cost = cost_of(space, arch, setting.num_classes, setting.in_chans, setting.input_size)
     proxies = [PROXIES[name] for name in setting.proxies]
     scores: dict[str, list[float]] = {proxy.name: [] for proxy in proxies}
-    forward = any("forward" in proxy.needs for proxy in proxies)
+    students: Iterator[View | None]
     try:
-        with torch.inference_mode():
-            model = space.build(space.canonical(arch), setting.num_classes, setting.in_chans) if forward else None
-            if model is not None:
-                model = use_batch_statistics(place(model, setting.device))
-            for index, batch in enumerate(setting.batches):
-                student = None
-                if model is not None:
-                    initialise(model, setting.init, batch.seed)
-                    student = View(observe(model, batch.images.to(setting.device)), batch.target.to(setting.device))
-                teacher = setting.teachers[index] if setting.teachers else None
-                for proxy in proxies:
-                    scores[proxy.name].append(float(proxy.score(student, teacher, cost)))
+        if any("forward" in proxy.needs for proxy in proxies):
+            model = place(space.build(space.canonical(arch), setting.num_classes, setting.in_chans), setting.device)
+            students = _observe_seeds(model, setting)
+        else:
+            students = iter([None] * len(setting.batches))
+        for index, student in enumerate(students):
+            teacher = setting.teachers[index] if setting.teachers else None
+            for proxy in proxies:
+                scores[proxy.name].append(float(proxy.score(student, teacher, cost)))
     except DiswotError:
         raise
     except (RuntimeError, ValueError, torch.OutOfMemoryError) as error:
@@ -129,6 +127,14 @@ def score_one(setting: Setting, arch: Architecture) -> Scored:
         if not all(map(math.isfinite, values)):
             return Scored(cost, reason=f"{name} is not finite: {values}")
     return Scored(cost, scores)
+
+
+def _observe_seeds(model: nn.Module, setting: Setting) -> Iterator[View]:
+    """The model's view of each batch, initialised anew for it; one at a time, so that one seed's maps are gone before the next's."""
+    with torch.inference_mode(), batch_statistics(model):
+        for batch in setting.batches:
+            initialise(model, setting.init, batch.seed)
+            yield View(observe(model, batch.images.to(setting.device)), batch.target.to(setting.device))
 
 
 @contextlib.contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +41,7 @@ def observe(model: nn.Module, images: Tensor) -> Observation:
         TeacherError: the network lacks timm's protocol (`forward_features`, `forward_head`, `get_classifier`) or its classifier
             is not one linear layer.
 
+    >>> import torch
     >>> from diswot.models.resnet import CifarResNet
     >>> observe(CifarResNet([1, 1, 1], num_classes=10), torch.zeros(2, 3, 32, 32)).features.shape
     torch.Size([2, 64, 8, 8])
@@ -71,13 +74,28 @@ def _as_map(model: nn.Module, features: Tensor) -> Tensor:
     )
 
 
-def use_batch_statistics(model: nn.Module) -> nn.Module:
-    """Evaluation mode (no dropout), but batch norm on the statistics of the batch, as every score here is computed.
+@contextlib.contextmanager
+def batch_statistics(model: nn.Module) -> Iterator[nn.Module]:
+    """Inside, evaluation mode (no dropout) but batch norm on the statistics of the batch, as every score here is computed.
 
-    The running statistics are left as they are (momentum 0)."""
+    Running statistics are neither read nor written, and the model is left as it was found.
+
+    >>> import torch
+    >>> norm = nn.BatchNorm2d(3)
+    >>> with batch_statistics(norm):
+    ...     _ = norm(torch.full((2, 3, 4, 4), 5.0))
+    >>> norm.running_mean.tolist(), norm.training
+    ([0.0, 0.0, 0.0], True)
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    tracking = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     model.eval()
-    for module in model.modules():
-        if isinstance(module, _BatchNorm):
-            module.train()
-            module.momentum = 0.0
-    return model
+    for norm in tracking:
+        norm.training, norm.track_running_stats = True, False
+    try:
+        yield model
+    finally:
+        for norm in tracking:
+            norm.track_running_stats = True
+        for module, training in modes:
+            module.training = training

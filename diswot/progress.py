@@ -83,7 +83,7 @@ class PlainLines:
     def line(self, done: int, now: float, detail: str) -> str:
         rate = (done - self._first) / max(now - self._begun, 1e-9)
         left = duration((self._total - done) / rate) if rate else "?"
-        speed = f"{rate:.1f} {self.unit}s/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.1f} s a {self.unit}"
+        speed = f"{rate:.1f} {self.unit}s/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.1f} s per {self.unit}"
         return f"{done}/{self._total} {self.unit}s, {speed}, {left} left; {detail}"
 
     def say(self, line: str) -> None:

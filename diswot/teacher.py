@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from diswot.errors import TeacherError
 from diswot.models.init import initialise
 from diswot.models.zoo import ZOO, zoo_name
-from diswot.observe import Observation, observe, use_batch_statistics
+from diswot.observe import Observation, batch_statistics, observe
 from diswot.options import Init
 from diswot.registry import suggest
 
@@ -93,9 +94,8 @@ def _timm(name: str, num_classes: int, in_chans: int, input_size: int, weights: 
 
 def _check_runs(model: nn.Module, name: str, num_classes: int, in_chans: int, input_size: int) -> None:
     """One pass of shapes alone: a teacher for other images or classes fails here, in one line."""
-    use_batch_statistics(model)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), batch_statistics(model):
             seen = observe(model, torch.zeros(2, in_chans, input_size, input_size))
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
         reason = str(error).splitlines()[0][:160]
@@ -139,7 +139,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch.load, on how an old or a foreign file was pickled
+            loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise TeacherError(f"{path}: no such weights file") from None
     except pickle.UnpicklingError:
@@ -213,4 +215,5 @@ def observe_teacher(model: nn.Module, images: Tensor, init: Init | None, seed: i
     """What the teacher shows of a batch, on batch statistics; randomly initialised first where `init` is given."""
     if init is not None:
         initialise(model, init, seed)
-    return observe(use_batch_statistics(model), images)
+    with batch_statistics(model):
+        return observe(model, images)

@@ -61,6 +61,7 @@ def conv_bn_relu(in_chans: int, out_chans: int, kernel: int, stride: int = 1, gr
 class PadShortcut(nn.Module):
     """The shortcut without parameters (option A of He et al. 2016): every `stride`-th pixel, zeros for the channels that are new.
 
+    >>> import torch
     >>> PadShortcut(2, 6, 2)(torch.ones(1, 2, 4, 4)).shape
     torch.Size([1, 6, 2, 2])
     """

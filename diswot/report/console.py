@@ -16,10 +16,10 @@ from diswot.progress import Clock, PlainLines, Reporter, Silent
 
 if TYPE_CHECKING:
     from diswot.architecture import Architecture
-    from diswot.describe import Description
-    from diswot.distill import DistillResult
-    from diswot.scoring import ScoreRow
-    from diswot.search import SearchResult
+    from diswot.recipes.describe import Description
+    from diswot.recipes.distill import DistillResult
+    from diswot.recipes.scoring import ScoreRow
+    from diswot.recipes.search import SearchResult
 
 Json = dict[str, Any]
 

@@ -20,7 +20,7 @@ from diswot.errors import BudgetError, ConfigError, RunError
 from diswot.evolution import Evolution, Member, propose
 from diswot.options import SearchConfig
 from diswot.progress import Reporter, Silent
-from diswot.scoring import fitness_of, prepare
+from diswot.recipes.scoring import fitness_of, prepare
 from diswot.space import Cost, SearchSpace, load_space
 
 JOURNAL = "trials.jsonl"

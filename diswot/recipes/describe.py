@@ -47,7 +47,7 @@ def describe(space: SearchSpace, arch: Architecture, num_classes: int, in_chans:
     >>> from diswot.space import load_space
     >>> zoo = load_space("zoo")
     >>> found = describe(zoo, Architecture("zoo", "resnet20"), 10, 3, 32, "cpu")
-    >>> [(part.name, part.output) for part in found.parts][1]
+    >>> [(part.name, part.output) for part in found.parts][2]
     ('layer1', (16, 32, 32))
     """
     space.check(arch)

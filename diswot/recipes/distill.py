@@ -22,9 +22,7 @@ from diswot.errors import ConfigError, DataError, RunError, TeacherError
 from diswot.models.init import initialise
 from diswot.options import DistillConfig
 from diswot.progress import Reporter, Silent
-from diswot.space import BUILT_IN, load_space
-from diswot.teacher import build_teacher, file_digest, normalisation
-from diswot.training import (
+from diswot.recipes.training import (
     METRICS,
     Accuracy,
     Network,
@@ -38,6 +36,8 @@ from diswot.training import (
     save_tensors,
     split,
 )
+from diswot.space import BUILT_IN, load_space
+from diswot.teacher import build_teacher, file_digest, normalisation
 
 STUDENT = "student"
 WEIGHTS = "model.safetensors"

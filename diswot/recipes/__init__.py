@@ -1,0 +1,1 @@
+"""The recipes, each readable top to bottom: `search`, `scoring`, `distill` (with `training`, its loop) and `describe`."""

@@ -1,0 +1,80 @@
+"""What the tests share: where real data lies, a home of their own, and the command line as a process."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing a test does touches the user's own cache."""
+    monkeypatch.setenv("DISWOT_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"real data is not at {REAL_DATA}")
+    return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def cifar10_test(real_data: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The 10,000 real test images of CIFAR-10, uint8 (n, 32, 32, 3), and their labels."""
+    spec = importlib.util.spec_from_file_location("unpack", real_data / "unpack.py")
+    assert spec and spec.loader
+    unpack = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(unpack)
+    labels = np.load(real_data / "cifar10" / "test.labels.npy")
+    return unpack.decode((real_data / "cifar10" / "test.images").read_bytes(), len(labels)), labels
+
+
+@pytest.fixture
+def small_npz(tmp_path: Path) -> Path:
+    """80 training and 40 test images of 4 classes whose colours give them away."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 4
+    images = rng.integers(0, 120, (120, 16, 16, 3)) + 130 * np.eye(4, 3)[labels][:, None, None, :]
+    path = tmp_path / "small.npz"
+    arrays = {"x_train": images[:80], "x_test": images[80:]}
+    np.savez(path, **{k: v.astype(np.uint8) for k, v in arrays.items()}, y_train=labels[:80], y_test=labels[80:])
+    return path
+
+
+def diswot_process(*arguments: str, cwd: Path, **kwargs: object) -> subprocess.Popen[str]:
+    """`diswot ...` in a process of its own, on one thread, so that tests do not fight for cores."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DISWOT_HOME": str(cwd / "home")}
+    command = [sys.executable, "-m", "diswot.cli", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=cwd, text=True, env=environment, **{**pipes, **kwargs})  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def spawn(tmp_path: Path):  # type: ignore[no-untyped-def]
+    return functools.partial(diswot_process, cwd=tmp_path)
+
+
+@pytest.fixture
+def diswot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """The command line in this process: `diswot("list", "spaces")` gives (exit code, stdout, stderr)."""
+    from diswot.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = main(list(arguments))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
