@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LIMITS = ("params", "flops", "depth", "latency")
 _SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
-_TIMES = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+_TIMES = {"": 1.0, "us": 1e-3, "ms": 1.0, "s": 1e3}
 _NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*([a-z]*)", re.IGNORECASE)
 _EXAMPLES = {"params": "1M", "flops": "100M", "depth": "20", "latency": "5ms"}
 
@@ -139,16 +139,16 @@ def count_network(model: nn.Module, in_chans: int, input_size: int) -> Cost:
     from torch.utils.flop_counter import FlopCounterMode
 
     meta = copy.deepcopy(model).to("meta").eval()
-    image = torch.empty(1, in_chans, input_size, input_size, device="meta")
+    image = torch.empty(1, in_chans, input_size, input_size, device="meta", requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         logits = meta(image)
     params = sum(p.numel() for p in meta.parameters())
-    return Cost(params, counter.get_total_flops() // 2, _longest_path(logits))
+    return Cost(params, counter.get_total_flops() // 2, _longest_path(logits, image))
 
 
-def _longest_path(output: torch.Tensor) -> int:
-    """Convolutions and matrix products on the longest way back through the autograd graph."""
-    depth: dict[object, int] = {}
+def _longest_path(output: torch.Tensor, image: torch.Tensor) -> int:
+    """Convolutions and matrix products on the longest way from the image to the output, found on the autograd graph; 0 where none leads."""
+    depth: dict[object, float] = {}
     stack = [output.grad_fn]
     while stack:
         node = stack[-1]
@@ -161,9 +161,11 @@ def _longest_path(output: torch.Tensor) -> int:
             stack += waiting
             continue
         counts = node.name().startswith(("Convolution", "Addmm", "Mm"))
-        depth[node] = max((depth[parent] for parent in parents), default=0) + counts
+        begins = 0.0 if getattr(node, "variable", None) is image else -math.inf
+        depth[node] = max((depth[parent] for parent in parents), default=begins) + counts
         stack.pop()
-    return depth[output.grad_fn] if output.grad_fn is not None else 0
+    found = depth.get(output.grad_fn, -math.inf)
+    return int(found) if math.isfinite(found) else 0
 
 
 def measure_latency(model: nn.Module, in_chans: int, input_size: int, device: torch.device, batch: int = 1, repeats: int = 20) -> float:

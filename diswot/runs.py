@@ -121,6 +121,7 @@ class RunDir:
             self._lock = open(self.path / "lock", "w")  # noqa: SIM115 - open as long as the run is
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self.close()
             raise RunError(f"{self.path} is being written by another process: wait for it, or stop it") from None
         except OSError as error:
             raise RunError(f"{self.path} cannot be written ({error.strerror}): copy it to a folder that can be") from None

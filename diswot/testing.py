@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import Any
 
 import numpy as np
 import torch
@@ -110,7 +111,8 @@ def _check_extremes(space: SearchSpace, archs: list[Architecture], side: int) ->
 
 
 def _check_refusals(space: SearchSpace) -> None:
-    for choices in (None, 5, "nothing of the kind", [], {}, {"unknown": 1}, [[[]]]):
+    wrong: list[Any] = [None, 5, "nothing of the kind", [], {}, {"unknown": 1}, [[[]]]]
+    for choices in wrong:
         try:
             space.check(Architecture(space.name, choices))
         except ArchitectureError:

@@ -121,7 +121,6 @@ class NasBench201(SearchSpace):
     def count(self, arch: Architecture, num_classes: int, in_chans: int, input_size: int) -> Cost:
         """Every cell of a stage costs the same, and a cell costs what its convolutions cost, dead ones included (as in the table)."""
         cell = parse(arch.choices)
-        convs_through = _longest_path(cell)
         sizes = [input_size, -(-input_size // 2), -(-input_size // 4)]
         params = in_chans * 16 * 9 + 2 * 16
         flops = in_chans * 16 * 9 * sizes[0] ** 2
@@ -136,17 +135,17 @@ class NasBench201(SearchSpace):
                 params += weights + 4 * width
                 flops += weights * size * size
         classifier = 64 * num_classes
-        depth = 1 + 15 * convs_through + 2 * 2 + 1
-        return Cost(params + 2 * 64 + classifier + num_classes, flops + classifier, depth)
+        return Cost(params + 2 * 64 + classifier + num_classes, flops + classifier, _depth(cell))
 
 
-def _longest_path(cell: Operations) -> int:
-    """Convolutions on the path with the most of them from the cell's input to its output; 0 where none connects."""
+def _depth(cell: Operations) -> int:
+    """Layers on the longest path: the stem, 15 cells, two reduction blocks of two convolutions, the classifier; 0 where a cell passes
+    nothing on."""
     best = [0, -1, -1, -1]  # -1: not reached
     for operation, (source, target) in zip(cell, EDGES, strict=True):
         if operation != "none" and best[source] >= 0:
             best[target] = max(best[target], best[source] + (operation in KERNELS))
-    return max(best[3], 0)
+    return 0 if best[3] < 0 else 1 + 15 * best[3] + 2 * 2 + 1
 
 
 space = NasBench201()

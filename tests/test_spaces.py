@@ -112,7 +112,7 @@ def _copy_living(a: torch.nn.Module, b: torch.nn.Module, arch: Architecture, twi
     kernel = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
     (size,) = [kernel[o] for o in nasbench201.parse(twin.choices) if o in kernel]
     state = dict(b.state_dict())
-    for name, value in list(state.items()):
+    for name in list(state):
         if ".edges." in name:
             del state[name]
     a.load_state_dict(state, strict=False)

@@ -156,7 +156,7 @@ def test_weights_that_do_not_fit_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match="use resnet8_pad"):
         build_teacher("resnet8", 10, 3, 32, str(path))
     torch.save(plain_weights("resnet8"), path)
-    with pytest.raises(TeacherError, match="use resnet8$"):
+    with pytest.raises(TeacherError, match=r"use resnet8$"):
         build_teacher("resnet8_pad", 10, 3, 32, str(path))
     with pytest.raises(TeacherError, match=r"missing layer1\.1.* more"):
         build_teacher("resnet14", 10, 3, 32, str(path))

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from diswot import runs
+from diswot.errors import RunError
+from diswot.runs import RunDir, keep_earlier, write_atomic
+
+
+def make(path: Path) -> RunDir:
+    return RunDir.create(path, "search", {"teacher": "resnet56"}, {"torch": "x"})
+
+
+def test_a_run_keeps_its_configuration_and_environment(tmp_path: Path) -> None:
+    make(tmp_path / "a" / "run").close()
+    run, config = RunDir.open(tmp_path / "a" / "run", "search")
+    run.close()
+    assert config == {"teacher": "resnet56"}
+    assert json.loads((run.path / "env.json").read_text()) == {"torch": "x"}
+
+
+def test_the_journal_reads_back_and_a_torn_last_line_is_not_there(tmp_path: Path) -> None:
+    with make(tmp_path / "run") as run:
+        records = [{"index": i, "score": 0.1 * i} for i in range(5)]
+        for record in records:
+            run.append("trials.jsonl", record)
+        assert run.read("trials.jsonl") == records
+        whole = (run.path / "trials.jsonl").read_bytes()
+        last = len(whole.splitlines(keepends=True)[-1])
+        for cut in range(1, last):  # wherever a crash may have cut the last line off
+            (run.path / "trials.jsonl").write_bytes(whole[:-cut])
+            assert run.read("trials.jsonl") == records[:4]
+        assert run.read("trials.jsonl", repair=True) == records[:4]
+        assert (run.path / "trials.jsonl").read_bytes() == whole[:-last]
+
+
+def test_damage_elsewhere_is_an_error(tmp_path: Path) -> None:
+    with make(tmp_path / "run") as run:
+        (run.path / "trials.jsonl").write_text('{"index":0}\n{"ind\n{"index":2}\n')
+        with pytest.raises(RunError, match="line 2"):
+            run.read("trials.jsonl")
+
+
+def test_a_run_that_exists_is_not_touched(tmp_path: Path) -> None:
+    make(tmp_path / "run").close()
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
+    with pytest.raises(RunError, match="--resume"):
+        make(tmp_path / "run")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("mine")
+    with pytest.raises(RunError, match="exists"):
+        make(tmp_path / "other")
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+
+
+def test_a_folder_left_by_a_crash_before_the_run_began_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "env.json").write_text("{}")
+    make(tmp_path / "run").close()
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    with make(tmp_path / "run"), pytest.raises(RunError, match="another process"):
+        RunDir.open(tmp_path / "run", "search")
+    RunDir.open(tmp_path / "run", "search")[0].close()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"format": 99}, "format 99"),
+        ({"diswot": "0.0.0"}, "begun by diswot 0.0.0"),
+        ({"kind": "distill"}, "diswot distill"),
+    ],
+)
+def test_runs_of_others_are_refused(tmp_path: Path, change: dict[str, object], says: str) -> None:
+    make(tmp_path / "run").close()
+    path = tmp_path / "run" / "config.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **change}))
+    with pytest.raises(RunError, match=says):
+        RunDir.open(tmp_path / "run", "search")
+
+
+@pytest.mark.parametrize("content", ["!!python/object/apply:os.system ['touch /tmp/diswot-was-here']", "[", "- 1\n", "", "\x00"])
+def test_configurations_that_are_none_are_refused(tmp_path: Path, content: str) -> None:
+    make(tmp_path / "run").close()
+    (tmp_path / "run" / "config.yaml").write_text(content)
+    with pytest.raises(RunError) as caught:
+        RunDir.open(tmp_path / "run", "search")
+    assert "\n" not in str(caught.value)
+    assert not Path("/tmp/diswot-was-here").exists()
+
+
+def test_no_run_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run to resume"):
+        RunDir.open(tmp_path / "nowhere", "search")
+
+
+def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "arch.json"
+    write_atomic(path, "old")
+    monkeypatch.setattr(runs.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["arch.json"]
+
+
+def test_a_full_disk_leaves_the_journal_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with make(tmp_path / "run") as run:
+        run.append("trials.jsonl", {"index": 0})
+        real = os.fsync
+        monkeypatch.setattr(runs.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device", "trials.jsonl")))
+        with pytest.raises(RunError, match=r"No space left on device.*--resume"), runs.disk_errors(run.path):
+            run.append("trials.jsonl", {"index": 1})
+        monkeypatch.setattr(runs.os, "fsync", real)
+        assert (run.path / "trials.jsonl").read_text() == '{"index":0}\n'
+
+
+def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be made"):
+        make(tmp_path / "file" / "run")
+
+
+def test_an_earlier_file_is_kept_beside(tmp_path: Path) -> None:
+    path = tmp_path / "arch.json"
+    assert keep_earlier(path) is None
+    for number in range(3):
+        path.write_text(str(number))
+        assert keep_earlier(path) == tmp_path / f"arch-{number + 1}.json"
+    assert [(tmp_path / f"arch-{n}.json").read_text() for n in (1, 2, 3)] == ["0", "1", "2"]
