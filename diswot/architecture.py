@@ -60,11 +60,15 @@ class Architecture:
 
 
 def arch_json(arch: Architecture, found_by: Mapping[str, Any] | None = None) -> str:
-    """The text of an arch.json: the identity, and beside it (not hashed) how it was found."""
-    document: dict[str, Any] = {"format": FORMAT, "space": arch.space, "choices": arch.choices}
+    """The text of an arch.json: the identity, and beside it (not hashed) how it was found. Equal values give equal text."""
+    document: dict[str, Any] = {"format": FORMAT, "space": arch.space, "choices": _sorted(arch.choices)}
     if found_by is not None:
-        document["found_by"] = dict(found_by)
+        document["found_by"] = _sorted(dict(found_by))
     return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _sorted(value: Any) -> Any:
+    return json.loads(canonical_json(value))
 
 
 def read_arch_json(path: str | Path) -> tuple[Architecture, dict[str, Any]]:

@@ -120,6 +120,14 @@ def cost_of(space: SearchSpace, arch: Architecture, num_classes: int, in_chans: 
     return cost
 
 
+def count_params(space: SearchSpace, arch: Architecture, num_classes: int, in_chans: int) -> int:
+    """The parameters alone, of a network built without memory."""
+    import torch
+
+    with torch.device("meta"):
+        return sum(p.numel() for p in space.build(arch, num_classes, in_chans).parameters())
+
+
 def count_network(model: nn.Module, in_chans: int, input_size: int) -> Cost:
     """Counts any network by one pass of shapes (tensors of the meta device: no memory, no arithmetic, no data).
 

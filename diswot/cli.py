@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import rich_click as click
-from click.exceptions import Exit, NoArgsIsHelpError
+from click.exceptions import Exit
 
 from diswot.config import resolve, to_dict
 from diswot.errors import ConfigError, DiswotError, RunError
@@ -101,15 +101,18 @@ def running(*names: str) -> Callable[[F], F]:
 words = click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(package_name="diswot")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Find the student network that will distil best for a teacher and a budget, without training any candidate.
 
     [bold]diswot search --teacher resnet56 --params 1M[/]   scores a thousand networks, leaves the best in arch.json
 
     [bold]diswot distill arch.json --data cifar100 --download[/]   trains it under the teacher
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @cli.command()
@@ -402,9 +405,6 @@ def main(arguments: list[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except Exit as stop:
         return stop.exit_code
-    except NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else error.message)
-        return 0
     except click.ClickException as error:
         return _fail(_one_line(error))
     except (click.Abort, KeyboardInterrupt):

@@ -94,7 +94,7 @@ def load_data(
 
 def _npz(path: Path) -> Dataset:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files if key in ("x_train", "y_train", "x_test", "y_test", "classes")}
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
@@ -165,10 +165,14 @@ def _class_folders(root: Path, classes: list[str], side: int) -> ImageSet:
 
 
 def _files(name: str, files: list[Path], labels: NDArray[np.int64], side: int) -> ImageSet:
+    return DecodedImages(check_labels(name, labels), side, lambda i: _open_image(files[i]), lambda i: str(files[i]))
+
+
+def _open_image(path: Path) -> Any:
     from PIL import Image
 
-    checked = check_labels(name, labels)
-    return DecodedImages(checked, side, lambda i: Image.open(files[i]), lambda i: str(files[i]))
+    with open(path, "rb") as file, Image.open(file) as image:
+        return image.convert("RGB")
 
 
 def _image_list(path: Path, side: int) -> Dataset:

@@ -36,7 +36,7 @@ from diswot.recipes.training import (
     save_tensors,
     split,
 )
-from diswot.space import BUILT_IN, load_space
+from diswot.space import load_space
 from diswot.teacher import build_teacher, file_digest, normalisation
 
 STUDENT = "student"
@@ -161,7 +161,8 @@ def run_distill(
     reporter = reporter or Silent()
     device = choose_device(device)
     loss, recipe = make_loss(config), make_recipe(config)
-    trusted = arch.space not in BUILT_IN and config.space == arch.space
+    trusted = config.space == arch.space
+    load_space(arch.space, trusted=trusted).check(arch)
     material = load_material(config)
     data = material.data
     student = Network(build_student(arch, data.num_classes, data.in_chans, config.seed, trusted), material.normalise)

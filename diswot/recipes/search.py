@@ -12,7 +12,7 @@ import numpy as np
 
 from diswot import runs
 from diswot.architecture import Architecture, arch_json
-from diswot.budget import Budget, cost_of, measure_latency
+from diswot.budget import Budget, cost_of, count_params, measure_latency
 from diswot.config import to_dict
 from diswot.devices import choose_device
 from diswot.engine import Engine, Scored, default_workers
@@ -159,11 +159,11 @@ class _Problem:
         self.config = config
         self.budget = Budget.parse({w: getattr(config, w) for w in ("params", "flops", "depth", "latency")})
         self.space: SearchSpace = load_space(config.space, trusted=True)
-        reporter.say(f"teacher {config.teacher}, space {self.space.name} ({self.space.size():.3g} networks), images {config.data}")
         self.ranking, self.setting = prepare(config, device, self.space)
         self.evolution = Evolution(config.algorithm, config.population, config.sample, config.top_k)
         self._latencies: dict[Architecture, float] = {}
         self._check_reachable()
+        reporter.say(f"teacher {config.teacher}, space {self.space.name} ({self.space.size():.3g} networks), images {config.data}")
 
     def cost(self, arch: Architecture) -> Cost:
         return cost_of(self.space, arch, self.setting.num_classes, self.setting.in_chans, self.setting.input_size)
@@ -319,12 +319,9 @@ class _Problem:
         if self.setting.input_size > _CIFAR_SIZES:
             return None
         zoo = load_space("zoo")
-
-        def distance(arch: Architecture) -> float:
-            params = cost_of(zoo, arch, self.setting.num_classes, self.setting.in_chans, self.setting.input_size).params
-            return abs(float(np.log(params / cost.params)))
-
-        return min((Architecture("zoo", name) for name in HAND_MADE), key=distance)
+        archs = [Architecture("zoo", name) for name in HAND_MADE]
+        params = [count_params(zoo, arch, self.setting.num_classes, self.setting.in_chans) for arch in archs]
+        return archs[int(np.argmin(np.abs(np.log(np.array(params) / cost.params))))]
 
     def found_by(self, trials: Sequence[Trial], winner: Trial) -> dict[str, Any]:
         """What arch.json says of the winner's origin: no clock, no machine, so that a repeated search writes the same file."""

@@ -62,10 +62,13 @@ def reporter(unit: str, quiet: bool) -> Reporter:
 
 
 def show_table(table: Table) -> None:
-    """A table on stdout, never cut off: as wide as it needs where the output is no terminal."""
+    """A table on stdout under its title, never cut off: as wide as it needs where the output is no terminal."""
     console = Console()
-    width = None if console.is_terminal else 400
-    Console(width=width).print(table)
+    if not console.is_terminal:
+        console = Console(width=400)
+    console.print(table.title, highlight=False, markup=False, soft_wrap=True)
+    table.title = None
+    console.print(table)
 
 
 def millions(number: float) -> str:
@@ -92,7 +95,7 @@ def search_json(result: SearchResult) -> Json:
 
 def search_table(result: SearchResult) -> Table:
     """The winner beside what one would take without a search."""
-    table = Table(title=f"{len(result.trials)} candidates scored; rank is among them and this table, 1 is best", title_justify="left")
+    table = Table(title=f"{len(result.trials)} candidates scored; rank is among them and this table, 1 is best")
     names = list(result.table[0].scores)
     for heading in ("", "network", "params", "FLOPs", "depth", *names, "rank"):
         table.add_column(heading, justify="left" if heading in ("", "network") else "right", no_wrap=True)
@@ -111,7 +114,7 @@ def score_table(rows: Sequence[ScoreRow]) -> Table:
     """Mean over the seeds, and their spread."""
     seeds = len(next(iter(rows[0].scores.values())))
     spread = " ± standard deviation" if seeds > 1 else ""
-    table = Table(title=f"mean{spread} over {seeds} seed(s); higher is better", title_justify="left")
+    table = Table(title=f"mean{spread} over {seeds} seed(s); higher is better")
     names = list(rows[0].scores)
     for heading in ("network", "params", "FLOPs", "depth", *names, "place"):
         table.add_column(heading, justify="left" if heading == "network" else "right", no_wrap=True)
@@ -137,7 +140,7 @@ def show_json(found: Description) -> Json:
 def show_architecture(found: Description) -> Table:
     """The network from input to output."""
     choices = canonical_json(found.arch.choices)
-    table = Table(title=f"{found.arch.space} {found.arch.digest}: {choices}", title_justify="left")
+    table = Table(title=f"{found.arch.space} {found.arch.digest}: {choices}")
     for heading, justify in (("part", "left"), ("layers", "left"), ("output", "right"), ("params", "right"), ("FLOPs", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for part in found.parts:
@@ -159,7 +162,7 @@ def distill_json(result: DistillResult) -> Json:
 
 def distill_table(result: DistillResult) -> Table:
     """The curve, thinned to a dozen lines, and the accuracy after the last epoch."""
-    table = Table(title="after each epoch; the last one counts, nothing was chosen by these images", title_justify="left")
+    table = Table(title="after each epoch; the last one counts, nothing was chosen by these images")
     keys = [key for key in result.history[-1] if key != "epoch"]
     for heading in ("epoch", *keys):
         table.add_column(heading.replace("_", " "), justify="right")

@@ -1,0 +1,112 @@
+"""How long one DisWOT score takes: the published way, ours, our default settings, and the bare forward pass, side by side in one run.
+
+    python scripts/benchmark_scoring.py [--candidates 40]
+
+Prints ratios; absolute times are of the machine. Needs no data: the images are drawn. For each candidate all ways are timed one after
+the other, so a machine whose speed drifts slows them all; the median over the candidates of each ratio is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import authors_way
+import numpy as np
+import torch
+
+from diswot.architecture import Architecture
+from diswot.data import load_data, proxy_batches
+from diswot.engine import Engine, Setting, make_setting, score_one
+from diswot.observe import batch_statistics
+from diswot.options import ScoreConfig
+from diswot.proxies import resolve_ranking
+from diswot.space import load_space
+
+CLASSES, BATCH = 100, 64
+SPACE = load_space("nasbench201")
+
+
+def setting(batch: int, seeds: int) -> Setting:
+    data = load_data("synthetic", num_classes=CLASSES)
+    defaults = ScoreConfig()
+    return make_setting(
+        resolve_ranking("diswot").parts,
+        teacher="resnet56",
+        teacher_weights="random",
+        statistics=data.statistics,
+        init=defaults.init,
+        batches=proxy_batches(data, batch, range(seeds)),
+        num_classes=CLASSES,
+    )
+
+
+def timed(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def candidates(count: int) -> list[Architecture]:
+    rng = np.random.default_rng(0)
+    found = [SPACE.canonical(SPACE.sample(rng)) for _ in range(count)]
+    return [arch for arch in found if "conv" in arch.choices]
+
+
+def throughput(archs: list[Architecture], same: Setting, default: Setting) -> None:
+    """Two cores: the published way with two threads, ours with two processes of one thread."""
+    images, target = same.batches[0].images.contiguous(), same.batches[0].target
+    ratios: dict[str, list[float]] = {"same batch": [], "default settings": []}
+    torch.set_num_threads(2)
+    chunks = [archs[i : i + 8] for i in range(0, len(archs), 8)]
+    with Engine(same, 2) as ours, Engine(default, 2) as defaults:
+        for engine in (ours, defaults):  # processes start, caches fill
+            list(engine.score(archs[:4]))
+        for chunk in chunks:
+            theirs = timed(lambda: [authors_way.score(SPACE.build(a, CLASSES), images, target, CLASSES) for a in chunk])  # noqa: B023
+            for name, engine in (("same batch", ours), ("default settings", defaults)):
+                ratios[name].append(theirs / timed(lambda: list(engine.score(chunk))))  # noqa: B023
+            print(f"  {len(chunk)} candidates: {theirs / len(chunk) * 1e3:6.0f} ms each the published way", flush=True)
+    for name, values in ratios.items():
+        spread = f"{min(values):.1f} to {max(values):.1f}"
+        print(f"times faster than the published way, {name:17}: median {statistics.median(values):.1f} ({spread})")
+
+
+def overhead(archs: list[Architecture], same: Setting) -> None:
+    """One thread: everything a score takes (building, initialising, running, comparing) over the bare forward pass of that network."""
+    torch.set_num_threads(1)
+    images = same.batches[0].images
+    best, plain = [], []
+    for arch in archs:
+        score_one(same, arch)
+        model = SPACE.build(arch, CLASSES).to(memory_format=torch.channels_last)
+        with torch.inference_mode(), batch_statistics(model):
+            model(images)
+            bare = min(timed(lambda: model(images)) for _ in range(3))  # noqa: B023
+            score = min(timed(lambda: score_one(same, arch)) for _ in range(3))  # noqa: B023
+        ordinary = SPACE.build(arch, CLASSES).train()
+        with torch.no_grad():
+            usual = min(timed(lambda: ordinary(images.contiguous())) for _ in range(3))  # noqa: B023
+        best.append(score / bare)
+        plain.append(score / usual)
+    print(
+        f"a score over the bare forward pass in the same memory layout: median {statistics.median(best):.2f} ({min(best):.2f} to {max(best):.2f})"
+    )
+    print(f"a score over the forward pass as one usually writes it (NCHW): median {statistics.median(plain):.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--candidates", type=int, default=40)
+    archs = candidates(parser.parse_args().candidates)
+    defaults = ScoreConfig()
+    same, default = setting(BATCH, 1), setting(defaults.batch, defaults.seeds)
+    print(f"{len(archs)} networks of NAS-Bench-201, teacher resnet56, batch {BATCH}; defaults: {defaults.seeds} x {defaults.batch} images")
+    throughput(archs, same, default)
+    overhead(archs[:20], same)
+
+
+if __name__ == "__main__":
+    main()
