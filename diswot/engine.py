@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import multiprocessing
 import os
 import pickle
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -21,7 +23,7 @@ from diswot.budget import cost_of
 from diswot.data import ProxyBatch
 from diswot.devices import place
 from diswot.errors import ConfigError, DiswotError, RunError
-from diswot.models.init import initialise
+from diswot.models.init import Initialiser, without_weights
 from diswot.observe import batch_statistics, observe
 from diswot.options import Init
 from diswot.proxies import PROXIES, View
@@ -111,7 +113,9 @@ def score_one(setting: Setting, arch: Architecture) -> Scored:
     students: Iterator[View | None]
     try:
         if any("forward" in proxy.needs for proxy in proxies):
-            model = place(space.build(space.canonical(arch), setting.num_classes, setting.in_chans), setting.device)
+            with without_weights():
+                model = space.build(space.canonical(arch), setting.num_classes, setting.in_chans)
+            model = place(model, setting.device)
             students = _observe_seeds(model, setting)
         else:
             students = iter([None] * len(setting.batches))
@@ -131,9 +135,10 @@ def score_one(setting: Setting, arch: Architecture) -> Scored:
 
 def _observe_seeds(model: nn.Module, setting: Setting) -> Iterator[View]:
     """The model's view of each batch, initialised anew for it; one at a time, so that one seed's maps are gone before the next's."""
+    initialise = Initialiser(model, setting.init)
     with torch.inference_mode(), batch_statistics(model):
         for batch in setting.batches:
-            initialise(model, setting.init, batch.seed)
+            initialise(batch.seed)
             yield View(observe(model, batch.images.to(setting.device)), batch.target.to(setting.device))
 
 
@@ -149,16 +154,24 @@ def single_thread(device: str = "cpu") -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-_settings: dict[int, Setting] = {}  # in a worker: settings it has met, by the hash of their bytes
+_settings: dict[str, Setting] = {}  # in a worker: the setting it scores by, under its digest
 
 
-def _score_in_worker(blob: bytes, arch: Architecture) -> Scored:
-    key = hash(blob)
-    if key not in _settings:
+def _start_worker(digest: str, blob: bytes) -> None:
+    """Runs once in each process: takes the setting, leaves Ctrl-C to the parent, which then shuts its workers down in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    _settings[digest] = pickle.loads(blob)  # bytes that this program's own parent process made
+
+
+def _score_in_worker(digest: str, blob: bytes | None, arch: Architecture) -> Scored:
+    """The setting travels with the candidate only where no `_start_worker` could bring it: to executors that are not our own."""
+    if digest not in _settings:
+        assert blob is not None
         torch.set_num_threads(1)
         _settings.clear()
-        _settings[key] = pickle.loads(blob)  # bytes that this program's own parent process made
-    return score_one(_settings[key], arch)
+        _settings[digest] = pickle.loads(blob)
+    return score_one(_settings[digest], arch)
 
 
 def default_workers(device: str) -> int:
@@ -183,15 +196,18 @@ class Engine:
             raise ConfigError(f"--workers {workers}: at least 1 is needed")
         self.setting, self.workers = setting, workers if setting.device == "cpu" else 1
         self._executor, self._owned = executor, False
-        self._blob = b""
+        self._digest, self._blob = "", b""
 
     def __enter__(self) -> Engine:
-        if self._executor is None and self.workers > 1:
+        if self._executor is None and self.workers == 1:
+            return self
+        self._blob = pickle.dumps(self.setting)
+        self._digest = hashlib.sha256(self._blob).hexdigest()
+        if self._executor is None:
             context = multiprocessing.get_context("spawn")  # a fork of a process that has run torch threads can hang
-            self._executor = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_ignore_interrupt)
+            brought = (self._digest, self._blob)
+            self._executor = ProcessPoolExecutor(self.workers, context, _start_worker, brought)
             self._owned = True
-        if self._executor is not None:
-            self._blob = pickle.dumps(self.setting)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -207,15 +223,9 @@ class Engine:
                 yield scored
             return
         try:
-            futures = [self._executor.submit(_score_in_worker, self._blob, arch) for arch in archs]
+            blob = None if self._owned else self._blob
+            futures = [self._executor.submit(_score_in_worker, self._digest, blob, arch) for arch in archs]
             for future in futures:
                 yield future.result()
         except BrokenProcessPool:
             raise RunError("a scoring process died (out of memory?): use fewer --workers or a smaller --batch, then --resume") from None
-
-
-def _ignore_interrupt() -> None:
-    """Ctrl-C is for the parent, which then shuts its workers down in order."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
