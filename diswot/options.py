@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from diswot.config import option, positive
 from diswot.evolution import Algorithm
@@ -19,6 +19,10 @@ class ImageOptions:
     download: bool = option(False, "fetch a named data set that is not there", "Images")
     num_classes: int | None = option(None, "classes of drawn images [100]", "Images")
     input_size: int | None = option(None, "side that images are drawn at, or files decoded to [the space's]", "Images")
+
+    def image_options(self) -> dict[str, Any]:
+        """What `diswot.data.load_data` wants to know besides the source."""
+        return {name: getattr(self, name) for name in ("data_dir", "download", "num_classes", "input_size")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,8 @@ class SearchConfig(ScoreConfig):
     params: str | None = option(None, "most parameters: 1M, or a range 0.8M..1M", "What to find")
     flops: str | None = option(None, "most FLOPs (multiply-accumulates): 100M", "What to find")
     depth: str | None = option(None, "most layers on the longest path: 20", "What to find")
-    latency: str | None = option(None, "longest forward pass on the device, one image, median: 5ms", "What to find")
+    latency: str | None = option(None, "longest forward pass on the device, median: 5ms", "What to find")
+    latency_batch: int = option(1, "images in the forward pass that --latency limits", "What to find")
     space: str = option("resnet_width", "search space: see `diswot list spaces`, or your own module", "What to find")
     algorithm: Algorithm = option(
         "evolution", "who leaves the population: the worst (evolution), the oldest (aging); or random search", "Search"
@@ -63,7 +68,7 @@ class SearchConfig(ScoreConfig):
 
     def check(self) -> None:
         super().check()
-        positive(self, "iterations", "population", "sample", "top_k", "generation")
+        positive(self, "iterations", "population", "sample", "top_k", "generation", "latency_batch")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,7 @@ def combine(scores: ArrayLike, how: str = "rank") -> Vector:
 
 def partial_spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> float:
     """Spearman correlation of x and y with `given` held fixed: the correlation of what is left of their ranks once the rank of `given`
-    has been fitted to each by least squares.
+    has been fitted to each by least squares. NaN where nothing is left: one of the two orders as `given` does.
 
     >>> size, noise = np.arange(500), np.random.default_rng(0).normal(0, 50, (2, 500))
     >>> round(float(spearmanr(size + noise[0], size + noise[1]).statistic), 1)
@@ -44,7 +44,8 @@ def partial_spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> float:
     r_xy, r_xz, r_yz = (
         float(spearmanr(np.asarray(a, np.float64), np.asarray(b, np.float64)).statistic) for a, b in ((x, y), (x, given), (y, given))
     )
-    return (r_xy - r_xz * r_yz) / float(np.sqrt((1 - r_xz**2) * (1 - r_yz**2)))
+    left = (1 - r_xz**2) * (1 - r_yz**2)
+    return (r_xy - r_xz * r_yz) / left**0.5 if left > 1e-12 else float("nan")
 
 
 def bootstrap_interval(

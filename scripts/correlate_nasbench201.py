@@ -66,7 +66,7 @@ def main() -> None:
     start = time.perf_counter()
     with Engine(setting, args.workers) as engine:
         found = dict(zip(unique, engine.score(unique), strict=True))
-    print(f"{len(unique):,} different networks scored in {time.perf_counter() - start:.0f} s, seed {args.seed}")
+    print(f"{len(unique):,} different networks scored in {time.perf_counter() - start:.0f} s, seed {args.seed}", flush=True)
     scores = [found[form].scores for form in forms]
     fitness = fitness_of(ranking, scores)
     even, odd = np.arange(0, len(archs), 2), np.arange(1, len(archs), 2)

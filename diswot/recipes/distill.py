@@ -112,13 +112,7 @@ def complete_config(config: DistillConfig, found_by: Mapping[str, Any]) -> Disti
 def load_material(config: DistillConfig) -> Material:
     """The images, split as the configuration asks."""
     assert config.data is not None
-    data = load_data(
-        config.data,
-        data_dir=config.data_dir,
-        download=config.download,
-        num_classes=config.num_classes,
-        input_size=config.input_size,
-    )
+    data = load_data(config.data, **config.image_options())
     if not data.learnable:
         raise DataError(f"--data {config.data}: there is nothing to learn in it; use synthetic, or real images")
     if config.limit is not None and config.limit < config.batch:

@@ -29,14 +29,8 @@ def prepare(config: ScoreConfig, device: str, space: SearchSpace) -> tuple[Ranki
     ranking = resolve_ranking(config.proxy, config.combine)
     drawn = config.data in ("synthetic", "noise")
     space_size = space.input_size if drawn or space.input_size != _CIFAR_SIZE else None
-    data = load_data(
-        config.data,
-        data_dir=config.data_dir,
-        download=config.download,
-        num_classes=config.num_classes,
-        input_size=config.input_size or space_size,
-        seed=config.seed,
-    )
+    images = {**config.image_options(), "input_size": config.input_size or space_size}
+    data = load_data(config.data, **images, seed=config.seed)
     setting = make_setting(
         ranking.parts,
         teacher=config.teacher,

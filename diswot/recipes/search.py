@@ -191,8 +191,9 @@ class _Problem:
 
         if arch not in self._latencies:
             model = self.space.build(arch, self.setting.num_classes, self.setting.in_chans)
-            device = torch.device(self.setting.device)
-            self._latencies[arch] = measure_latency(model, self.setting.in_chans, self.setting.input_size, device)
+            setting = self.setting
+            batch, device = self.config.latency_batch, torch.device(setting.device)
+            self._latencies[arch] = measure_latency(model, setting.in_chans, setting.input_size, device, batch)
         return self._latencies[arch]
 
     def replay(self, run: runs.RunDir | None) -> list[Trial]:
