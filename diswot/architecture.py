@@ -106,7 +106,9 @@ def _parse(path: Path) -> Any:
     if not text.strip():
         raise ArchitectureError(f"{path}: the file is empty: give the arch.json that `diswot search` wrote")
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        document = json.loads(text, parse_constant=_refuse_constant)
+        canonical_json(document).encode()  # refuses 1e999, which is read as infinity, and halves of characters
+        return document
     except RecursionError:
         raise ArchitectureError(f"{path}: nested too deep for an arch.json") from None
     except ValueError as error:

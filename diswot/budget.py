@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diswot.architecture import Architecture
-from diswot.errors import BudgetError
+from diswot.errors import BudgetError, first_line
 from diswot.space import Cost, SearchSpace
 
 if TYPE_CHECKING:
@@ -148,8 +148,11 @@ def count_network(model: nn.Module, in_chans: int, input_size: int) -> Cost:
 
     meta = copy.deepcopy(model).to("meta").eval()
     image = torch.empty(1, in_chans, input_size, input_size, device="meta", requires_grad=True)
-    with FlopCounterMode(display=False) as counter:
-        logits = meta(image)
+    try:
+        with FlopCounterMode(display=False) as counter:
+            logits = meta(image)
+    except (RuntimeError, ValueError) as error:
+        raise BudgetError(f"{type(model).__name__} cannot take {input_size}x{input_size} images: {first_line(error)}") from None
     params = sum(p.numel() for p in meta.parameters())
     return Cost(params, counter.get_total_flops() // 2, _longest_path(logits, image))
 
@@ -176,7 +179,7 @@ def _longest_path(output: torch.Tensor, image: torch.Tensor) -> int:
     return int(found) if math.isfinite(found) else 0
 
 
-def measure_latency(model: nn.Module, in_chans: int, input_size: int, device: torch.device, batch: int = 1, repeats: int = 20) -> float:
+def measure_latency(model: nn.Module, in_chans: int, input_size: int, device: torch.device, batch: int = 1, repeats: int = 12) -> float:
     """Median time of one forward pass in evaluation mode, in milliseconds, after a warm-up of a quarter of the repeats.
 
     >>> import torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import sys
 import time
@@ -145,7 +146,10 @@ def search(
     """
     if resume is not None:
         _refuse_changes(words, config_file, flags)
-    config = None if resume else resolve(SearchConfig, config_file, words, flags)
+    if not out or Path(out).is_dir() or not Path(out).parent.is_dir():
+        fault = "it is a folder" if Path(out).is_dir() else f"there is no folder {Path(out).parent}"
+        raise ConfigError(f"--out {out}: {fault}; name a file, as arch.json")
+    config = None if resume is not None else resolve(SearchConfig, config_file, words, flags)
     from diswot import runs
     from diswot.devices import choose_device
     from diswot.recipes.search import resume_config, run_search
@@ -163,9 +167,6 @@ def search(
     with run, _kept(run.path, "search"), runs.disk_errors(run.path):
         try:
             result = run_search(config, run, device=device, workers=workers, reporter=progress)
-        except DiswotError:
-            run.discard_if_empty()
-            raise
         finally:
             progress.stop()
         aside = runs.keep_earlier(Path(out))
@@ -212,7 +213,7 @@ def distill(
         _refuse_changes((*words, architecture) if architecture else words, config_file, flags)
     elif architecture is None:
         raise ConfigError("distill needs the arch.json that `diswot search` left, or the name of a network such as resnet20")
-    config = None if resume else resolve(DistillConfig, config_file, words, flags)
+    config = None if resume is not None else resolve(DistillConfig, config_file, words, flags)
     from diswot import api, runs
     from diswot.architecture import read_arch_json
     from diswot.recipes.distill import complete_config, resume_config, run_distill
@@ -234,9 +235,6 @@ def distill(
     with run, _kept(run.path, "distill"), runs.disk_errors(run.path):
         try:
             result = run_distill(config, arch, found_by, run, device=device, reporter=progress)
-        except DiswotError:
-            run.discard_if_empty()
-            raise
         finally:
             progress.stop()
     if as_json:
@@ -301,12 +299,12 @@ def show(architecture: str, num_classes: int | None, input_size: int | None, spa
     data = found_by.get("data")
     data = data if isinstance(data, dict) else {}
     sizes = {
-        "num-classes": num_classes or data.get("num_classes", 100),
+        "num-classes": num_classes if num_classes is not None else data.get("num_classes", 100),
         "in-chans": data.get("in_chans", 3),
-        "input-size": input_size or data.get("input_size", found_space.input_size),
+        "input-size": input_size if input_size is not None else data.get("input_size", found_space.input_size),
     }
     for what, value in sizes.items():
-        positive_number(what, value)
+        positive_number(what, value, 100_000)
     found = describe(found_space, arch, sizes["num-classes"], sizes["in-chans"], sizes["input-size"], choose_device(device))
     if as_json:
         click.echo(json.dumps(console.show_json(found)))
@@ -395,7 +393,7 @@ def _refuse_changes(words: tuple[str, ...], config_file: str | None, flags: dict
 def _run_name(*parts: str | None) -> str:
     """Readable and new: what was asked for, and the time to the second."""
     plain = "-".join(part for part in parts if part)
-    return re.sub(r"[^\w.-]+", "_", plain)[:60] + time.strftime("-%Y%m%d-%H%M%S")
+    return re.sub(r"[^\w.-]+", "_", plain)[:60] + time.strftime("-%Y%m%d-%H%M%S") + f"-{os.getpid()}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -412,7 +410,12 @@ def main(arguments: list[str] | None = None) -> int:
     except DiswotError as error:
         return _fail(str(error))
     except OSError as error:
-        return _fail(f"{error.filename or 'files'}: {error.strerror or error}")
+        return _fail(f"{error.filename or 'output'}: {error.strerror or error}")
+    except Exception as error:
+        if os.environ.get("DISWOT_TRACEBACK"):
+            raise
+        _fail(f"{type(error).__name__}: {error}; this is a fault of diswot's, please report it; DISWOT_TRACEBACK=1 shows where it is")
+        return 1
 
 
 def _one_line(error: click.ClickException) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from diswot.errors import ConfigError
+from diswot.errors import ConfigError, first_line, shown
 from diswot.registry import suggest
 
 C = TypeVar("C")
@@ -58,7 +58,7 @@ def resolve(cls: type[C], file: str | Path | None, words: Sequence[str], flags: 
         try:
             values[key] = _coerce(hints[key], value)
         except ValueError as error:
-            faults.append(f"{key.replace('_', '-')} {value!r:.60} is not {error}")
+            faults.append(f"{key.replace('_', '-')} {shown(value)} is not {error}")
     if faults:
         raise ConfigError("; ".join(faults))
     return cls(**values)
@@ -70,8 +70,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"{path}: cannot be read ({reason})") from None
-    except yaml.YAMLError as error:
-        reason = str(getattr(error, "problem", None) or error).splitlines()[0]
+    except (yaml.YAMLError, ValueError) as error:
+        reason = getattr(error, "problem", None) or first_line(error)
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{where}: not plain YAML ({reason})") from None
@@ -88,7 +88,7 @@ def _plain(text: str) -> Any:
     """The YAML scalar in a word, so that 3 is a number and true is a truth value; other text stays text."""
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         return text
     return value if isinstance(value, str | int | float | bool) or value is None else text
 
@@ -128,10 +128,10 @@ def positive(config: Any, *names: str, least: int = 1) -> None:
         raise ConfigError("; ".join(faults))
 
 
-def positive_number(name: str, value: Any) -> None:
-    """A `ConfigError` where a value is no whole number of 1 or more."""
-    if type(value) is not int or value < 1:
-        raise ConfigError(f"{name} {value!r:.40}: a whole number of at least 1 is needed")
+def positive_number(name: str, value: Any, most: int) -> None:
+    """A `ConfigError` where a value is no whole number from 1 to `most`."""
+    if type(value) is not int or not 1 <= value <= most:
+        raise ConfigError(f"{name} {shown(value)}: a whole number from 1 to {most:,} is needed")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

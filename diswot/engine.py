@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -158,10 +159,19 @@ _settings: dict[str, Setting] = {}  # in a worker: the setting it scores by, und
 
 
 def _start_worker(digest: str, blob: bytes) -> None:
-    """Runs once in each process: takes the setting, leaves Ctrl-C to the parent, which then shuts its workers down in order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Runs once in each process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then shuts its workers down in order
+    threading.Thread(target=_follow_parent, daemon=True).start()
     torch.set_num_threads(1)
     _settings[digest] = pickle.loads(blob)  # bytes that this program's own parent process made
+
+
+def _follow_parent() -> None:
+    """Ends this process when its parent has ended, however that came about."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _score_in_worker(digest: str, blob: bytes | None, arch: Architecture) -> Scored:
@@ -180,6 +190,19 @@ def default_workers(device: str) -> int:
         return 1
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started inside are deaf to Ctrl-C from their first instruction on; `_start_worker` makes the later ones so."""
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's business
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Engine:
@@ -208,6 +231,8 @@ class Engine:
             brought = (self._digest, self._blob)
             self._executor = ProcessPoolExecutor(self.workers, context, _start_worker, brought)
             self._owned = True
+            with _interrupts_ignored():
+                self._executor.submit(os.getpid)  # starts the processes
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -38,3 +38,22 @@ class TeacherError(DiswotError):
 
 class RunError(DiswotError):
     """A run directory that cannot be written, read or resumed."""
+
+
+def first_line(error: BaseException, length: int = 160) -> str:
+    """The first line of an error's message, cut to a length; its type where it has none.
+
+    >>> first_line(ValueError("one\\ntwo")), first_line(KeyError())
+    ('one', 'KeyError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:length]
+
+
+def shown(value: object, length: int = 60) -> str:
+    """A value in an error message: plain ones as they are, others by their type, so that a huge one is never written out.
+
+    >>> shown("x" * 100, 5), shown([[1]])
+    ("'xxxx", 'a list')
+    """
+    plain = isinstance(value, str | int | float | bool) or value is None
+    return repr(value)[:length] if plain else f"a {type(value).__name__}"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Algorithm = Literal["evolution", "aging", "random"]
 _TRIES = 400  # mutations of one parent before a fresh sample is taken instead
-_SAMPLES = 2000  # fresh samples before every network is walked
+_SAMPLES = 300  # fresh samples before the budget is walked into, or a small space is listed
 _WALKS = 20
 _WALK_STEPS = 300
 

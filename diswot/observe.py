@@ -50,11 +50,11 @@ def observe(model: nn.Module, images: Tensor) -> Observation:
     try:
         classifier = protocol.get_classifier()
         features = protocol.forward_features(images)
+        pooled = protocol.forward_head(features, pre_logits=True)
     except AttributeError as error:
         raise TeacherError(f"{type(model).__name__} does not follow timm's protocol ({error})") from None
     if not isinstance(classifier, nn.Linear):
         raise TeacherError(f"{type(model).__name__}: its classifier is {type(classifier).__name__}, not one linear layer")
-    pooled = protocol.forward_head(features, pre_logits=True)
     return Observation(_as_map(model, features), pooled, classifier(pooled), classifier.weight)
 
 

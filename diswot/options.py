@@ -6,9 +6,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from diswot.config import option, positive
+from diswot.errors import ConfigError
 from diswot.evolution import Algorithm
 
 Init = Literal["kaiming", "gaussian", "torch", "orthogonal"]
+
+
+def check_seed(seed: int) -> None:
+    """`ConfigError` for a seed that a generator would not take."""
+    if not 0 <= seed < 2**31:
+        raise ConfigError(f"seed {seed}: 0 to {2**31 - 1:,}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +51,7 @@ class ScoreConfig(ImageOptions):
         """`ConfigError` for numbers that cannot be."""
         positive(self, "seeds")
         positive(self, "batch", least=2)
-        positive(self, "seed", least=0)
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,15 +15,21 @@ from typing import Any
 import yaml
 
 from diswot.architecture import canonical_json
-from diswot.errors import RunError
+from diswot.errors import DiswotError, RunError, first_line
 
 FORMAT = 1
 _BEFORE_CONFIG = ("lock", "env.json", "arch.json")
+_WORTHLESS = (*_BEFORE_CONFIG, "config.yaml", "inputs.json")
 
 
 def version() -> str:
     """diswot's own version."""
     return importlib.metadata.version("diswot")
+
+
+def versions() -> str:
+    """Of what decides how a network is built and trained."""
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("diswot", "torch", "timm"))
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
@@ -55,8 +61,8 @@ class RunDir:
     """A folder `runs/<name>`: config.yaml and env.json, written once, and journals, of which every line is on the disk before the next
     is begun. One process at a time may write to it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, created: bool = False) -> None:
+        self.path, self._created = path, created
         self._lock: Any = None
 
     @classmethod
@@ -73,15 +79,16 @@ class RunDir:
         Args:
             files: texts to keep with the run, by name.
         """
+        run = cls(path, created=True)
         try:
             path.mkdir(parents=True, exist_ok=True)
+            run._take_lock()
             begun = [p.name for p in path.iterdir() if p.name not in _BEFORE_CONFIG and p.suffix != ".tmp"]
         except OSError as error:
             raise RunError(f"{path} cannot be made ({error.strerror}): choose another --runs folder") from None
         if begun:  # a folder that a crash left without a config.yaml holds nothing and is taken over
+            run.close()
             raise RunError(f"{path} exists: resume it with --resume {path}, or choose another --name")
-        run = cls(path)
-        run._take_lock()
         document = {"format": FORMAT, "kind": kind, "diswot": version(), **config}
         for name, text in {"env.json": json.dumps(dict(environment), indent=2) + "\n", **(files or {})}.items():
             write_atomic(path / name, text)
@@ -96,8 +103,8 @@ class RunDir:
             document = yaml.safe_load(config_path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(f"{path}: no run to resume (it has no config.yaml)") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise RunError(f"{config_path}: cannot be read ({str(error).splitlines()[0]})") from None
+        except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+            raise RunError(f"{config_path}: cannot be read ({first_line(error)})") from None
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             found = document.get("format") if isinstance(document, dict) else None
             raise RunError(f"{path}: a run of format {found}, and this version resumes format {FORMAT}: use the version that began it")
@@ -134,14 +141,15 @@ class RunDir:
     def __enter__(self) -> RunDir:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        """A fault of the user's that ends a new run before anything was computed takes the folder away again."""
+        if self._created and kind is not None and issubclass(kind, DiswotError):
+            self._discard_if_empty()
         self.close()
 
-    def discard_if_empty(self) -> None:
-        """Takes the folder away again where a fault of the user's ended the run before anything was computed."""
-        kept = {"lock", "env.json", "config.yaml", "arch.json"}
+    def _discard_if_empty(self) -> None:
         names = {p.name for p in self.path.iterdir()}
-        if names <= kept:
+        if names <= set(_WORTHLESS):
             for name in names:
                 (self.path / name).unlink()
             self.path.rmdir()
@@ -182,6 +190,20 @@ class RunDir:
             os.truncate(path, sound)
         return records
 
+    def hold_to(self, name: str, values: Mapping[str, Any]) -> None:
+        """Writes values down the first time; after that they must be the same, or the run would go on as another."""
+        path = self.path / name
+        if not path.exists():
+            write_atomic(path, json.dumps(dict(values), indent=2) + "\n")
+            return
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise RunError(f"{path}: damaged; start a new run") from None
+        for key, value in values.items():
+            if kept.get(key) != value:
+                raise RunError(f"{self.path}: begun with other {key} ({kept.get(key)}, now {value}): bring them back, or start a new run")
+
     def keep_first(self, name: str, count: int) -> None:
         """Cuts a journal down to its first `count` records."""
         path = self.path / name
@@ -208,6 +230,7 @@ def environment(device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "device": device,
+        "threads": os.environ.get("OMP_NUM_THREADS") or os.cpu_count(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diswot.architecture import Architecture
-from diswot.errors import ConfigError
+from diswot.errors import ConfigError, first_line
 from diswot.registry import suggest
 
 if TYPE_CHECKING:
@@ -126,8 +126,9 @@ def _import_space(name: str, target: str) -> SearchSpace:
     module_name, _, attribute = target.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ConfigError(f"the space {name!r} cannot be imported ({error}): is its folder on PYTHONPATH?") from None
+    except Exception as error:  # a module of the user's may raise anything
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ConfigError(f"the space {name!r} cannot be imported ({reason}): is its folder on PYTHONPATH?") from None
     space = getattr(module, attribute or "space", None)
     if not isinstance(space, SearchSpace):
         raise ConfigError(f"{module_name} holds no SearchSpace named {attribute or 'space'!r}: see diswot.space.SearchSpace")

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diswot.errors import TeacherError
-from diswot.models.init import initialise
+from diswot.errors import TeacherError, first_line
+from diswot.models.init import initialise, seeded
 from diswot.models.zoo import ZOO, zoo_name
 from diswot.observe import Observation, batch_statistics, observe
 from diswot.options import Init
@@ -44,7 +44,8 @@ def build_teacher(name: str, num_classes: int, in_chans: int, input_size: int, w
     >>> build_teacher("resnet20", 10, 3, 32).num_features
     64
     """
-    model = _create(name, num_classes, in_chans, input_size, weights)
+    with seeded(0):  # parameters that no initialisation of ours sets, such as position embeddings
+        model = _create(name, num_classes, in_chans, input_size, weights)
     if weights not in ("random", "pretrained"):
         load_weights(model, Path(weights), name)
     _check_runs(model, name, num_classes, in_chans, input_size)
@@ -65,8 +66,9 @@ def _own(name: str, num_classes: int, in_chans: int) -> nn.Module:
     module, _, attribute = name.partition(":")
     try:
         model = getattr(importlib.import_module(module), attribute)(num_classes=num_classes, in_chans=in_chans)
-    except (ImportError, AttributeError, TypeError) as error:
-        raise TeacherError(f"the teacher {name!r} cannot be made ({error}): give module:function(num_classes, in_chans)") from None
+    except Exception as error:  # it is the user's own code
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise TeacherError(f"the teacher {name!r} cannot be made ({reason}): give module:function(num_classes, in_chans)") from None
     if not isinstance(model, nn.Module):
         raise TeacherError(f"the teacher {name!r} gave {type(model).__name__}, not a torch.nn.Module")
     return model
@@ -88,8 +90,7 @@ def _timm(name: str, num_classes: int, in_chans: int, input_size: int, weights: 
     try:
         return timm.create_model(name, **kwargs)
     except (RuntimeError, OSError, ValueError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise TeacherError(f"teacher {name} for {input_size}x{input_size} images cannot be made: {reason}") from None
+        raise TeacherError(f"teacher {name} for {input_size}x{input_size} images cannot be made: {first_line(error)}") from None
 
 
 def _check_runs(model: nn.Module, name: str, num_classes: int, in_chans: int, input_size: int) -> None:
@@ -98,8 +99,7 @@ def _check_runs(model: nn.Module, name: str, num_classes: int, in_chans: int, in
         with torch.inference_mode(), batch_statistics(model):
             seen = observe(model, torch.zeros(2, in_chans, input_size, input_size))
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
-        reason = str(error).splitlines()[0][:160]
-        raise TeacherError(f"teacher {name} cannot take {in_chans}x{input_size}x{input_size} images: {reason}") from None
+        raise TeacherError(f"teacher {name} cannot take {in_chans}x{input_size}x{input_size} images: {first_line(error)}") from None
     if seen.logits.shape[1] != num_classes:
         raise TeacherError(f"teacher {name} knows {seen.logits.shape[1]} classes, the data has {num_classes}")
 
@@ -120,7 +120,11 @@ def normalisation(norm: str, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]
         new_mean, new_std = (torch.tensor(values, dtype=mean.dtype) for values in pair)
     except ValueError:
         raise TeacherError(f"--teacher-norm {norm!r}: write data, imagenet, half, or m,m,m/s,s,s") from None
-    if new_mean.shape != mean.shape or new_std.shape != mean.shape or not bool((new_std > 0).all()):
+    if (
+        new_mean.shape != mean.shape
+        or new_std.shape != mean.shape
+        or not bool((new_std > 0).all() and (new_mean + new_std).isfinite().all())
+    ):
         raise TeacherError(f"--teacher-norm {norm!r}: {len(mean)} means and {len(mean)} positive deviations are needed")
     return new_mean, new_std
 
@@ -135,7 +139,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Unwraps the usual keys (`state_dict`, `model`, `net`, ...) and strips the prefixes that wrappers leave (`module.`, `_orig_mod.`).
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
@@ -146,8 +149,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise TeacherError(f"{path}: no such weights file") from None
     except pickle.UnpicklingError:
         raise TeacherError(f"{path}: refused, it holds more than tensors (a pickle can run code): save the state_dict alone") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    except Exception as error:  # whatever a damaged or a hostile file makes the readers raise
+        reason = first_line(error, 120)
         raise TeacherError(f"{path}: not a readable weights file ({reason}); a .safetensors or a torch.save of a state_dict is") from None
     for key in _WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):

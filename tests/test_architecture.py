@@ -35,6 +35,8 @@ def test_the_file_gives_back_the_identity_and_its_origin(tmp_path_factory: pytes
 
 def test_the_origin_is_not_part_of_the_identity() -> None:
     assert Architecture("s", [1]).digest == Architecture("s", [1]).digest != Architecture("t", [1]).digest
+    with_origin, without = (json.loads(arch_json(Architecture("s", [1]), origin)) for origin in ({"seed": 3}, None))
+    assert with_origin.pop("found_by") == {"seed": 3} and with_origin == without
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import pickle
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -152,7 +153,35 @@ BAD = [
     (["search", "--parms", "1M"], "--parms"),
     (["search", "--params", "1M", "--latency", "5 parsecs"], "5 parsecs"),
     (["search", "--params", "1M", "--teacher", "vit_tiny_patch16_224", "--proxy", "semantic_outer", "--iterations", "2"], "channels"),
+    (["search", "--params", "1M", "--out", "runs"], "it is a folder"),
+    (["search", "--params", "1M", "--out", ""], "name a file"),
+    (["search", "--params", "1M", "--out", "nowhere/a.json"], "no folder nowhere"),
+    (["search", "--params", "1M", "--latency", "1e-9ms"], "the smallest network of resnet_width takes"),
+    (["search", "--params", "1M", "--seed", "99999999999999999999"], "seed 99999999999999999999"),
+    (["search", "--params", "1M", "--input-size", "-3"], "--input-size -3"),
+    (["search", "--params", "1M", "--num-classes", "99999999999"], "1 to 100,000"),
+    (["search", "--params", "1M", "--teacher", ":"], "cannot be made"),
+    (["search", "--params", "1M", "--space", ":"], "cannot be imported"),
+    (["search", "--params", "1M", "--teacher", "broken:net"], "SyntaxError"),
+    (["search", "--params", "1M", "--teacher-norm", "nan,0,0/1,1,1"], "--teacher-norm"),
+    (["search", "--params", "1M", "--data", ""], "--data is empty"),
+    (["search", "--params", "1M", "--data", "renamed.npz"], "renamed.npz"),
+    (["search", "--params", "1M", "--data", "labels.npz"], "100000000000"),
+    (["search", "--params", "1M", "--config", "date.yaml"], "date.yaml"),
+    (["search", "--params", "1M", "--config", "bomb.yaml"], "a list"),
+    (["search", "--params", "1M", "seeds=2001-13-41"], "2001-13-41"),
+    (["search", "--params", "1M", "--teacher", "convnext_atto", "--proxy", "semantic_profile"], "layer norm"),
     (["distill"], "arch.json"),
+    (["distill", "infinite.json"], "not valid JSON"),
+    (["distill", "teacher.json", "--data", "few.npz", "--batch", "2"], "--teacher os:system"),
+    (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--lr", "inf"], "lr inf"),
+    (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--kd-weight", "nan"], "kd-weight nan"),
+    (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--teacher-epochs", "0"], "epochs 0"),
+    (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--seed", "-1"], "seed -1"),
+    (["distill", "resnet8", "--data", "32.npz", "--batch", "2", "--loss", "diswot", "--teacher", "mobilenetv3_small_050"], "kd to distil"),
+    (["show", "vgg8", "--input-size", "4"], "4x4"),
+    (["show", "resnet20", "--num-classes", "0"], "num-classes 0"),
+    (["show", "giant.json"], "too many to build"),
     (["distill", "none.json"], "none.json"),
     (["distill", "resnet21"], "resnet21"),
     (["distill", "empty.json"], "empty"),
@@ -195,19 +224,36 @@ def bad_files(tmp_path: Path) -> Path:
         "code": {"space": "os.path"},
     }.items():
         (tmp_path / f"{name}.json").write_text(json.dumps({**arch, **change}))
+    (tmp_path / "infinite.json").write_text(json.dumps({**arch, "found_by": {}})[:-2] + '"a": 1e999}}')
+    (tmp_path / "teacher.json").write_text(json.dumps({**arch, "found_by": {"search": {"teacher": "os:system"}}}))
+    stage = {"block": "basic", "kernel": 7, "width": 2048, "mid": 2048, "depth": 16}
+    giant = {"space": "resnet_width", "choices": {"stem": 2048, "head": 2048, "stages": [stage] * 4}}
+    (tmp_path / "giant.json").write_text(json.dumps({**arch, **giant}))
+    (tmp_path / "broken.py").write_text("def net(:")
+    np.save(tmp_path / "renamed", images)
+    (tmp_path / "renamed.npy").rename(tmp_path / "renamed.npz")
+    np.savez(tmp_path / "labels.npz", x_train=images, y_train=np.array([0, 1, 2, 3, 4, 10**11]))
+    big = np.zeros((6, 32, 32, 3), np.uint8)
+    np.savez(tmp_path / "32.npz", x_train=big, y_train=np.arange(6) % 2, x_test=big, y_test=np.arange(6) % 2)
+    (tmp_path / "date.yaml").write_text("params: 2001-13-99")
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(f"{b}: &{b} [{', '.join(['*' + a] * 9)}]\n" for a, b in pairwise("abcdefghij"))
+    (tmp_path / "bomb.yaml").write_text(bomb.replace("j: &j", "seeds: &j"))
     (tmp_path / "nested.json").write_text('{"format": 1, "space": "s0", "choices": ' + "[" * 300_000)
     return tmp_path
 
 
 @pytest.mark.parametrize(("words", "says"), BAD, ids=[" ".join(words)[:60] for words, _ in BAD])
-def test_bad_input_is_one_line_that_names_it(diswot, bad_files: Path, words: list[str], says: str) -> None:  # type: ignore[no-untyped-def]
-    before = sorted(p for p in bad_files.rglob("*") if "home" not in p.parts)
+def test_bad_input_is_one_line_that_names_it(  # type: ignore[no-untyped-def]
+    diswot, bad_files: Path, words: list[str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(p for p in bad_files.rglob("*") if not {"home", "__pycache__"} & set(p.parts))
+    monkeypatch.syspath_prepend(bad_files)
     code, out, err = diswot(*words, *(["--quiet"] if words[0] in ("search", "distill") and len(words) > 1 else []))
     assert code == 2, (code, out, err)
     assert err.startswith("diswot: ") and err.count("\n") == 1, err
     assert says in err, err
     assert "Traceback" not in err and out == ""
-    assert sorted(p for p in bad_files.rglob("*") if "home" not in p.parts) == before, "nothing is left behind"
+    assert sorted(p for p in bad_files.rglob("*") if not {"home", "__pycache__"} & set(p.parts)) == before, "nothing is left behind"
 
 
 def test_ctrl_c_says_how_to_go_on(spawn, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -228,3 +274,37 @@ def test_a_full_disk_is_one_line(spawn, tmp_path: Path) -> None:  # type: ignore
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
     assert err.count("\n") == 1 and "--resume runs/a" in err
+
+
+def test_workers_end_with_a_killed_parent(spawn, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    words = [*QUICK[:-1], "2", "--iterations", "5000", "--params", "0.3M", "--name", "long", "--quiet"]
+    process = spawn("search", *words)
+    journal = tmp_path / "runs" / "long" / "trials.jsonl"
+    while not journal.exists() and process.poll() is None:
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        process.kill()
+        process.communicate()
+        pytest.skip("this system does not list child processes")
+    workers = [int(pid) for pid in children.read_text().split()]
+    assert len(workers) >= 2
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while any(_alive(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(_alive(pid) for pid in workers)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_fault_of_ours_is_one_line_too(diswot, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("diswot.cli.resolve", lambda *_: 1 / 0)
+    code, _, err = diswot("search", "--params", "1M")
+    assert code == 1 and err.count("\n") == 1 and "please report" in err

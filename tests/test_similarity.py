@@ -87,6 +87,15 @@ def test_outer_product_distance_from_the_definition() -> None:
     assert outer_product_distance(g, h).item() == pytest.approx(total / (6 * 4), rel=1e-9)
 
 
+def test_outer_product_distance_with_dead_channels() -> None:
+    """Rows of zeros stay zeros, as the normalisation of torch leaves them."""
+    g, h = random(4, 6), random(4, 6)
+    g[:, 2], h[1] = 0, 0
+    rows = [torch.nn.functional.normalize(v[:, :, None] * v[:, None, :], dim=2) for v in (g, h)]
+    expected = (rows[0] - rows[1]).square().sum() / (4 * 6)
+    torch.testing.assert_close(outer_product_distance(g, h), expected, **EXACT)
+
+
 def test_profile_distance_is_the_mean_over_all_matchings_of_channels() -> None:
     """Over all 5,040 permutations of 7 channels: the mean cosine times the mean agreement, exactly."""
     from itertools import permutations

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diswot.data.synthetic import dead_leaves
-from diswot.errors import DataError
+from diswot.errors import DataError, first_line
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 _BLOCK = 8  # synthetic images drawn together
 _STATISTICS_FROM = 5000  # images the channel means are taken from
+_MAX_CLASSES = 100_000
 _IN_MEMORY = 2**31  # bytes of decoded images that are kept
 
 
@@ -82,9 +83,8 @@ class DecodedImages:
         side = self.shape[0]
         try:
             image = ImageOps.fit(self._open(index).convert("RGB"), (side, side), Image.Resampling.BICUBIC)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = str(error).splitlines()[0][:120]
-            raise DataError(f"{self._name(index)}: not a readable image ({reason}): remove it or mend it") from None
+        except Exception as error:  # whatever a damaged file makes a decoder raise
+            raise DataError(f"{self._name(index)}: not a readable image ({first_line(error)}): remove it or mend it") from None
         return np.asarray(image, dtype=np.uint8)
 
     def images(self, indices: NDArray[np.int64]) -> Images:
@@ -121,21 +121,27 @@ class Dataset:
 
     @functools.cached_property
     def statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and standard deviation of each channel of the training images, in [0, 1]; of 5,000 of them where there are more."""
-        count = len(self.train.labels)
-        indices = np.arange(count)
-        if count > _STATISTICS_FROM:
-            indices = np.sort(np.random.default_rng(0).choice(count, _STATISTICS_FROM, replace=False))
-        if isinstance(self.train, DrawnImages):
-            indices = indices[: 8 * _BLOCK]
-        pixels = self.train.images(indices).reshape(-1, self.in_chans) / np.float32(255)
-        return pixels.mean(0), np.maximum(pixels.std(0), 1e-3).astype(np.float32)
+        """`channel_statistics` of all training images."""
+        return channel_statistics(self.train, np.arange(len(self.train.labels)))
 
     def digest(self) -> str:
-        """Short hash of the labels and of some training images: tells one data set from another, for caches."""
+        """Short hash of the labels and the training images (of some, where they do not lie in memory): tells data sets apart."""
         labels = self.train.labels
-        some = self.train.images(np.linspace(0, len(labels) - 1, min(64, len(labels))).astype(np.int64))
-        return hashlib.sha256(labels.tobytes() + some.tobytes()).hexdigest()[:12]
+        if isinstance(self.train, ArrayImages):
+            pixels = np.ascontiguousarray(self.train.array)
+        else:
+            pixels = self.train.images(np.linspace(0, len(labels) - 1, min(64, len(labels))).astype(np.int64))
+        return hashlib.sha256(labels.tobytes() + hashlib.sha256(pixels.data).digest()).hexdigest()[:12]
+
+
+def channel_statistics(images: ImageSet, chosen: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation of each channel of the chosen images, in [0, 1]; of 5,000 of them where there are more."""
+    if len(chosen) > _STATISTICS_FROM:
+        chosen = np.sort(np.random.default_rng(0).choice(chosen, _STATISTICS_FROM, replace=False))
+    if isinstance(images, DrawnImages):
+        chosen = chosen[: 8 * _BLOCK]
+    pixels = images.images(chosen).reshape(-1, images.shape[2]) / np.float32(255)
+    return pixels.mean(0), np.maximum(pixels.std(0), 1e-3).astype(np.float32)
 
 
 def check_labels(name: str, labels: NDArray[Any], num_classes: int | None = None) -> Labels:
@@ -145,9 +151,9 @@ def check_labels(name: str, labels: NDArray[Any], num_classes: int | None = None
     if len(np.unique(labels)) < 2:
         raise DataError(f"{name}: {len(np.unique(labels))} class(es) in {len(labels)} images: at least two are needed")
     top = int(labels.max())
-    if labels.min() < 0 or (num_classes is not None and top >= num_classes):
-        allowed = f"0 to {num_classes - 1}" if num_classes is not None else "0 or more"
-        raise DataError(f"{name}: labels run from {int(labels.min())} to {top}; they must be {allowed}")
+    num_classes = num_classes or _MAX_CLASSES
+    if labels.min() < 0 or top >= num_classes:
+        raise DataError(f"{name}: labels run from {int(labels.min())} to {top}; they must be 0 to {num_classes - 1}")
     return labels.astype(np.int64)
 
 

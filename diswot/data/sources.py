@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diswot.data.images import ArrayImages, Dataset, DecodedImages, ImageSet, check_labels, drawn
-from diswot.errors import DataError
+from diswot.errors import DataError, first_line
 from diswot.registry import suggest
 
 SOURCES = {
@@ -26,6 +25,7 @@ SOURCES = {
     "torch/..., hfds/..., tfds/..., wds/...": "what timm's dataset factory knows by that name, under --data-dir",
 }
 _TIMM_PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
+REMOTE = tuple(f"{prefix}/" for prefix in _TIMM_PREFIXES)  # sources that a file may not name on its own
 _CIFAR_FOLDERS = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".tif", ".tiff"}
 _LIST_SUFFIXES = {".txt", ".lst", ".list", ".tsv"}
@@ -63,6 +63,11 @@ def load_data(
     >>> data.num_classes, data.train.shape
     (10, (32, 32, 3))
     """
+    for what, value, most in (("num-classes", num_classes, 100_000), ("input-size", input_size, 4096)):
+        if value is not None and not 1 <= value <= most:
+            raise DataError(f"--{what} {value}: 1 to {most:,}")
+    if not source:
+        raise DataError("--data is empty: name images, or leave it out")
     path = Path(source)
     root = Path(data_dir) if data_dir else home() / "data"
     if source in ("synthetic", "noise"):
@@ -98,8 +103,8 @@ def _npz(path: Path) -> Dataset:
             arrays = {key: archive[key] for key in archive.files if key in ("x_train", "y_train", "x_test", "y_test", "classes")}
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise DataError(f"{path}: not a readable .npz of plain arrays ({str(error)[:100]})") from None
+    except Exception as error:  # whatever a damaged or a hostile file makes numpy raise
+        raise DataError(f"{path}: not a readable .npz of plain arrays ({first_line(error, 100)})") from None
     if not {"x_train", "y_train"} <= set(arrays):
         raise DataError(f"{path}: the arrays x_train and y_train are needed; it holds {', '.join(arrays) or 'none of them'}")
     labels = check_labels(f"{path}: y_train", arrays["y_train"])
@@ -111,7 +116,7 @@ def _npz(path: Path) -> Dataset:
         test = ArrayImages(_check_images(f"{path}: x_test", arrays["x_test"], test_labels), test_labels)
         if test.shape != train.shape:
             raise DataError(f"{path}: test images are {test.shape}, training images {train.shape}")
-    names = [str(name) for name in arrays.get("classes", range(num_classes))]
+    names = [str(name) for name in np.atleast_1d(arrays.get("classes", np.arange(num_classes)))]
     if len(names) < num_classes:
         raise DataError(f"{path}: {len(names)} class names for {num_classes} classes")
     return Dataset(str(path), train, test, names)
@@ -186,7 +191,7 @@ def _image_list(path: Path, side: int) -> Dataset:
         if not line:
             continue
         name, _, label = line.replace("\t", " ").rpartition(" ")
-        if not name or not label.isdigit():
+        if not name or not (label.isascii() and label.isdigit() and len(label) < 10):
             raise DataError(f"{path}, line {number}: {line!r:.80} is not a path and a label (a whole number)")
         files.append(path.parent / name.strip())
         labels.append(int(label))
@@ -194,7 +199,7 @@ def _image_list(path: Path, side: int) -> Dataset:
     if missing:
         raise DataError(f"{path}: it names {missing}, which is no file")
     train = _files(str(path), files, np.array(labels, np.int64), side)
-    return Dataset(str(path), train, None, [str(i) for i in range(max(labels) + 1)])
+    return Dataset(str(path), train, None, [str(i) for i in range(int(train.labels.max()) + 1)])
 
 
 def _timm(source: str, root: Path, download: bool, side: int) -> Dataset:
@@ -204,8 +209,7 @@ def _timm(source: str, root: Path, download: bool, side: int) -> Dataset:
         try:
             return create_dataset(source, root=str(root), split=name, download=download)
         except (AssertionError, ImportError, OSError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-            raise DataError(f"--data {source}: {reason}; say --data-dir, or add --download") from None
+            raise DataError(f"--data {source}: {first_line(error)}; say --data-dir, or add --download") from None
 
     train, test = split("train"), split("validation")
     if not hasattr(train, "__getitem__"):

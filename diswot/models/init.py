@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import threading
 from collections.abc import Iterator
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
 
 from diswot.errors import ConfigError
 from diswot.options import Init
@@ -17,6 +18,7 @@ from diswot.registry import suggest
 
 INITS: tuple[str, ...] = get_args(Init)
 _BLOCK = 1 << 20
+_lock = threading.RLock()  # the streams, and the patch of `without_weights`, belong to one thread at a time
 
 
 class NormalStream:
@@ -35,16 +37,16 @@ class NormalStream:
 
     def take(self, start: int, count: int) -> Tensor:
         """Numbers start .. start + count - 1, as a view that must not be written to."""
-        while self._numbers.numel() < start + count:
-            block = self._numbers.numel() // _BLOCK
-            generator = torch.Generator().manual_seed(_mix(self.seed, block))
-            self._numbers = torch.cat([self._numbers, torch.randn(_BLOCK, generator=generator)])
-        return self._numbers[start : start + count]
+        with _lock:
+            blocks = range(self._numbers.numel() // _BLOCK, -(-(start + count) // _BLOCK))
+            if blocks:
+                self._numbers = torch.cat([self._numbers, *(self._block(block) for block in blocks)])
+            return self._numbers[start : start + count]
 
-
-def _mix(seed: int, block: int) -> int:
-    """A seed of its own for each pair; 2**31 - 1 blocks of a seed never meet those of the next."""
-    return seed * (2**31 - 1) + block
+    def _block(self, number: int) -> Tensor:
+        digest = hashlib.sha256(f"{self.seed}/{number}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        return torch.randn(_BLOCK, generator=generator)
 
 
 _streams: dict[int, NormalStream] = {}
@@ -107,17 +109,26 @@ class Initialiser:
 
 @contextlib.contextmanager
 def without_weights() -> Iterator[None]:
-    """Inside, convolutions and linear layers are built without drawing the weights that an `Initialiser` is about to set: a tenth of the
-    time of scoring a small network. For one thread at a time."""
-    kinds: tuple[Any, ...] = (_ConvNd, nn.Linear)
+    """Inside, 2d convolutions and linear layers are built without drawing the weights that an `Initialiser` is about to set: a tenth of
+    the time of scoring a small network. Whatever else is drawn comes from a seed, and the global generator is left as it was."""
+    kinds: tuple[Any, ...] = (nn.Conv2d, nn.Linear)
     kept = [kind.reset_parameters for kind in kinds]
-    for kind in kinds:
-        kind.reset_parameters = lambda self: None
-    try:
+    with _lock, seeded(0):
+        for kind in kinds:
+            kind.reset_parameters = lambda self: None
+        try:
+            yield
+        finally:
+            for kind, original in zip(kinds, kept, strict=True):
+                kind.reset_parameters = original
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, torch's global generator on the CPU is seeded; outside, it goes on as if nothing had been."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
         yield
-    finally:
-        for kind, original in zip(kinds, kept, strict=True):
-            kind.reset_parameters = original
 
 
 def initialise(model: nn.Module, init: Init, seed: int) -> None:
@@ -138,8 +149,7 @@ def _layers(model: nn.Module) -> Iterator[Any]:
 
 
 def _default(model: nn.Module, seed: int) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         for layer in model.modules():
             if callable(reset := getattr(layer, "reset_parameters", None)):
                 reset()

@@ -40,16 +40,7 @@ class View:
     @cached_property
     def cam_gram(self) -> Tensor:
         """(N, N)."""
-        features, weight = self.observation.features, self.observation.weight
-        if features.shape[1] != weight.shape[1]:
-            raise TeacherError(
-                f"class activation maps need the classifier on the last map; here {features.shape[1]} channels meet a classifier of "
-                f"{weight.shape[1]}: use semantic_profile"
-            )
-        return similarity.cam_gram(features, weight)
-
-
-Score = Callable[[View | None, View | None, Cost], Tensor | float]
+        return similarity.cam_gram(self.observation.features, self.observation.weight)
 
 
 @dataclass(frozen=True)
@@ -139,6 +130,25 @@ RANKINGS = {
     "diswot_paper": Ranking(("semantic_cam", "relation_frobenius"), "sum"),
     "diswot_code": Ranking(("semantic_outer", "relation"), "sum"),
 }
+
+
+_BLIND = 1e-3
+
+
+def see_teacher(ranking: Ranking, named: str, teachers: list[View]) -> Ranking:
+    """The ranking, fit for the teacher at hand.
+
+    A teacher whose classifier reads layer-normalised features (ConvNeXt, transformers) has gradients with zero mean over the channels:
+    `semantic_profile`, and the published metric it is the mean of, then score every student alike. In the ranking `diswot` the class
+    activation maps take its place; asked for by name it is a `TeacherError`.
+    """
+    blind = "semantic_profile" in ranking.parts and all(float(view.profile[0].abs().max()) < _BLIND for view in teachers)
+    if not blind:
+        return ranking
+    if "diswot" not in named.split(","):
+        raise TeacherError("semantic_profile cannot see this teacher: its features have zero mean (layer norm); use semantic_cam_rows")
+    parts = ["semantic_cam_rows" if part == "semantic_profile" else part for part in ranking.parts]
+    return Ranking(tuple(dict.fromkeys(parts)), ranking.combine)
 
 
 def resolve_ranking(names: str, combine: str | None = None) -> Ranking:

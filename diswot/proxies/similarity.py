@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
+from diswot.errors import TeacherError
+
 Norm = Literal["rows", "frobenius"]
 
 
@@ -52,11 +54,19 @@ def cam_gram(features: Tensor, weight: Tensor) -> Tensor:
     Returns:
         (N, N).
 
+    Raises:
+        TeacherError: the classifier does not read the map's channels (a network with a layer between them).
+
     >>> A, w = torch.rand(2, 5, 3, 3), torch.rand(4, 5)
     >>> G = torch.einsum("nc,bchw->nbhw", w, A).flatten(1)
     >>> torch.allclose(cam_gram(A, w), G @ G.T, rtol=1e-4)
     True
     """
+    if features.shape[1] != weight.shape[1]:
+        raise TeacherError(
+            f"class activation maps need the classifier on the last map; here {features.shape[1]} channels meet a classifier of "
+            f"{weight.shape[1]}: use semantic_profile to score, kd to distil"
+        )
     channels = features.transpose(0, 1).flatten(1)
     return weight @ (channels @ channels.T) @ weight.T
 
@@ -96,7 +106,7 @@ def outer_product_distance(teacher: Tensor, student: Tensor) -> Tensor:
     squared difference over C N.
 
     Row i of g g^T normalised is sign(g_i) g / ||g||, so the (N, C, C) tensors need not be made: the distance is
-    2 - 2 mean_n[ cos(g_n, h_n) mean_i sign(g_ni) sign(h_ni) ].
+    2 - 2 mean_n[ cos(g_n, h_n) mean_i sign(g_ni) sign(h_ni) ], where a channel without gradient counts 0 in place of the 1 it has in the 2.
 
     Args:
         teacher, student: (N, C) classifier gradients; C must be equal, since channels are compared one by one.
@@ -111,7 +121,8 @@ def outer_product_distance(teacher: Tensor, student: Tensor) -> Tensor:
     """
     cosine = (normalize(teacher, dim=1) * normalize(student, dim=1)).sum(1)
     agreement = (teacher.sign() * student.sign()).mean(1)
-    return 2 - 2 * (cosine * agreement).mean()
+    alive = teacher.sign().square().mean() + student.sign().square().mean()
+    return alive - 2 * (cosine * agreement).mean()
 
 
 def channel_profile(gradient: Tensor) -> Tensor:
@@ -137,7 +148,7 @@ def profile_distance(teacher: Tensor, student: Tensor) -> Tensor:
     The channels of two randomly initialised networks come in no order, so the published code compares pairs drawn at random. The
     mean of cos(g, h) over all permutations of h is the product of the two means over root mean squares, and that of the signs'
     agreement the product of the mean signs: the same quantity without the noise of one matching (their product leaves out a
-    covariance of order 1 / C).
+    covariance of order 1 / C, and the 2 stands for channels that all have a gradient).
 
     Args:
         teacher, student: (2, N) from `channel_profile`.

@@ -11,6 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diswot.architecture import Architecture
 from diswot.budget import cost_of, measure_latency
+from diswot.errors import ArchitectureError, first_line
+from diswot.recipes.scoring import refuse_giant
 from diswot.space import Cost, SearchSpace
 
 _BYTES = 4  # of a float32
@@ -52,9 +54,14 @@ def describe(space: SearchSpace, arch: Architecture, num_classes: int, in_chans:
     """
     space.check(arch)
     cost = cost_of(space, arch, num_classes, in_chans, input_size)
-    parts, activations = _trace(space.build(arch, num_classes, in_chans), in_chans, input_size)
-    model = space.build(arch, num_classes, in_chans)
-    latency = measure_latency(model, in_chans, input_size, torch.device(device))
+    refuse_giant(arch, cost)
+    try:
+        with torch.device("meta"):
+            model = space.build(arch, num_classes, in_chans)
+        parts, activations = _trace(model, in_chans, input_size)
+        latency = measure_latency(space.build(arch, num_classes, in_chans), in_chans, input_size, torch.device(device))
+    except RuntimeError as error:
+        raise ArchitectureError(f"{arch.space} {arch.digest} cannot take {input_size}x{input_size} images: {first_line(error)}") from None
     return Description(arch, cost, parts, cost.params * _BYTES, activations * _BYTES, latency, device)
 
 

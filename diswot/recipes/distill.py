@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,14 +16,17 @@ from torch import nn
 
 from diswot import losses, runs
 from diswot.architecture import Architecture, arch_json, canonical_json, read_arch_json
-from diswot.config import to_dict
-from diswot.data import Dataset, home, load_data
-from diswot.data.images import ArrayImages, ImageSet
+from diswot.budget import cost_of
+from diswot.config import resolve, to_dict
+from diswot.data import REMOTE, Dataset, home, load_data
+from diswot.data.images import ArrayImages, ImageSet, channel_statistics
 from diswot.devices import choose_device, place
-from diswot.errors import ConfigError, DataError, RunError, TeacherError
-from diswot.models.init import initialise
-from diswot.options import DistillConfig
+from diswot.errors import ConfigError, DataError, RunError, TeacherError, shown
+from diswot.models.init import initialise, seeded
+from diswot.observe import batch_statistics, observe
+from diswot.options import DistillConfig, check_seed
 from diswot.progress import Reporter, Silent
+from diswot.recipes.scoring import refuse_giant
 from diswot.recipes.training import (
     METRICS,
     Accuracy,
@@ -49,13 +54,17 @@ def make_recipe(config: DistillConfig) -> Recipe:
     """The recipe of a configuration, checked."""
     recipe = Recipe(config.epochs, config.batch, config.lr, config.momentum, config.weight_decay, config.augment, config.seed)
     check_recipe(recipe)
+    check_seed(config.seed)
     return recipe
 
 
 def make_loss(config: DistillConfig) -> losses.Loss:
     """The loss of a configuration, with those of its options that it knows."""
-    if not config.temperature > 0:
+    if not 0 < config.temperature < math.inf:
         raise ConfigError(f"temperature {config.temperature}: more than 0 is needed")
+    for name in ("ce_weight", "kd_weight", "semantic_weight", "relation_weight"):
+        if not 0 <= getattr(config, name) < math.inf:
+            raise ConfigError(f"{name.replace('_', '-')} {getattr(config, name)}: 0 or more is needed")
     options: dict[str, float] = {}
     if config.loss in ("kd", "diswot"):
         options = {"temperature": config.temperature, "ce_weight": config.ce_weight, "kd_weight": config.kd_weight}
@@ -92,10 +101,11 @@ class Material:
     measured_on: str
     tests: dict[str, ImageSet]
 
-    @property
+    @functools.cached_property
     def normalise(self) -> Normalise:
-        mean, std = self.data.statistics
-        return Normalise(torch.from_numpy(np.asarray(mean)), torch.from_numpy(np.asarray(std)))
+        """By the images that train, not by those held out."""
+        mean, std = channel_statistics(self.data.train, self.chosen)
+        return Normalise(torch.from_numpy(mean), torch.from_numpy(std))
 
 
 def complete_config(config: DistillConfig, found_by: Mapping[str, Any]) -> DistillConfig:
@@ -103,10 +113,15 @@ def complete_config(config: DistillConfig, found_by: Mapping[str, Any]) -> Disti
     searched = found_by.get("search")
     searched = searched if isinstance(searched, dict) else {}
     teacher = config.teacher or str(searched.get("teacher", "resnet56"))
-    data = config.data or str(searched.get("data", "cifar100"))
-    if config.data is None and data in _DRAWN:
-        data = "cifar100"
-    return replace(config, teacher=teacher, data=data)
+    if config.teacher is None and ":" in teacher:
+        raise ConfigError(f"arch.json names the teacher {teacher!r:.60}, which is Python code: allow it with --teacher {teacher:.60}")
+    if config.data is not None or searched.get("data") in (None, *_DRAWN):
+        return replace(config, teacher=teacher, data=config.data or "cifar100")
+    where = {name: searched.get(name) for name in ("data", "data_dir", "input_size")}
+    if str(where["data"]).startswith(REMOTE):
+        raise ConfigError(f"arch.json names the data {shown(where['data'])}, which may be fetched and run code: allow it with --data")
+    given = {name: value for name, value in to_dict(config).items() if value is not None}
+    return resolve(DistillConfig, None, [], {**where, **given, "teacher": teacher})
 
 
 def load_material(config: DistillConfig) -> Material:
@@ -137,7 +152,8 @@ def build_student(arch: Architecture, num_classes: int, in_chans: int, seed: int
     """The network of an architecture, freshly initialised (Kaiming) by the seed."""
     space = load_space(arch.space, trusted=trusted)
     space.check(arch)
-    model = space.build(arch, num_classes, in_chans)
+    with seeded(seed):
+        model = space.build(arch, num_classes, in_chans)
     initialise(model, "kaiming", seed)
     return model
 
@@ -156,10 +172,15 @@ def run_distill(
     device = choose_device(device)
     loss, recipe = make_loss(config), make_recipe(config)
     trusted = config.space == arch.space
-    load_space(arch.space, trusted=trusted).check(arch)
+    space = load_space(arch.space, trusted=trusted)
+    space.check(arch)
     material = load_material(config)
     data = material.data
+    refuse_giant(arch, cost_of(space, arch, data.num_classes, data.in_chans, data.input_size))
     student = Network(build_student(arch, data.num_classes, data.in_chans, config.seed, trusted), material.normalise)
+    run.hold_to("inputs.json", {"images": data.digest(), "device": device})
+    if loss.needs_teacher:
+        _check_loss(loss, student, config, data)
     teacher = _teacher(config, material, device, reporter) if loss.needs_teacher else None
     trainer = Trainer(student, teacher, loss, data.train, material.chosen, recipe, device)
     teacher_accuracy = None
@@ -187,6 +208,15 @@ def _teacher(config: DistillConfig, material: Material, device: str, reporter: R
     return _frozen(Network(model, Normalise(mean, std)), device)
 
 
+def _check_loss(loss: losses.Loss, student: Network, config: DistillConfig, data: Dataset) -> None:
+    """One step of shapes with an untrained teacher: what does not fit together fails before hours of training."""
+    assert config.teacher is not None
+    teacher = build_teacher(config.teacher, data.num_classes, data.in_chans, data.input_size)
+    images = torch.zeros(2, data.in_chans, data.input_size, data.input_size)
+    with torch.inference_mode(), batch_statistics(student.model), batch_statistics(teacher):
+        loss(observe(student.model, images), observe(teacher, images), torch.zeros(2, dtype=torch.int64))
+
+
 def _frozen(network: Network, device: str) -> Network:
     place(network.model.eval().requires_grad_(False), device)
     return network
@@ -196,15 +226,25 @@ def _trained_teacher(config: DistillConfig, material: Material, device: str, rep
     """A teacher trained alone by the same loop on the same images, kept under `home() / "teachers"` and resumed if it was cut off."""
     assert config.teacher is not None
     data = material.data
-    recipe = replace(make_recipe(config), epochs=config.teacher_epochs or config.epochs)
+    recipe = replace(make_recipe(config), epochs=config.epochs if config.teacher_epochs is None else config.teacher_epochs)
     check_recipe(recipe)
-    notes = {"teacher": config.teacher, "data": data.digest(), "images": _digest(material.chosen.tolist()), "recipe": to_dict(recipe)}
+    notes = {
+        "teacher": config.teacher,
+        "classes": data.num_classes,
+        "versions": runs.versions(),
+        "data": data.digest(),
+        "images": _digest(material.chosen.tolist()),
+        "recipe": to_dict(recipe),
+    }
     folder = home() / "teachers" / f"{config.teacher.replace('/', '_').replace(':', '_')}-{_digest(notes)}"
     model = build_teacher(config.teacher, data.num_classes, data.in_chans, data.input_size)
     network = Network(model, material.normalise)
     weights = folder / WEIGHTS
     if weights.exists():
-        model.load_state_dict(load_tensors(weights)[0])
+        try:
+            model.load_state_dict(load_tensors(weights)[0])
+        except RuntimeError:
+            raise TeacherError(f"{weights}: the kept teacher does not fit {config.teacher}: remove {folder}") from None
         reporter.say(f"teacher {config.teacher}: the one trained before, from {folder}")
         return _frozen(network, device)
     reporter.say(f"teacher {config.teacher}: no weights were given, so it is trained first; it is kept in {folder}")
@@ -259,7 +299,7 @@ def load_student(folder: str | Path, *, space: str | None = None) -> nn.Module:
     try:
         model = build_student(arch, notes["num_classes"], notes["in_chans"], 0, trusted=space == arch.space)
         model.load_state_dict(tensors)
-    except (KeyError, RuntimeError):
+    except (KeyError, RuntimeError, TypeError, ValueError):
         raise RunError(f"{folder}: the weights are not those of its arch.json: is it whole?") from None
     side = notes["input_size"]
     model.pretrained_cfg = {  # type: ignore[assignment]
@@ -284,10 +324,7 @@ def resume_config(stored: Mapping[str, Any]) -> DistillConfig:
     """The configuration of a run that is resumed."""
     fields = dict(stored)
     digest = fields.pop("teacher_digest", None)
-    try:
-        config = DistillConfig(**fields)
-    except TypeError as error:
-        raise ConfigError(f"the run's config.yaml does not fit this version ({error}): start a new run") from None
+    config = resolve(DistillConfig, None, [], fields)
     if digest is not None and identity(config)["teacher_digest"] != digest:
         raise TeacherError(f"{config.teacher_weights} is not the file this run began with: bring that one back, or start a new run")
     return config

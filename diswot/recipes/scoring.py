@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diswot.architecture import Architecture, read_arch_json
+from diswot.budget import cost_of
 from diswot.data import load_data, proxy_batches
 from diswot.devices import choose_device
 from diswot.engine import Engine, Setting, default_workers, make_setting
 from diswot.errors import ArchitectureError, RunError
 from diswot.options import ScoreConfig
-from diswot.proxies import Ranking, resolve_ranking
+from diswot.proxies import Ranking, resolve_ranking, see_teacher
 from diswot.ranking import Vector, combine
 from diswot.registry import suggest
 from diswot.space import BUILT_IN, Cost, SearchSpace, load_space
 
 _CIFAR_SIZE = 32
+_MOST_PARAMS = 2_000_000_000
 
 
 def prepare(config: ScoreConfig, device: str, space: SearchSpace) -> tuple[Ranking, Setting]:
@@ -43,7 +45,15 @@ def prepare(config: ScoreConfig, device: str, space: SearchSpace) -> tuple[Ranki
         device=device,
         space_modules=frozenset() if space.name in BUILT_IN else frozenset([space.name]),
     )
-    return ranking, setting
+    if setting.teachers:
+        ranking = see_teacher(ranking, config.proxy, setting.teachers)
+    return ranking, replace(setting, proxies=ranking.parts)
+
+
+def refuse_giant(arch: Architecture, cost: Cost) -> None:
+    """`ArchitectureError` for a network that no machine here can hold, before it is built."""
+    if cost.params > _MOST_PARAMS:
+        raise ArchitectureError(f"{arch.space} {arch.digest}: {cost.params:,} parameters are too many to build (at most {_MOST_PARAMS:,})")
 
 
 def fitness_of(ranking: Ranking, scores: Sequence[Mapping[str, Sequence[float]]]) -> Vector:
@@ -93,6 +103,8 @@ def run_score(
     Raises:
         DiswotError: among others where a candidate cannot be scored.
     """
+    if space is not None:
+        load_space(space, trusted=True)
     spaces = {arch.space: load_space(arch.space, trusted=arch.space == space) for arch in archs}
     if not spaces:
         raise ArchitectureError("no architecture was given: name an arch.json, a NAS-Bench-201 string or a network such as resnet20")
@@ -101,6 +113,8 @@ def run_score(
     first = max(spaces.values(), key=lambda s: (s.name not in BUILT_IN, s.input_size))
     device = choose_device(device)
     ranking, setting = prepare(config, device, first)
+    for arch in archs:
+        refuse_giant(arch, cost_of(spaces[arch.space], arch, setting.num_classes, setting.in_chans, setting.input_size))
     processes = workers or max(1, min(default_workers(device), len(archs) // 8))  # a process takes seconds to start
     with Engine(setting, processes) as engine:
         scored = list(engine.score(archs))

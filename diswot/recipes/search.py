@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -13,15 +14,17 @@ import numpy as np
 from diswot import runs
 from diswot.architecture import Architecture, arch_json
 from diswot.budget import Budget, cost_of, count_params, measure_latency
-from diswot.config import to_dict
+from diswot.config import resolve, to_dict
 from diswot.devices import choose_device
 from diswot.engine import Engine, Scored, default_workers
-from diswot.errors import BudgetError, ConfigError, RunError
+from diswot.errors import BudgetError, RunError
 from diswot.evolution import Evolution, Member, propose
 from diswot.options import SearchConfig
 from diswot.progress import Reporter, Silent
+from diswot.proxies import resolve_ranking
 from diswot.recipes.scoring import fitness_of, prepare
 from diswot.space import Cost, SearchSpace, load_space
+from diswot.teacher import file_digest
 
 JOURNAL = "trials.jsonl"
 HAND_MADE = (
@@ -60,7 +63,7 @@ class Trial:
     def from_record(cls, record: Mapping[str, Any], space: str) -> Trial:
         cost = Cost(record["params"], record["flops"], record["depth"])
         arch = Architecture(space, record["choices"])
-        scores, reason = record.get("scores", {}), record.get("reason")
+        scores, reason = dict(record.get("scores") or {}), record.get("reason")
         return cls(record["index"], arch, cost, scores, reason, record["parent"], record.get("latency_ms"))
 
 
@@ -122,13 +125,16 @@ def run_search(
     """
     reporter = reporter or Silent()
     problem = _Problem(config, choose_device(device), reporter)
+    if run is not None:
+        run.hold_to("inputs.json", problem.inputs())
     trials = problem.replay(run)
     with Engine(problem.setting, workers or default_workers(problem.setting.device), executor) as engine:
         reporter.start(config.iterations, len(trials))
         while len(trials) < config.iterations:
             generation = problem.breed(trials)
             if not generation:
-                reporter.say(f"the space is exhausted: all {len(trials)} different networks within the budget have been scored")
+                every = "all" if problem.space.enumerate() is not None else "no network that has not been scored was found;"
+                reporter.say(f"the space is exhausted: {every} {len(trials)} different networks within the budget have been scored")
                 break
             for trial in problem.score(engine, generation):
                 if run is not None:
@@ -163,7 +169,18 @@ class _Problem:
         self.evolution = Evolution(config.algorithm, config.population, config.sample, config.top_k)
         self._latencies: dict[Architecture, float] = {}
         self._check_reachable()
+        if self.ranking.parts != resolve_ranking(config.proxy).parts:
+            reporter.say(f"semantic_profile cannot see this teacher (layer norm); {', '.join(self.ranking.parts)} rank instead")
         reporter.say(f"teacher {config.teacher}, space {self.space.name} ({self.space.size():.3g} networks), images {config.data}")
+
+    def inputs(self) -> dict[str, str]:
+        """Digests of what lies outside the configuration and decides the scores: the images, the teacher's weights, the device."""
+        pixels = hashlib.sha256()
+        for batch in self.setting.batches:
+            pixels.update(batch.images.contiguous().numpy().tobytes() + batch.target.numpy().tobytes())
+        path = Path(self.config.teacher_weights)
+        weights = file_digest(path) if path.is_file() else self.config.teacher_weights
+        return {"images": pixels.hexdigest()[:12], "teacher weights": weights, "device": self.setting.device}
 
     def cost(self, arch: Architecture) -> Cost:
         return cost_of(self.space, arch, self.setting.num_classes, self.setting.in_chans, self.setting.input_size)
@@ -179,6 +196,10 @@ class _Problem:
                 raise BudgetError(f"--{what} {getattr(self.config, what)}: the smallest network of {self.space.name} has {least:,} {what}")
             if limit.low > most:
                 raise BudgetError(f"--{what} {getattr(self.config, what)}: the largest network of {self.space.name} has {most:,} {what}")
+        if self.budget.latency is not None:
+            smallest = min(self.space.extremes(), key=lambda arch: self.cost(arch).flops)
+            if (fastest := self.latency(smallest)) > 2 * self.budget.latency.high:
+                raise BudgetError(f"--latency {self.config.latency}: the smallest network of {self.space.name} takes {fastest:.2g} ms here")
 
     def admits(self, arch: Architecture) -> bool:
         if not self.budget.admits(self.cost(arch)):
@@ -202,9 +223,11 @@ class _Problem:
             return []
         try:
             trials = [Trial.from_record(record, self.space.name) for record in run.read(JOURNAL, repair=True)]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{run.path / JOURNAL}: a line lacks {error}: the journal is damaged, start a new run") from None
         for position, trial in enumerate(trials):
+            if trial.complete and not all(_numbers(trial.scores.get(name), self.config.seeds) for name in self.ranking.parts):
+                raise RunError(f"{run.path / JOURNAL}, line {position + 1}: its scores are not those of this search: start a new run")
             if trial.index != position:
                 raise RunError(f"{run.path / JOURNAL}, line {position + 1}: trial {trial.index} where {position} belongs: start a new run")
             self.space.check(trial.arch)
@@ -289,7 +312,7 @@ class _Problem:
 
     def _largest(self, trials: Sequence[Trial]) -> Architecture:
         """The member with the most parameters (then FLOPs) within the budget: exact where the space can be walked, else climbed to from
-        the three largest seen, one elementary change at a time."""
+        the three largest seen, one elementary change at a time, where parameters or FLOPs are bounded."""
 
         def size(arch: Architecture) -> tuple[int, int]:
             cost = self.cost(arch)
@@ -299,8 +322,8 @@ class _Problem:
         if everything is not None and self.budget.latency is None:
             return max((arch for arch in everything if self.admits(arch)), key=size)
         starts = sorted({trial.arch for trial in trials}, key=size)[-3:]
-        if self.budget.latency is not None:
-            return starts[-1]
+        if self.budget.latency is not None or not {"params", "flops"} & set(self.budget.counted()):
+            return starts[-1]  # nothing that can be counted bounds the climb
         return max((self._climb(start, size) for start in starts), key=size)
 
     def _climb(self, arch: Architecture, size: Callable[[Architecture], tuple[int, int]]) -> Architecture:
@@ -337,9 +360,10 @@ class _Problem:
         }
 
 
+def _numbers(values: Any, count: int) -> bool:
+    return isinstance(values, list) and len(values) == count and all(isinstance(v, float | int) for v in values)
+
+
 def resume_config(stored: Mapping[str, Any]) -> SearchConfig:
     """The configuration of a run that is resumed."""
-    try:
-        return SearchConfig(**stored)
-    except TypeError as error:
-        raise ConfigError(f"the run's config.yaml does not fit this version ({error}): start a new run") from None
+    return resolve(SearchConfig, None, [], stored)

@@ -294,9 +294,11 @@ def _summary(line: Mapping[str, Any], tests: Mapping[str, ImageSet]) -> str:
 def check_recipe(recipe: Recipe) -> None:
     """`ConfigError` for numbers that cannot be."""
     faults = []
-    faults += [f"{name} {getattr(recipe, name)}: more than 0 is needed" for name in ("epochs", "lr") if not getattr(recipe, name) > 0]
+    faults += [
+        f"{name} {getattr(recipe, name)}: more than 0 is needed" for name in ("epochs", "lr") if not 0 < getattr(recipe, name) < math.inf
+    ]
     faults += [f"batch {recipe.batch}: at least 2 is needed"] if recipe.batch < 2 else []
     faults += [f"momentum {recipe.momentum}: 0 or more, and below 1"] if not 0 <= recipe.momentum < 1 else []
-    faults += [f"weight-decay {recipe.weight_decay}: 0 or more"] if not recipe.weight_decay >= 0 else []
+    faults += [f"weight-decay {recipe.weight_decay}: 0 or more"] if not 0 <= recipe.weight_decay < math.inf else []
     if faults:
         raise ConfigError("; ".join(faults))
