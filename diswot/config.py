@@ -22,8 +22,8 @@ def option(default: Any, help: str, group: str = "") -> Any:
     return dataclasses.field(default=default, metadata={"help": help, "group": group})
 
 
-def resolve(cls: type[C], file: str | Path | None, words: Sequence[str], flags: Mapping[str, Any]) -> C:
-    """Defaults, then the file, then `key=value` words, then flags; later ones win.
+def resolve(cls: type[C], file: str | Path | Mapping[str, Any] | None, words: Sequence[str], flags: Mapping[str, Any]) -> C:
+    """Defaults, then the file (or what was read of one), then `key=value` words, then flags; later ones win.
 
     Raises:
         ConfigError: one line that names every fault: unknown keys with the nearest known, values of the wrong type.
@@ -40,7 +40,7 @@ def resolve(cls: type[C], file: str | Path | None, words: Sequence[str], flags: 
     given: dict[str, Any] = {}
     faults: list[str] = []
     if file is not None:
-        given |= _read_yaml(Path(file))
+        given |= file if isinstance(file, Mapping) else _read_yaml(Path(file))
     for word in words:
         key, equals, text = word.partition("=")
         if not equals:

@@ -82,18 +82,22 @@ class RunDir:
         run = cls(path, created=True)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            run._take_lock()
-            begun = [p.name for p in path.iterdir() if p.name not in _BEFORE_CONFIG and p.suffix != ".tmp"]
         except OSError as error:
             raise RunError(f"{path} cannot be made ({error.strerror}): choose another --runs folder") from None
-        if begun:  # a folder that a crash left without a config.yaml holds nothing and is taken over
-            run.close()
-            raise RunError(f"{path} exists: resume it with --resume {path}, or choose another --name")
+        run._refuse_if_begun()
+        run._take_lock()
+        run._refuse_if_begun()  # another process may have begun and ended between the two
         document = {"format": FORMAT, "kind": kind, "diswot": version(), **config}
         for name, text in {"env.json": json.dumps(dict(environment), indent=2) + "\n", **(files or {})}.items():
             write_atomic(path / name, text)
         write_atomic(path / "config.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
         return run
+
+    def _refuse_if_begun(self) -> None:
+        """A folder that a crash left without a config.yaml holds nothing and is taken over; anything else is somebody's."""
+        if any(p.name not in _BEFORE_CONFIG and p.suffix != ".tmp" for p in self.path.iterdir()):
+            self.close()
+            raise RunError(f"{self.path} exists: resume it with --resume {self.path}, or choose another --name")
 
     @classmethod
     def open(cls, path: Path, kind: str) -> tuple[RunDir, dict[str, Any]]:
@@ -157,11 +161,11 @@ class RunDir:
     def append(self, name: str, record: Mapping[str, Any]) -> None:
         """Adds a line to the journal `name` and returns once it is on the disk."""
         line = (canonical_json(dict(record)) + "\n").encode()
-        with open(self.path / name, "ab") as file:
+        with open(self.path / name, "ab", buffering=0) as file:  # a buffer would be written once more on closing
             start = file.tell()
             try:
-                file.write(line)
-                file.flush()
+                while line:
+                    line = line[file.write(line) or 0 :]
                 os.fsync(file.fileno())
             except OSError:  # a full disk: leave no half line behind
                 with contextlib.suppress(OSError):

@@ -268,12 +268,21 @@ def test_ctrl_c_says_how_to_go_on(spawn, tmp_path: Path) -> None:  # type: ignor
     assert "Traceback" not in err
 
 
-def test_a_full_disk_is_one_line(spawn, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    """The winner is to be left on a device that is always full."""
-    process = spawn("search", *SEARCH[1:], "--name", "a", "--out", "/dev/full/arch.json", "--quiet")
+def test_a_full_disk_is_one_line_and_nothing_is_lost(spawn, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """No file may grow beyond 4 kB: the journal meets the limit in the middle of the search, which then goes on without it."""
+    resource = pytest.importorskip("resource")
+    words = [*SEARCH[1:], "--quiet", "--iterations", "40"]
+    process = spawn("search", *words, "--name", "a", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)))
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert err.count("\n") == 1 and "--resume runs/a" in err
+    assert err.count("\n") == 1 and "File too large" in err and "--resume runs/a" in err
+    kept = (tmp_path / "runs" / "a" / "trials.jsonl").read_text()
+    assert 0 < len(kept) <= 4096 and kept.endswith("\n")
+    for arguments in (["--resume", "runs/a", "--quiet", "--workers", "1"], [*words, "--name", "whole"]):
+        process = spawn("search", *arguments)
+        assert process.communicate(timeout=120) and process.returncode == 0
+    a, whole = ((tmp_path / "runs" / name / "trials.jsonl").read_text() for name in ("a", "whole"))
+    assert a == whole and a.startswith(kept)
 
 
 def test_workers_end_with_a_killed_parent(spawn, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -324,7 +324,7 @@ def resume_config(stored: Mapping[str, Any]) -> DistillConfig:
     """The configuration of a run that is resumed."""
     fields = dict(stored)
     digest = fields.pop("teacher_digest", None)
-    config = resolve(DistillConfig, None, [], fields)
+    config = resolve(DistillConfig, fields, [], {})
     if digest is not None and identity(config)["teacher_digest"] != digest:
         raise TeacherError(f"{config.teacher_weights} is not the file this run began with: bring that one back, or start a new run")
     return config

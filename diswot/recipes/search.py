@@ -226,11 +226,11 @@ class _Problem:
         except (KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{run.path / JOURNAL}: a line lacks {error}: the journal is damaged, start a new run") from None
         for position, trial in enumerate(trials):
-            if trial.complete and not all(_numbers(trial.scores.get(name), self.config.seeds) for name in self.ranking.parts):
-                raise RunError(f"{run.path / JOURNAL}, line {position + 1}: its scores are not those of this search: start a new run")
             if trial.index != position:
                 raise RunError(f"{run.path / JOURNAL}, line {position + 1}: trial {trial.index} where {position} belongs: start a new run")
             self.space.check(trial.arch)
+            if trial.complete and not all(_numbers(trial.scores.get(name), self.config.seeds) for name in self.ranking.parts):
+                raise RunError(f"{run.path / JOURNAL}, line {position + 1}: its scores are not those of this search: start a new run")
             if trial.latency is not None:
                 self._latencies[trial.arch] = trial.latency
         return trials
@@ -366,4 +366,4 @@ def _numbers(values: Any, count: int) -> bool:
 
 def resume_config(stored: Mapping[str, Any]) -> SearchConfig:
     """The configuration of a run that is resumed."""
-    return resolve(SearchConfig, None, [], stored)
+    return resolve(SearchConfig, stored, [], {})
