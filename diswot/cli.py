@@ -334,7 +334,7 @@ def _spaces() -> list[tuple[str, str]]:
     for name in BUILT_IN:
         space = load_space(name)
         also = f" (also {aliases[name]})" if name in aliases else ""
-        rows.append((name, f"{space.size():.4g} networks for {space.input_size}-pixel images{also}"))
+        rows.append((name, f"{space.size_text()} networks for {space.input_size}-pixel images{also}"))
     return [*rows, ("your.module", "a module of your own that holds `space`: see diswot.space.SearchSpace")]
 
 

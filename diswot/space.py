@@ -79,6 +79,11 @@ class SearchSpace(ABC):
         """The cost by arithmetic alone, or None: then the network is built without memory and traced (`diswot.budget.count_network`)."""
         return None
 
+    def size_text(self) -> str:
+        """The size for a reader: exact up to ten million, else its order."""
+        size = self.size()
+        return f"{size:,}" if size <= 10_000_000 else f"{size:.1e}"
+
     def enumerate(self) -> Iterator[Architecture] | None:
         """Every architecture, in a fixed order, or None where there are too many to walk."""
         return None

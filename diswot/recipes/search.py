@@ -171,7 +171,7 @@ class _Problem:
         self._check_reachable()
         if self.ranking.parts != resolve_ranking(config.proxy).parts:
             reporter.say(f"semantic_profile cannot see this teacher (layer norm); {', '.join(self.ranking.parts)} rank instead")
-        reporter.say(f"teacher {config.teacher}, space {self.space.name} ({self.space.size():.3g} networks), images {config.data}")
+        reporter.say(f"teacher {config.teacher}, space {self.space.name} ({self.space.size_text()} networks), images {config.data}")
 
     def inputs(self) -> dict[str, str]:
         """Digests of what lies outside the configuration and decides the scores: the images, the teacher's weights, the device."""
