@@ -23,7 +23,7 @@ from diswot.architecture import Architecture
 from diswot.budget import cost_of
 from diswot.data import ProxyBatch
 from diswot.devices import place
-from diswot.errors import ConfigError, DiswotError, RunError
+from diswot.errors import ConfigError, DiswotError, RunError, first_line
 from diswot.models.init import Initialiser, without_weights
 from diswot.observe import batch_statistics, observe
 from diswot.options import Init
@@ -127,7 +127,7 @@ def score_one(setting: Setting, arch: Architecture) -> Scored:
     except DiswotError:
         raise
     except (RuntimeError, ValueError, torch.OutOfMemoryError) as error:
-        return Scored(cost, reason=(str(error).splitlines() or [type(error).__name__])[0][:200])
+        return Scored(cost, reason=first_line(error, 200))
     for name, values in scores.items():
         if not all(map(math.isfinite, values)):
             return Scored(cost, reason=f"{name} is not finite: {values}")
