@@ -306,7 +306,9 @@ class _Problem:
         complete = [trial.scores for trial in trials if trial.complete and trial is not winner]
         fitness = fitness_of(self.ranking, [row[3] for row in rows] + complete)
         return [
-            Row(role, arch, cost, {n: float(np.mean(v)) for n, v in scores.items()}, int((fitness > fitness[i]).sum()) + 1)
+            Row(
+                role, arch, cost, {name: float(np.mean(scores[name])) for name in self.ranking.parts}, int((fitness > fitness[i]).sum()) + 1
+            )
             for i, (role, arch, cost, scores) in enumerate(rows)
         ]
 

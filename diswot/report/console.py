@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -81,7 +82,15 @@ def millions(number: float) -> str:
 
 def name_of(arch: Architecture) -> str:
     """Short enough for a table: the name or string itself, or the digest of longer choices."""
-    return arch.choices if isinstance(arch.choices, str) else f"{arch.space} {arch.digest}"
+    return arch.choices if isinstance(arch.choices, str) else arch.digest
+
+
+def _plain_table(title: str, headings: Sequence[str], left: int) -> Table:
+    """A table without walls, so that the usual columns fit into 80 characters; the first `left` columns are text."""
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, heading in enumerate(headings):
+        table.add_column(heading.replace("_", " "), justify="left" if index < left else "right", overflow="fold")
+    return table
 
 
 def search_json(result: SearchResult) -> Json:
@@ -95,12 +104,11 @@ def search_json(result: SearchResult) -> Json:
 
 def search_table(result: SearchResult) -> Table:
     """The winner beside what one would take without a search."""
-    table = Table(title=f"{len(result.trials)} candidates scored; rank is among them and this table, 1 is best")
     names = list(result.table[0].scores)
-    for heading in ("", "network", "params", "FLOPs", "depth", *names, "rank"):
-        table.add_column(heading, justify="left" if heading in ("", "network") else "right", no_wrap=True)
+    title = f"{len(result.trials)} candidates scored; rank is among them and this table, 1 is best"
+    table = _plain_table(title, ["", "network", "params", "FLOPs", "depth", *names, "rank"], left=2)
     for row in result.table:
-        scores = [f"{row.scores[name]:.5g}" for name in names]
+        scores = [f"{row.scores[name]:.4g}" for name in names]
         cost = millions(row.cost.params), millions(row.cost.flops), str(row.cost.depth)
         table.add_row(row.role, name_of(row.arch), *cost, *scores, str(row.rank), style="bold" if row.role == "winner" else None)
     return table
@@ -114,10 +122,9 @@ def score_table(rows: Sequence[ScoreRow]) -> Table:
     """Mean over the seeds, and their spread."""
     seeds = len(next(iter(rows[0].scores.values())))
     spread = " ± standard deviation" if seeds > 1 else ""
-    table = Table(title=f"mean{spread} over {seeds} seed(s); higher is better")
     names = list(rows[0].scores)
-    for heading in ("network", "params", "FLOPs", "depth", *names, "place"):
-        table.add_column(heading, justify="left" if heading == "network" else "right", no_wrap=True)
+    title = f"mean{spread} over {seeds} seed(s); higher is better"
+    table = _plain_table(title, ["network", "params", "FLOPs", "depth", *names, "place"], left=1)
     for row in sorted(rows, key=lambda r: r.place):
         cells = [_mean_and_spread(row.scores[name]) for name in names]
         cost = millions(row.cost.params), millions(row.cost.flops), str(row.cost.depth)
@@ -126,7 +133,7 @@ def score_table(rows: Sequence[ScoreRow]) -> Table:
 
 
 def _mean_and_spread(values: Sequence[float]) -> str:
-    mean = f"{statistics.fmean(values):.5g}"
+    mean = f"{statistics.fmean(values):.4g}"
     return mean if len(values) < 2 or min(values) == max(values) else f"{mean} ± {statistics.stdev(values):.2g}"
 
 
@@ -140,9 +147,8 @@ def show_json(found: Description) -> Json:
 def show_architecture(found: Description) -> Table:
     """The network from input to output."""
     choices = canonical_json(found.arch.choices)
-    table = Table(title=f"{found.arch.space} {found.arch.digest}: {choices}")
-    for heading, justify in (("part", "left"), ("layers", "left"), ("output", "right"), ("params", "right"), ("FLOPs", "right")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    title = f"{found.arch.space} {found.arch.digest}: {choices}"
+    table = _plain_table(title, ["part", "layers", "output", "params", "FLOPs"], left=2)
     for part in found.parts:
         table.add_row(part.name, part.kind, " x ".join(map(str, part.output)), f"{part.params:,}", millions(part.flops))
     table.add_section()
@@ -162,10 +168,9 @@ def distill_json(result: DistillResult) -> Json:
 
 def distill_table(result: DistillResult) -> Table:
     """The curve, thinned to a dozen lines, and the accuracy after the last epoch."""
-    table = Table(title="after each epoch; the last one counts, nothing was chosen by these images")
+    title = "after each epoch; the last one counts, nothing was chosen by these images"
     keys = [key for key in result.history[-1] if key != "epoch"]
-    for heading in ("epoch", *keys):
-        table.add_column(heading.replace("_", " "), justify="right")
+    table = _plain_table(title, ["epoch", *keys], left=0)
     step = max(1, len(result.history) // 12)
     for line in [*result.history[:-1][::step], result.history[-1]]:
         table.add_row(str(line["epoch"]), *(f"{line[key]:.4g}" for key in keys))
