@@ -17,7 +17,7 @@ from diswot.progress import Reporter
 from diswot.recipes.distill import DistillResult, complete_config, identity, load_student, run_distill
 from diswot.recipes.scoring import ScoreRow, read_architecture, run_score
 from diswot.recipes.search import SearchResult, run_search
-from diswot.space import load_space
+from diswot.space import BUILT_IN, load_space
 
 
 def search(
@@ -87,8 +87,6 @@ def start_distill(folder: Path, config: DistillConfig, arch: Architecture, found
 
 def load_arch(path: str | Path) -> Architecture:
     """The architecture in an arch.json; its choices are checked where its space is built in."""
-    from diswot.space import BUILT_IN
-
     arch, _ = read_arch_json(path)
     if arch.space in BUILT_IN:
         load_space(arch.space).check(arch)

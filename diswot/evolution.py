@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 Algorithm = Literal["evolution", "aging", "random"]
-_TRIES = 400  # mutations of one parent before a fresh sample is taken instead
+_PARENTS = 50  # tried before a fresh sample is taken instead
+_STEPS = 8  # mutations away from a parent
 _SAMPLES = 300  # fresh samples before the budget is walked into, or a small space is listed
 _WALKS = 20
 _WALK_STEPS = 300
@@ -69,10 +70,10 @@ def propose(
 
     if settings.algorithm != "random" and started >= settings.population and history:
         members = _population(history, settings)
-        for _ in range(_TRIES // 8):
+        for _ in range(_PARENTS):
             parent = _parent(members, settings, rng)
             child = parent
-            for _ in range(8):  # where all neighbours are known or too large, look further away
+            for _ in range(_STEPS):  # where all neighbours are known or too large, look further away
                 child = space.mutate(child, rng)
                 if fresh(child):
                     return child, parent

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,8 @@ class RunDir:
     """A folder `runs/<name>`: config.yaml and env.json, written once, and journals, of which every line is on the disk before the next
     is begun. One process at a time may write to it."""
 
-    def __init__(self, path: Path, created: bool = False) -> None:
-        self.path, self._created = path, created
+    def __init__(self, path: Path, made: Sequence[Path] = ()) -> None:
+        self.path, self._made = path, made  # `made`: the folders this run brought into being, the innermost first
         self._lock: Any = None
 
     @classmethod
@@ -79,7 +79,7 @@ class RunDir:
         Args:
             files: texts to keep with the run, by name.
         """
-        run = cls(path, created=True)
+        run = cls(path, made=[path, *(parent for parent in path.parents if not parent.exists())])
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -147,7 +147,7 @@ class RunDir:
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         """A fault of the user's that ends a new run before anything was computed takes the folder away again."""
-        if self._created and kind is not None and issubclass(kind, DiswotError):
+        if self._made and kind is not None and issubclass(kind, DiswotError):
             self._discard_if_empty()
         self.close()
 
@@ -156,7 +156,9 @@ class RunDir:
         if names <= set(_WORTHLESS):
             for name in names:
                 (self.path / name).unlink()
-            self.path.rmdir()
+            with contextlib.suppress(OSError):  # another run may have begun beside it
+                for folder in self._made:
+                    folder.rmdir()
 
     def append(self, name: str, record: Mapping[str, Any]) -> None:
         """Adds a line to the journal `name` and returns once it is on the disk."""

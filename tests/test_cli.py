@@ -317,3 +317,13 @@ def test_a_fault_of_ours_is_one_line_too(diswot, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("diswot.cli.resolve", lambda *_: 1 / 0)
     code, _, err = diswot("search", "--params", "1M")
     assert code == 1 and err.count("\n") == 1 and "please report" in err
+
+
+def test_a_refused_command_leaves_no_folder_behind(diswot, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Not even the folder of all runs, where there was none before; a run that stands in it is left alone."""
+    refused = ["search", "--teacher", "resnet65", "--params", "1M", "--runs", "new/runs"]
+    assert diswot(*refused)[0] == 2
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "new" / "runs" / "other").mkdir(parents=True)
+    assert diswot(*refused)[0] == 2
+    assert [p.name for p in (tmp_path / "new" / "runs").iterdir()] == ["other"]
