@@ -19,10 +19,10 @@ from click.exceptions import Exit
 
 from diswot.config import resolve, to_dict
 from diswot.errors import ConfigError, DiswotError, RunError
-from diswot.options import DistillConfig, ScoreConfig, SearchConfig
+from diswot.options import DistillConfig, ScoreConfig, SearchConfig, StudyConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
-_VERBS = {"search": SearchConfig, "distill": DistillConfig, "score": ScoreConfig}
+_VERBS = {"search": SearchConfig, "distill": DistillConfig, "score": ScoreConfig, "study": StudyConfig}
 _RUNNING = ("device", "workers", "quiet", "json", "config", "name", "runs", "resume", "out")
 
 click.rich_click.STYLE_HELPTEXT_FIRST_LINE = "bold"
@@ -36,7 +36,7 @@ def _groups(config: type) -> Any:
     panels: dict[str, list[str]] = {}
     for field in dataclasses.fields(config):
         panels.setdefault(field.metadata["group"], []).append(_flag(field.name))
-    order = ["What to find", "What to train", "Images", "Scoring", "Search", "Recipe", "Loss"]
+    order = ["What to find", "What to train", "What to study", "Images", "Scoring", "Search", "Recipe", "Loss", "Figures"]
     named: list[dict[str, Any]] = [{"name": name, "options": panels[name]} for name in order if name in panels]
     return [*named, {"name": "Running", "options": [_flag(name) for name in _RUNNING]}]
 
@@ -274,6 +274,78 @@ def score(
         click.echo(json.dumps(console.score_json(rows)))
     else:
         console.show_table(console.score_table(rows))
+
+
+@cli.command()
+@click.argument("table", required=False, metavar="[TABLE.CSV]")
+@options_of(StudyConfig)
+@running("device", "workers", "quiet", "json", "config", "name", "runs", "resume")
+@words
+def study(
+    table: str | None,
+    words: tuple[str, ...],
+    device: str,
+    workers: int,
+    quiet: bool,
+    as_json: bool,
+    config_file: str | None,
+    name: str | None,
+    runs_folder: str,
+    resume: str | None,
+    **flags: Any,
+) -> None:
+    """Measure how well proxies rank the networks of a benchmark table, whose accuracies are known.
+
+    TABLE.CSV (or .csv.gz) has a column of architectures and columns of accuracies: the table of NAS-Bench-201, or your own. The report,
+    with every table and figure, is left in runs/NAME/report.html.
+
+    [bold]diswot study nasbench201.csv.gz --proxy diswot,nwot,az_nas --sample 500[/]
+
+    [bold]diswot study mine.csv --space mylab.space --accuracy-column top1 --proxy relation[/]
+
+    [bold]diswot study --resume runs/NAME[/]
+    """
+    if table is not None and "=" in table and not Path(table).exists():
+        words, table = (table, *words), None
+    if resume is not None:
+        _refuse_changes((*words, table) if table else words, config_file, flags)
+    elif table is None:
+        raise ConfigError("study needs a table of architectures and accuracies: diswot study TABLE.csv")
+    config = None if resume is not None else resolve(StudyConfig, config_file, words, flags)
+    from diswot import runs
+    from diswot.devices import choose_device
+    from diswot.recipes.findings import find
+    from diswot.recipes.study import resume_config, run_study
+    from diswot.report import console
+    from diswot.report.study import terminal_table, write_report
+    from diswot.report.tables import to_json, to_rich
+
+    if config is None:
+        assert resume is not None
+        run, stored = runs.RunDir.open(Path(resume), "study")
+        config, table = resume_config(stored)
+    else:
+        assert table is not None
+        config.check()
+        folder = Path(runs_folder) / (name or _run_name("study", Path(table).name.partition(".")[0]))
+        document = {**to_dict(config), "table": str(Path(table).resolve())}
+        run = runs.RunDir.create(folder, "study", document, runs.environment(choose_device(device)))
+    progress, searching = console.reporter("network", quiet), console.reporter("search", quiet)
+    with run, _kept(run.path, "study"), runs.disk_errors(run.path):
+        try:
+            result = run_study(config, table, run, device=device, workers=workers, reporter=progress)
+            findings = find(result, run, searching)
+            page = write_report(result, findings, run.path)
+        finally:
+            progress.stop()
+            searching.stop()
+    shown = [terminal_table(result, found) for found in findings]
+    if as_json:
+        click.echo(json.dumps({"folder": str(run.path), "tables": [json.loads(to_json(one)) for one in shown]}))
+        return
+    for one in shown:
+        console.show_table(to_rich(one))
+    click.echo(f"{page}: all tables and figures")
 
 
 @cli.command()

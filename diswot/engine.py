@@ -10,37 +10,44 @@ import os
 import pickle
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 
 import torch
 from numpy.typing import ArrayLike
-from torch import nn
+from torch import Tensor, nn
 
 from diswot.architecture import Architecture
 from diswot.budget import cost_of
 from diswot.data import ProxyBatch
 from diswot.devices import place
 from diswot.errors import ConfigError, DiswotError, RunError, first_line
-from diswot.models.init import Initialiser, without_weights
-from diswot.observe import batch_statistics, observe
+from diswot.models.init import Initialiser, initialise, without_weights
+from diswot.observe import batch_statistics, not_in_place
 from diswot.options import Init
-from diswot.proxies import PROXIES, View
+from diswot.proxies import PASSES, Proxy, Student, Trace, View, get_proxy
 from diswot.space import Cost, load_space
-from diswot.teacher import build_teacher, normalisation, observe_teacher
+from diswot.teacher import build_teacher, normalisation
 
+_AHEAD = 128  # candidates handed out before the first outcome is waited for
 TEACHER_SEED = 1_000_003  # keeps the teacher's weights apart from those of a candidate with the same seed
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The outcome for one candidate: `scores` by proxy, one number for each seed; or, where it failed, the `reason`."""
+    """The outcome for one candidate: `scores` by proxy, one number for each seed, and the reason for each proxy that failed."""
 
     cost: Cost
     scores: dict[str, list[float]] = field(default_factory=dict)
-    reason: str | None = None
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the candidate as a whole has no score, or None where every proxy gave one."""
+        return next(iter(self.failed.values()), None)
 
 
 @dataclass(frozen=True)
@@ -88,59 +95,96 @@ def make_setting(
     """
     in_chans, input_size = batches[0].images.shape[1:3]
     teachers: list[View] = []
-    if any("teacher" in PROXIES[name].needs for name in proxies):
+    if any("teacher" in get_proxy(name).needs for name in proxies):
         model = build_teacher(teacher, num_classes, in_chans, input_size, teacher_weights)
         model = place(model, device)
         mean, std = (torch.as_tensor(values).view(-1, 1, 1) for values in statistics)
         new_mean, new_std = (v.view(-1, 1, 1) for v in normalisation(teacher_norm, mean.flatten(), std.flatten()))
         with single_thread(device):
+            traced = any("teacher:graph" in get_proxy(name).needs for name in proxies)
             for batch in batches:
                 images = batch.images if teacher_norm == "data" else (batch.images * std + mean - new_mean) / new_std
                 fresh = init if teacher_weights == "random" else None
-                seen = observe_teacher(model, images.to(device), fresh, batch.seed + TEACHER_SEED)
-                teachers.append(View(seen, batch.target.to(device)))
+                teachers.append(_teacher_view(model, images.to(device), batch, fresh, traced))
     return Setting(tuple(proxies), init, batches, teachers, num_classes, in_chans, input_size, device, space_modules)
 
 
+def _teacher_view(model: nn.Module, images: Tensor, batch: ProxyBatch, init: Init | None, traced: bool) -> View:
+    """What the teacher shows of a batch, on batch statistics; randomly initialised first where `init` is given. With `traced` its
+    gradients at the images too."""
+    if init is not None:
+        initialise(model, init, batch.seed + TEACHER_SEED)
+    with batch_statistics(model):
+        wanted = frozenset({"blocks", "graph"} if traced else {"blocks"})
+        trace = Trace(not_in_place(model), images, batch.target.to(images.device), wanted)
+        return trace.forget()
+
+
 def score_one(setting: Setting, arch: Architecture) -> Scored:
-    """Scores one candidate: builds it once, then initialises and runs it once for each seed.
+    """Scores one candidate: builds it once, then initialises it once for each seed, and makes the passes that its proxies share.
 
     The network that runs is the canonical one, so equal networks have equal scores; the cost is that of the candidate itself.
     """
     space = load_space(arch.space, trusted=arch.space in setting.space_modules)
     cost = cost_of(space, arch, setting.num_classes, setting.in_chans, setting.input_size)
-    proxies = [PROXIES[name] for name in setting.proxies]
-    scores: dict[str, list[float]] = {proxy.name: [] for proxy in proxies}
-    students: Iterator[View | None]
-    try:
-        if any("forward" in proxy.needs for proxy in proxies):
+    outcome = Scored(cost)
+    proxies = sorted(map(get_proxy, setting.proxies), key=lambda proxy: proxy.init == "gaussian")  # weights change once
+    counted = [proxy for proxy in proxies if "student" not in proxy.needs]
+    measured = [proxy for proxy in proxies if "student" in proxy.needs]
+    for _ in setting.batches:
+        _score(counted, None, None, outcome)
+    if measured:
+        try:
+            form = space.canonical(arch)
             with without_weights():
-                model = space.build(space.canonical(arch), setting.num_classes, setting.in_chans)
-            model = place(model, setting.device)
-            students = _observe_seeds(model, setting)
+                model = space.build(form, setting.num_classes, setting.in_chans)
+            model = not_in_place(place(model, setting.device))
+            with batch_statistics(model):
+                live = cost_of(space, form, setting.num_classes, setting.in_chans, setting.input_size)
+                for index, student in enumerate(_students(model, setting, measured, live)):
+                    _score(measured, student, setting.teachers[index] if setting.teachers else None, outcome)
+        except DiswotError:
+            raise
+        except (RuntimeError, ValueError, torch.OutOfMemoryError) as error:
+            outcome.failed.update((proxy.name, first_line(error, 200)) for proxy in measured)
+    kept = {name: outcome.scores[name] for name in setting.proxies if name not in outcome.failed}
+    return Scored(cost, kept, outcome.failed)
+
+
+def _score(proxies: Sequence[Proxy], student: Student | None, teacher: View | None, outcome: Scored) -> None:
+    """Adds one seed's number for each proxy, or the reason why there is none; one proxy's failure leaves the others alone."""
+    for proxy in proxies:
+        if proxy.name in outcome.failed:
+            continue
+        try:
+            with torch.no_grad():  # what needs a gradient says so itself
+                value = float(proxy.score(student, teacher, outcome.cost))
+        except DiswotError:
+            raise
+        except (RuntimeError, ValueError, torch.OutOfMemoryError) as error:
+            outcome.failed[proxy.name] = first_line(error, 200)
+            continue
+        if math.isfinite(value):
+            outcome.scores.setdefault(proxy.name, []).append(value)
         else:
-            students = iter([None] * len(setting.batches))
-        for index, student in enumerate(students):
-            teacher = setting.teachers[index] if setting.teachers else None
-            for proxy in proxies:
-                scores[proxy.name].append(float(proxy.score(student, teacher, cost)))
-    except DiswotError:
-        raise
-    except (RuntimeError, ValueError, torch.OutOfMemoryError) as error:
-        return Scored(cost, reason=first_line(error, 200))
-    for name, values in scores.items():
-        if not all(map(math.isfinite, values)):
-            return Scored(cost, reason=f"{name} is not finite: {values}")
-    return Scored(cost, scores)
+            outcome.failed[proxy.name] = f"{proxy.name} is not finite: {value}"
 
 
-def _observe_seeds(model: nn.Module, setting: Setting) -> Iterator[View]:
-    """The model's view of each batch, initialised anew for it; one at a time, so that one seed's maps are gone before the next's."""
-    initialise = Initialiser(model, setting.init)
-    with torch.inference_mode(), batch_statistics(model):
-        for batch in setting.batches:
-            initialise(batch.seed)
-            yield View(observe(model, batch.images.to(setting.device)), batch.target.to(setting.device))
+def _students(model: nn.Module, setting: Setting, proxies: Sequence[Proxy], cost: Cost) -> Iterator[Student]:
+    """The candidate under each seed; one at a time, so that one seed's maps are gone before the next's."""
+    initialisers: dict[Init, Initialiser] = {}
+    needs = [need.split(":") for proxy in proxies for need in proxy.needs if ":" in need]
+    wanted = {name: frozenset(what for where, what in needs if where == name) for name in PASSES}
+    for batch in setting.batches:
+
+        def initialise(init: Init | None, seed: int = batch.seed) -> None:
+            chosen = init or setting.init
+            if chosen not in initialisers:
+                initialisers[chosen] = Initialiser(model, chosen)
+            initialisers[chosen](seed)
+
+        images, target = batch.images.to(setting.device), batch.target.to(setting.device)
+        yield Student(model, initialise, images, target, batch.seed, wanted, cost)
 
 
 @contextlib.contextmanager
@@ -249,8 +293,12 @@ class Engine:
             return
         try:
             blob = None if self._owned else self._blob
-            futures = [self._executor.submit(_score_in_worker, self._digest, blob, arch) for arch in archs]
-            for future in futures:
-                yield future.result()
+            pending: deque[Future[Scored]] = deque()
+            for arch in archs:
+                pending.append(self._executor.submit(_score_in_worker, self._digest, blob, arch))
+                if len(pending) == _AHEAD:  # a window, so that memory does not grow with the number of candidates
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         except BrokenProcessPool:
             raise RunError("a scoring process died (out of memory?): use fewer --workers or a smaller --batch, then --resume") from None

@@ -1,10 +1,10 @@
-"""`Observation`: what one forward pass shows of a network, read off timm's protocol, without hooks."""
+"""`Observation`: what one forward pass shows of a network, read off timm's protocol; and what hooks can watch besides."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,3 +99,88 @@ def batch_statistics(model: nn.Module) -> Iterator[nn.Module]:
             norm.track_running_stats = True
         for module, training in modes:
             module.training = training
+
+
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
+
+
+def units(model: nn.Module) -> list[nn.Module]:
+    """The modules of a network's trunk, from input to output: its children, containers (Sequential, ModuleList) opened up.
+
+    >>> from diswot.models.resnet import CifarResNet
+    >>> [type(unit).__name__ for unit in units(CifarResNet([1, 1, 1]))]
+    ['Conv2d', 'BatchNorm2d', 'ReLU', 'BasicBlock', 'BasicBlock', 'BasicBlock', 'Linear']
+    """
+    found: list[nn.Module] = []
+    for child in model.children():
+        opened = isinstance(child, nn.Sequential | nn.ModuleList) or type(child).forward is nn.Module.forward
+        found += units(child) if opened else [child]
+    return found
+
+
+def _has_weights(module: nn.Module) -> bool:
+    """Whether a new block begins here: normalisation, activation and pooling belong to the block before them."""
+    return any(isinstance(m, nn.Conv2d | nn.Linear) for m in module.modules())
+
+
+@contextlib.contextmanager
+def watch_blocks(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Inside, each forward pass puts the maps (B, C, H, W) after the stem and after every block into the list, in order.
+
+    A block is a unit of the trunk that holds weights, with the normalisation, activation and pooling that follow it.
+    """
+    blocks: list[Tensor] = []
+
+    def note(unit: nn.Module) -> Callable[..., None]:
+        new = _has_weights(unit)
+
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if not isinstance(output, Tensor) or output.ndim != 4:
+                return
+            if new or not blocks:
+                blocks.append(output)
+            elif output.shape[-2:] != (1, 1):  # global pooling is the head's
+                blocks[-1] = output
+
+        return hook
+
+    handles = [unit.register_forward_hook(note(unit)) for unit in units(model)]
+    try:
+        yield blocks
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def watch(model: nn.Module, kinds: tuple[type[nn.Module], ...], see: Callable[[nn.Module, Tensor, Tensor], None]) -> Iterator[None]:
+    """Inside, `see(module, input, output)` is called for every module of these kinds as it runs."""
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        see(module, inputs[0], output)
+
+    handles = [m.register_forward_hook(hook) for m in model.modules() if isinstance(m, kinds)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def not_in_place(model: nn.Module) -> nn.Module:
+    """The model with every in-place activation writing to a tensor of its own, so that what hooks see is not overwritten."""
+    for module in model.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]
+    return model
+
+
+def stages(blocks: list[Tensor]) -> list[Tensor]:
+    """The last map of each resolution, from the finest to the coarsest.
+
+    >>> import torch
+    >>> [s.shape[-1] for s in stages([torch.zeros(1, 2, n, n) for n in (8, 8, 4, 2, 2)])]
+    [8, 4, 2]
+    """
+    last = {block.shape[-2:]: block for block in blocks}
+    return list(last.values())

@@ -39,9 +39,11 @@ class ScoreConfig(ImageOptions):
     teacher: str = option("resnet56", "teacher: a CIFAR network, any timm network, or module:function", "What to find")
     data: str = option("synthetic", "images: see `diswot list data`", "Images")
     proxy: str = option("diswot", "ranking, or proxies with commas between: see `diswot list proxies`", "Scoring")
-    combine: Literal["rank", "sum"] | None = option(None, "how proxies are put together: rank or sum [the ranking's]", "Scoring")
+    combine: Literal["rank", "log", "sum"] | None = option(
+        None, "how proxies are put together: add up ranks, their logarithms, or raw scores [the ranking's]", "Scoring"
+    )
     seeds: int = option(4, "initialisations that scores are averaged over", "Scoring")
-    batch: int = option(4, "images for each initialisation", "Scoring")
+    batch: int | None = option(None, "images for each initialisation [the ranking's: 4 for diswot, 32 for most]", "Scoring")
     init: Init = option("kaiming", "initialisation of candidates and of a random teacher", "Scoring")
     teacher_weights: str = option("random", "random, pretrained (timm's), or a file", "Scoring")
     teacher_norm: str = option("data", "normalisation of the teacher's images: data, imagenet, half, or m,m,m/s,s,s", "Scoring")
@@ -50,7 +52,8 @@ class ScoreConfig(ImageOptions):
     def check(self) -> None:
         """`ConfigError` for numbers that cannot be."""
         positive(self, "seeds")
-        positive(self, "batch", least=2)
+        if self.batch is not None:
+            positive(self, "batch", least=2)
         check_seed(self.seed)
 
 
@@ -76,6 +79,41 @@ class SearchConfig(ScoreConfig):
     def check(self) -> None:
         super().check()
         positive(self, "iterations", "population", "sample", "top_k", "generation", "latency_batch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig(ScoreConfig):
+    """Everything that decides the outcome of a study."""
+
+    proxy: str = option(
+        "diswot,az_nas,nwot,synflow,jacov",
+        "rankings and proxies to compare, with commas between: see `diswot list proxies`",
+        "What to study",
+    )
+    space: str | None = option(None, "search space of the table [recognised, for the benchmarks]", "What to study")
+    arch_column: str | None = option(None, "the table's column of architectures [arch_str, arch, choices, ...]", "What to study")
+    accuracy_column: str | None = option(None, "the table's column of accuracies [those named DATASET_SPLIT_acc]", "What to study")
+    dataset: str | None = option(None, "data sets of the table, with commas between [all]", "What to study")
+    split: str = option("test", "which accuracy: test, valid, or of a shorter training as valid_12ep", "What to study")
+    rows: Literal["all", "even", "odd", "unseen"] = option(
+        "all", "rows of the table by their index; unseen: odd rows whose network no even row has", "What to study"
+    )
+    sample: int | None = option(None, "study so many of the rows, drawn at random", "What to study")
+
+    top: int = option(10, "k of precision at k, and of best and worst rank among the first k", "Figures")
+    budgets: int = option(10, "FLOPs budgets of the regret", "Figures")
+    bands: int = option(5, "groups of like FLOPs, for the correlation inside each", "Figures")
+    resamples: int = option(200, "of the bootstrap", "Figures")
+    searches: int = option(0, "simulated searches for each budget and ranking", "Figures")
+    evaluations: int = option(500, "networks that a simulated search scores", "Figures")
+
+    def check(self) -> None:
+        super().check()
+        positive(self, "top", "budgets", "bands", "evaluations")
+        positive(self, "resamples", least=20)
+        positive(self, "searches", least=0)
+        if self.sample is not None:
+            positive(self, "sample", least=10)
 
 
 @dataclass(frozen=True, kw_only=True)

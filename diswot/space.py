@@ -95,14 +95,16 @@ BUILT_IN = {
     "resnet_width_imagenet": "search_spaces.resnet_width:imagenet",
     "resnet_mixed": "search_spaces.resnet_mixed:space",
     "resnet_mixed_imagenet": "search_spaces.resnet_mixed:imagenet",
+    "nasbench101": "search_spaces.nasbench101:space",
     "nasbench201": "search_spaces.nasbench201:space",
+    "nats_size": "search_spaces.nats_size:space",
     "zoo": "search_spaces.zoo:space",
 }
-ALIASES = {"s0": "resnet_depth", "s1": "resnet_width", "s2": "resnet_mixed"}
+ALIASES = {"s0": "resnet_depth", "s1": "resnet_width", "s2": "resnet_mixed", "tss": "nasbench201", "sss": "nats_size"}
 
 
 def load_space(name: str, *, trusted: bool = False) -> SearchSpace:
-    """The space called `name`: a built-in one (or its alias s0, s1, s2), or a module of your own.
+    """The space called `name`: a built-in one (or its alias s0, s1, s2, tss, sss), or a module of your own.
 
     Args:
         name: `resnet_width`, `s1`, ..., or a dotted module `mylab.spaces.mbv2` holding `space`, or `mylab.spaces:mbv2`.

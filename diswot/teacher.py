@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from diswot.errors import TeacherError, first_line
-from diswot.models.init import initialise, seeded
+from diswot.models.init import seeded
 from diswot.models.zoo import ZOO, zoo_name
-from diswot.observe import Observation, batch_statistics, observe
-from diswot.options import Init
+from diswot.observe import batch_statistics, observe
 from diswot.registry import suggest
 
 NORMS = {
@@ -211,12 +210,3 @@ def _rename_classifier(weights: dict[str, Tensor], model: nn.Module) -> dict[str
     if ours is None or theirs is None:
         return weights
     return {(ours + k.removeprefix(theirs) if k.startswith(theirs) else k): v for k, v in weights.items()}
-
-
-@torch.inference_mode()
-def observe_teacher(model: nn.Module, images: Tensor, init: Init | None, seed: int) -> Observation:
-    """What the teacher shows of a batch, on batch statistics; randomly initialised first where `init` is given."""
-    if init is not None:
-        initialise(model, init, seed)
-    with batch_statistics(model):
-        return observe(model, images)

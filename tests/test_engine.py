@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import random
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_a_score_is_what_its_parts_say() -> None:
         with torch.inference_mode(), batch_statistics(model):
             student = View(observe(model, batch.images), batch.target)
         for name in ("semantic_outer", "relation"):
-            expected = float(PROXIES[name].score(student, fixed.teachers[index], scored.cost))
+            expected = float(PROXIES[name].score(SimpleNamespace(images=student), fixed.teachers[index], scored.cost))
             assert scored.scores[name][index] == pytest.approx(expected, rel=1e-4)
     assert scored.scores["params"] == [float(scored.cost.params)] * 2
 
@@ -117,7 +118,7 @@ def test_layers_do_not_share_their_numbers() -> None:
 
 def test_scores_that_are_not_finite_are_a_state_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     fixed = setting(("relation",), seeds=1)
-    bad = type(PROXIES["relation"])("relation", lambda *_: float("nan"), PROXIES["relation"].needs, "")
+    bad = type(PROXIES["relation"])("relation", lambda *_: float("nan"), "", PROXIES["relation"].needs)
     monkeypatch.setitem(PROXIES._items, "relation", bad)
     scored = score_one(fixed, Architecture("zoo", "resnet8"))
     assert scored.scores == {}
@@ -125,7 +126,7 @@ def test_scores_that_are_not_finite_are_a_state_with_a_reason(monkeypatch: pytes
 
 
 def test_a_network_that_breaks_is_a_state_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diswot.engine.observe", lambda *_: (_ for _ in ()).throw(RuntimeError("out of memory\nmore")))
+    monkeypatch.setattr("diswot.proxies.views.observe", lambda *_: (_ for _ in ()).throw(RuntimeError("out of memory\nmore")))
     scored = score_one(setting(("relation",), seeds=1), Architecture("zoo", "resnet8"))
     assert scored.reason == "out of memory"
 

@@ -1,137 +1,60 @@
-"""Proxies by name: functions of what one forward pass shows of a randomly initialised network. Higher is better, always."""
+"""Proxies by name, and the rankings put together from them. Higher is better, always.
+
+`base` says what a proxy is, `catalogue` lists them, `views` makes the passes they share, `passes` those that need their own;
+`similarity`, `gradient`, `activation` and `spectrum` hold the mathematics as functions of plain tensors.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
-
-from torch import Tensor
 
 from diswot.errors import ConfigError, TeacherError
-from diswot.observe import Observation
-from diswot.proxies import similarity
-from diswot.registry import Registry, suggest
-from diswot.space import Cost
+from diswot.proxies import catalogue as _catalogue  # registers every proxy
+from diswot.proxies.base import PROXIES, Proxy, get_proxy
+from diswot.proxies.views import PASSES, Student, Trace, View
+from diswot.registry import suggest
 
+__all__ = [
+    "PASSES", "PROXIES", "RANKINGS", "Proxy", "Ranking", "Student", "Trace", "View", "get_proxy", "resolve_ranking", "see_teacher",
+]  # fmt: skip
 
-class View:
-    """One network's observation, and the summaries that proxies share, each computed when first asked for."""
-
-    def __init__(self, observation: Observation, target: Tensor) -> None:
-        self.observation, self.target = observation, target
-
-    @cached_property
-    def gradient(self) -> Tensor:
-        """(N, C) of the classifier's weight."""
-        return similarity.classifier_gradient(self.observation.pooled, self.observation.logits, self.target)
-
-    @cached_property
-    def profile(self) -> Tensor:
-        """(2, N)."""
-        return similarity.channel_profile(self.gradient)
-
-    @cached_property
-    def sample_gram(self) -> Tensor:
-        """(B, B)."""
-        return similarity.sample_gram(self.observation.features)
-
-    @cached_property
-    def cam_gram(self) -> Tensor:
-        """(N, N)."""
-        return similarity.cam_gram(self.observation.features, self.observation.weight)
-
-
-@dataclass(frozen=True)
-class Proxy:
-    """A named score.
-
-    Attributes:
-        name: as `--proxy` takes it.
-        score: (student, teacher, cost) -> number, higher is better.
-        needs: of `forward` (an observation of the student), `labels`, `teacher`; nothing for what counting alone gives.
-        summary: one line for `diswot list proxies`.
-    """
-
-    name: str
-    score: Callable[[Any, Any, Cost], Tensor | float]
-    needs: frozenset[str]
-    summary: str
-
-
-PROXIES = Registry[Proxy]("proxy")
-
-
-def _proxy(name: str, needs: str, summary: str) -> Callable[[Callable[[Any, Any, Cost], Any]], Any]:
-    def add(score: Callable[[Any, Any, Cost], Any]) -> Any:
-        PROXIES.register(name)(Proxy(name, score, frozenset(needs.split()), summary))
-        return score
-
-    return add
-
-
-_TEACHER = "forward teacher"
-
-
-@_proxy("semantic_profile", f"{_TEACHER} labels", "classifier gradients, averaged over all matchings of channels: any channel counts")
-def _semantic_profile(student: View, teacher: View, cost: Cost) -> Tensor:
-    return -similarity.profile_distance(teacher.profile, student.profile)
-
-
-@_proxy("semantic_outer", f"{_TEACHER} labels", "the published code's M_s: outer products of classifier gradients; equal channel counts")
-def _semantic_outer(student: View, teacher: View, cost: Cost) -> Tensor:
-    if teacher.gradient.shape != student.gradient.shape:
-        channels = teacher.gradient.shape[1], student.gradient.shape[1]
-        raise TeacherError(f"semantic_outer compares channels one by one, and the teacher has {channels[0]}, the student {channels[1]}")
-    return -similarity.outer_product_distance(teacher.gradient, student.gradient)
-
-
-@_proxy("semantic_cam", _TEACHER, "the paper's M_s: class activation maps correlated over classes, Frobenius norm")
-def _semantic_cam(student: View, teacher: View, cost: Cost) -> Tensor:
-    return -similarity.gram_distance(teacher.cam_gram, student.cam_gram, "frobenius")
-
-
-@_proxy("semantic_cam_rows", _TEACHER, "semantic_cam with each row normalised")
-def _semantic_cam_rows(student: View, teacher: View, cost: Cost) -> Tensor:
-    return -similarity.gram_distance(teacher.cam_gram, student.cam_gram, "rows")
-
-
-@_proxy("relation", _TEACHER, "the published code's M_r: similarities of samples, each row normalised")
-def _relation(student: View, teacher: View, cost: Cost) -> Tensor:
-    return -similarity.gram_distance(teacher.sample_gram, student.sample_gram, "rows")
-
-
-@_proxy("relation_frobenius", _TEACHER, "the paper's M_r: Frobenius norm")
-def _relation_frobenius(student: View, teacher: View, cost: Cost) -> Tensor:
-    return -similarity.gram_distance(teacher.sample_gram, student.sample_gram, "frobenius")
-
-
-@_proxy("params", "", "the number of parameters: the baseline that every ranking must beat")
-def _params(student: None, teacher: None, cost: Cost) -> float:
-    return float(cost.params)
-
-
-@_proxy("flops", "", "the number of multiply-accumulates")
-def _flops(student: None, teacher: None, cost: Cost) -> float:
-    return float(cost.flops)
+assert _catalogue
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Which proxies rank, and how they are put together: `rank` adds up ranks, `sum` the raw scores."""
+    """Which proxies rank, and how they are put together.
+
+    Attributes:
+        parts: names of proxies.
+        weights: of the parts; 1 each without.
+        combine: `rank` adds up ranks, `log` their logarithms (the worst count more than the best), `sum` the raw scores.
+    """
 
     parts: tuple[str, ...]
     combine: str = "rank"
+    weights: tuple[float, ...] | None = None
 
+    @property
+    def batch(self) -> int:
+        """Images for each initialisation where nothing else is asked for."""
+        return max(get_proxy(part).batch for part in self.parts)
+
+
+_AZ = ("az_expressivity", "az_progressivity", "az_trainability", "flops")
 
 RANKINGS = {
     "diswot": Ranking(("semantic_profile", "relation")),
     "diswot_paper": Ranking(("semantic_cam", "relation_frobenius"), "sum"),
     "diswot_code": Ranking(("semantic_outer", "relation"), "sum"),
+    "az_nas": Ranking(_AZ, "log"),
+    "swap_reg": Ranking(("swap", "swap_size"), "sum"),
+    "te_nas": Ranking(("te_ntk", "te_regions")),
+    "vkdnw_agg": Ranking(("vkdnw", "az_expressivity", "az_trainability", "flops", "jacov"), "log"),
 }
 
 
+COMBINE = ("rank", "log", "sum")
 _BLIND = 1e-3
 
 
@@ -148,28 +71,31 @@ def see_teacher(ranking: Ranking, named: str, teachers: list[View]) -> Ranking:
     if "diswot" not in named.split(","):
         raise TeacherError("semantic_profile cannot see this teacher: its features have zero mean (layer norm); use semantic_cam_rows")
     parts = ["semantic_cam_rows" if part == "semantic_profile" else part for part in ranking.parts]
-    return Ranking(tuple(dict.fromkeys(parts)), ranking.combine)
+    return Ranking(tuple(dict.fromkeys(parts)), ranking.combine, ranking.weights)
 
 
 def resolve_ranking(names: str, combine: str | None = None) -> Ranking:
     """A ranking from `--proxy`: the name of one, or proxies with commas between.
 
-    >>> resolve_ranking("diswot")
-    Ranking(parts=('semantic_profile', 'relation'), combine='rank')
-    >>> resolve_ranking("params,relation", "sum").parts
-    ('params', 'relation')
+    >>> resolve_ranking("diswot").parts
+    ('semantic_profile', 'relation')
+    >>> resolve_ranking("params,relation", "sum")
+    Ranking(parts=('params', 'relation'), combine='sum')
     """
-    if combine not in (None, "rank", "sum"):
-        raise ConfigError(f"--combine {combine!r}: known: rank, sum")
+    if combine not in (None, *COMBINE):
+        raise ConfigError(f"--combine {combine!r}: known: {', '.join(COMBINE)}")
     parts: list[str] = []
-    chosen = combine or "rank"
-    for name in names.split(","):
-        name = name.strip()
+    named: list[Ranking] = []
+    for name in filter(None, (name.strip() for name in names.split(","))):
         if name in RANKINGS:
-            chosen = combine or RANKINGS[name].combine
+            named.append(RANKINGS[name])
             parts += RANKINGS[name].parts
-        elif name in PROXIES:
-            parts.append(name)
+        elif name in PROXIES or name.startswith("loss:"):
+            parts.append(get_proxy(name).name)
         else:
             raise ConfigError(f"unknown proxy {name!r}: {suggest(name, [*RANKINGS, *PROXIES])}")
-    return Ranking(tuple(dict.fromkeys(parts)), chosen)
+    if not parts:
+        raise ConfigError(f"--proxy {names!r}: name at least one, as diswot")
+    chosen = combine or (named[-1].combine if named else "rank")
+    weights = named[0].weights if len(named) == 1 and tuple(parts) == named[0].parts and chosen == named[0].combine else None
+    return Ranking(tuple(dict.fromkeys(parts)), chosen, weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from diswot.proxies import Ranking, resolve_ranking, see_teacher
 from diswot.ranking import Vector, combine
 from diswot.registry import suggest
 from diswot.space import BUILT_IN, Cost, SearchSpace, load_space
+from diswot.teacher import file_digest
 
 _CIFAR_SIZE = 32
 _MOST_PARAMS = 2_000_000_000
@@ -40,7 +42,7 @@ def prepare(config: ScoreConfig, device: str, space: SearchSpace) -> tuple[Ranki
         teacher_norm=config.teacher_norm,
         statistics=data.statistics,
         init=config.init,
-        batches=proxy_batches(data, config.batch, [config.seed * 1000 + i for i in range(config.seeds)]),
+        batches=proxy_batches(data, config.batch or ranking.batch, [config.seed * 1000 + i for i in range(config.seeds)]),
         num_classes=data.num_classes,
         device=device,
         space_modules=frozenset() if space.name in BUILT_IN else frozenset([space.name]),
@@ -48,6 +50,16 @@ def prepare(config: ScoreConfig, device: str, space: SearchSpace) -> tuple[Ranki
     if setting.teachers:
         ranking = see_teacher(ranking, config.proxy, setting.teachers)
     return ranking, replace(setting, proxies=ranking.parts)
+
+
+def setting_digests(config: ScoreConfig, setting: Setting) -> dict[str, str]:
+    """Digests of what lies outside the configuration and decides the scores: the images, the teacher's weights, the device."""
+    pixels = hashlib.sha256()
+    for batch in setting.batches:
+        pixels.update(batch.images.contiguous().numpy().tobytes() + batch.target.numpy().tobytes())
+    path = Path(config.teacher_weights)
+    weights = file_digest(path) if path.is_file() else config.teacher_weights
+    return {"images": pixels.hexdigest()[:12], "teacher weights": weights, "device": setting.device}
 
 
 def refuse_giant(arch: Architecture, cost: Cost) -> None:
@@ -59,7 +71,12 @@ def refuse_giant(arch: Architecture, cost: Cost) -> None:
 def fitness_of(ranking: Ranking, scores: Sequence[Mapping[str, Sequence[float]]]) -> Vector:
     """One number for each candidate, higher is better: its scores averaged over the seeds, then combined over the candidates."""
     table = [[float(np.mean(one[name])) for name in ranking.parts] for one in scores]
-    return combine(table, ranking.combine)
+    return combine(table, ranking.combine, ranking.weights)
+
+
+def numbers(values: Any, count: int) -> bool:
+    """Whether a journal's entry is `count` numbers."""
+    return isinstance(values, list) and len(values) == count and all(isinstance(v, float | int) for v in values)
 
 
 def read_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -22,9 +21,8 @@ from diswot.evolution import Evolution, Member, propose
 from diswot.options import SearchConfig
 from diswot.progress import Reporter, Silent
 from diswot.proxies import resolve_ranking
-from diswot.recipes.scoring import fitness_of, prepare
+from diswot.recipes.scoring import fitness_of, numbers, prepare, setting_digests
 from diswot.space import Cost, SearchSpace, load_space
-from diswot.teacher import file_digest
 
 JOURNAL = "trials.jsonl"
 HAND_MADE = (
@@ -126,7 +124,7 @@ def run_search(
     reporter = reporter or Silent()
     problem = _Problem(config, choose_device(device), reporter)
     if run is not None:
-        run.hold_to("inputs.json", problem.inputs())
+        run.hold_to("inputs.json", setting_digests(config, problem.setting))
     trials = problem.replay(run)
     with Engine(problem.setting, workers or default_workers(problem.setting.device), executor) as engine:
         reporter.start(config.iterations, len(trials))
@@ -172,15 +170,6 @@ class _Problem:
         if self.ranking.parts != resolve_ranking(config.proxy).parts:
             reporter.say(f"semantic_profile cannot see this teacher (layer norm); {', '.join(self.ranking.parts)} rank instead")
         reporter.say(f"teacher {config.teacher}, space {self.space.name} ({self.space.size_text()} networks), images {config.data}")
-
-    def inputs(self) -> dict[str, str]:
-        """Digests of what lies outside the configuration and decides the scores: the images, the teacher's weights, the device."""
-        pixels = hashlib.sha256()
-        for batch in self.setting.batches:
-            pixels.update(batch.images.contiguous().numpy().tobytes() + batch.target.numpy().tobytes())
-        path = Path(self.config.teacher_weights)
-        weights = file_digest(path) if path.is_file() else self.config.teacher_weights
-        return {"images": pixels.hexdigest()[:12], "teacher weights": weights, "device": self.setting.device}
 
     def cost(self, arch: Architecture) -> Cost:
         return cost_of(self.space, arch, self.setting.num_classes, self.setting.in_chans, self.setting.input_size)
@@ -229,7 +218,7 @@ class _Problem:
             if trial.index != position:
                 raise RunError(f"{run.path / JOURNAL}, line {position + 1}: trial {trial.index} where {position} belongs: start a new run")
             self.space.check(trial.arch)
-            if trial.complete and not all(_numbers(trial.scores.get(name), self.config.seeds) for name in self.ranking.parts):
+            if trial.complete and not all(numbers(trial.scores.get(name), self.config.seeds) for name in self.ranking.parts):
                 raise RunError(f"{run.path / JOURNAL}, line {position + 1}: its scores are not those of this search: start a new run")
             if trial.latency is not None:
                 self._latencies[trial.arch] = trial.latency
@@ -360,10 +349,6 @@ class _Problem:
             "cost": {"params": winner.cost.params, "flops": winner.cost.flops, "depth": winner.cost.depth},
             "scores": winner.scores,
         }
-
-
-def _numbers(values: Any, count: int) -> bool:
-    return isinstance(values, list) and len(values) == count and all(isinstance(v, float | int) for v in values)
 
 
 def resume_config(stored: Mapping[str, Any]) -> SearchConfig:

@@ -1,0 +1,80 @@
+"""What a proxy is, and the registry of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from diswot.errors import ConfigError
+from diswot.registry import Registry, suggest
+from diswot.space import Cost
+
+Score = Callable[[Any, Any, Cost], Tensor | float]
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A named score of an untrained network.
+
+    Attributes:
+        name: as `--proxy` takes it.
+        score: (student, teacher, cost) -> number, higher is better; a `Student`, the teacher's `View` or None, a `Cost`.
+        summary: one line for `diswot list proxies`.
+        needs: `student` (a network is built), `teacher`, `labels`, and what the shared passes must keep, as `images:graph`.
+        norm: what batch norm does: `batch` (statistics of the batch), `image` (of each image alone), `bypassed`, or `-`.
+        input: `images`, `noise` (standard normal), `ones`, or `-`.
+        init: `candidate` (the one asked for), `gaussian` (N(0, 1)), or `-`.
+        passes: forward and backward passes over the whole batch, those it shares with other proxies included.
+        batch: images for each initialisation where nothing else is asked for; proxies scored together get the largest.
+    """
+
+    name: str
+    score: Score
+    summary: str
+    needs: frozenset[str] = frozenset()
+    norm: str = "-"
+    input: str = "-"
+    init: str = "-"
+    passes: str = "none"
+    batch: int = 2
+
+
+PROXIES = Registry[Proxy]("proxy")
+
+
+def get_proxy(name: str) -> Proxy:
+    """The proxy called `name`, or, for `loss:NAME`, that distillation loss between student and teacher, its sign turned.
+
+    Raises:
+        ConfigError: an unknown name; a loss with parameters of its own, which untrained say nothing; one that takes no teacher.
+
+    >>> get_proxy("loss:kd").needs >= {"teacher"}
+    True
+    """
+    if name in PROXIES:
+        return PROXIES[name]
+    if name.startswith("loss:"):
+        return _loss_proxy(name)
+    raise ConfigError(f"unknown proxy {name!r}: {suggest(name, PROXIES)}")
+
+
+def _loss_proxy(name: str) -> Proxy:
+    from diswot import losses
+
+    loss = losses.create(name.removeprefix("loss:"))
+    if not loss.needs_teacher:
+        raise ConfigError(f"proxy {name}: this loss looks at no teacher")
+    if next(loss.parameters(), None) is not None:
+        raise ConfigError(f"proxy {name}: this loss has parameters of its own, which say nothing before they are trained")
+
+    def score(student: Any, teacher: Any, cost: Cost) -> Tensor:
+        terms = loss(student.images.observation, teacher.observation, teacher.target)
+        return -sum((term for key, term in terms.items() if key != "ce"), student.images.observation.logits.new_zeros(()))
+
+    needs = frozenset({"student", "teacher", "labels"})
+    return Proxy(
+        name, score, f"the distillation loss {loss.summary}, its sign turned", needs, "batch", "images", "candidate", "forward", 32
+    )

@@ -1,0 +1,160 @@
+"""What a study says of each ranking on one data set: correlations with intervals, by size, and what its picks lose."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diswot import ranking, runs
+from diswot.errors import ConfigError, RunError
+from diswot.progress import Reporter, Silent
+from diswot.ranking import Band, Estimate
+from diswot.recipes.simulate import SearchTable
+from diswot.recipes.study import Study, Vector
+from diswot.space import load_space
+
+SEARCHES = "searches.jsonl"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """One data set's figures; every mapping's keys are the contenders' names.
+
+    Attributes:
+        dataset: its name.
+        rows: how many rows have an accuracy there.
+        statistics: by contender and statistic, a figure and its bootstrap interval; networks that compute one function are drawn together.
+        spreads: the same statistics' standard deviation over the seeds, NaN with one seed.
+        bands: Spearman's correlation inside groups of like FLOPs.
+        budgets: FLOPs limits.
+        regrets: best accuracy within each budget minus that of the pick, in the table's unit; `random` is the mean over all networks.
+        regret_spreads: standard deviation over the seeds of the regret's mean over the budgets.
+        searched: (searches, budgets) the regrets of simulated searches, by contender; empty where none were asked for.
+        matrix: (contenders, contenders) Spearman between rankings.
+    """
+
+    dataset: str
+    rows: int
+    statistics: dict[str, dict[str, Estimate]]
+    spreads: dict[str, dict[str, float]]
+    bands: dict[str, list[Band]]
+    budgets: Vector
+    regrets: dict[str, Vector]
+    regret_spreads: dict[str, float]
+    searched: dict[str, Vector]
+    matrix: Vector
+
+
+def statistics_of(top: int) -> dict[str, Callable[..., float]]:
+    """The statistics by their headings; those `given` something take a third column."""
+    return {
+        "Spearman": ranking.spearman,
+        "Kendall": ranking.kendall,
+        "Pearson": ranking.pearson,
+        "given params": ranking.partial_spearman,
+        "given FLOPs": ranking.partial_spearman,
+        "nDCG": ranking.ndcg,
+        f"precision at {top}": functools.partial(ranking.precision_at, k=top),
+        f"best rank at {top}": functools.partial(ranking.best_rank_at, k=top),
+        f"worst rank at {top}": functools.partial(ranking.worst_rank_at, k=top),
+    }
+
+
+def find(study: Study, run: runs.RunDir | None = None, reporter: Reporter | None = None) -> list[Findings]:
+    """The findings on each data set of a study. Simulated searches are kept in the run's journal."""
+    picks = simulate(study, run, reporter or Silent())
+    return [_on(study, dataset, accuracy, picks) for dataset, accuracy in study.accuracies.items()]
+
+
+def _on(study: Study, dataset: str, accuracy: Vector, picks: Mapping[str, NDArray[np.int64]]) -> Findings:
+    config, known = study.config, ~np.isnan(accuracy)
+    if known.sum() < 2 or np.ptp(accuracy[known]) == 0:
+        raise ConfigError(f"the {config.split} accuracies on {dataset} are all alike or missing: there is nothing to rank")
+    truth, sizes = accuracy[known], {what: study.size(what)[known] for what in ("params", "flops")}
+    statistics = statistics_of(min(config.top, len(truth)))
+    given = {"given params": sizes["params"], "given FLOPs": sizes["flops"]}
+    scores = {c.name: c.fitness[known] for c in study.contenders}
+    estimates = ranking.bootstrap(
+        statistics, scores, truth, rng=np.random.default_rng(config.seed), given=given, groups=study.groups[known], repeats=config.resamples
+    )
+    budgets = ranking.budgets_between(sizes["flops"], config.budgets)
+    regrets = {name: ranking.regret(values, truth, sizes["flops"], budgets) for name, values in scores.items()}
+    regrets["random"] = ranking.random_regret(truth, sizes["flops"], budgets)
+    best = _best_within(accuracy, study.size("flops"), budgets)
+    return Findings(
+        dataset,
+        int(known.sum()),
+        estimates,
+        {c.name: _spreads(c.by_seed[known], truth, statistics, given) for c in study.contenders},
+        {name: ranking.banded_spearman(values, truth, sizes["flops"], config.bands) for name, values in scores.items()},
+        budgets,
+        regrets,
+        {c.name: _regret_spread(c.by_seed[known], truth, sizes["flops"], budgets) for c in study.contenders},
+        {name: best - accuracy[rows] for name, rows in picks.items()},
+        np.array([[ranking.spearman(a, b) for b in scores.values()] for a in scores.values()]),
+    )
+
+
+def _spreads(
+    by_seed: Vector, truth: Vector, statistics: Mapping[str, Callable[..., float]], given: Mapping[str, Vector]
+) -> dict[str, float]:
+    """Of each statistic over the seeds, each taken alone."""
+    found = {}
+    for name, statistic in statistics.items():
+        values = [statistic(column, truth, *((given[name],) if name in given else ())) for column in by_seed.T]
+        found[name] = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+    return found
+
+
+def _regret_spread(by_seed: Vector, truth: Vector, flops: Vector, budgets: Vector) -> float:
+    means = [float(np.mean(ranking.regret(column, truth, flops, budgets))) for column in by_seed.T]
+    return float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
+
+
+def _best_within(accuracy: Vector, flops: Vector, budgets: Vector) -> Vector:
+    return np.array([np.nanmax(accuracy[flops <= budget]) for budget in budgets])
+
+
+def simulate(study: Study, run: runs.RunDir | None, reporter: Reporter) -> dict[str, NDArray[np.int64]]:
+    """For each contender (searches, budgets) the row that a search by it picks; nothing where no searches were asked for."""
+    config = study.config
+    if not config.searches:
+        return {}
+    space = load_space(study.benchmark.space, trusted=True)
+    flops = study.size("flops")
+    budgets = ranking.budgets_between(flops, config.budgets)
+    done = _replay(run, len(study.rows))
+    picks = {c.name: np.full((config.searches, len(budgets)), -1) for c in study.contenders}
+    reporter.start(len(picks) * config.searches * len(budgets), len(done))
+    for contender in study.contenders:
+        table = SearchTable(space, study.archs, contender.parts, contender.ranking)
+        for number in range(config.searches):
+            for place, budget in enumerate(budgets):
+                key = (contender.name, number, place)
+                if key not in done:
+                    done[key] = table.search(flops <= budget, config.evaluations, config.seed * 1_000_003 + number)
+                    if run is not None:
+                        run.append(SEARCHES, {"contender": contender.name, "search": number, "budget": place, "row": done[key]})
+                picks[contender.name][number, place] = done[key]
+                reporter.update(len(done), lambda name=contender.name: f"simulated searches by {name}")  # type: ignore[misc]
+    reporter.stop()
+    return picks
+
+
+def _replay(run: runs.RunDir | None, rows: int) -> dict[tuple[str, int, int], int]:
+    done: dict[tuple[str, int, int], int] = {}
+    for number, record in enumerate(run.read(SEARCHES, repair=True) if run is not None else []):
+        row: Any = record.get("row")
+        try:
+            key = (str(record["contender"]), int(record["search"]), int(record["budget"]))
+        except (KeyError, TypeError, ValueError):
+            row = None
+        if not isinstance(row, int) or not 0 <= row < rows:
+            raise RunError(f"{SEARCHES}, line {number + 1}: damaged: remove the file, then --resume")
+        done[key] = row
+    return done

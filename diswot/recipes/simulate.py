@@ -1,0 +1,86 @@
+"""Searches on a table of scores: what `diswot search` would have picked, without running a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diswot.architecture import Architecture
+from diswot.evolution import Evolution, Member, propose
+from diswot.proxies import Ranking
+from diswot.ranking import combine
+from diswot.space import SearchSpace
+
+GENERATION = 16
+
+
+class SearchTable:
+    """The scores of every architecture of a space, ready to be searched.
+
+    Args:
+        space: whose members the table holds.
+        archs: (n,) the rows; a member of the space that is not among them is never proposed.
+        scores: (n, parts) higher is better.
+        ranking: how the parts are combined, over what a search has seen so far.
+    """
+
+    def __init__(self, space: SearchSpace, archs: Sequence[Architecture], scores: NDArray[np.float64], ranking: Ranking) -> None:
+        self.space, self.scores, self.ranking = _Table(space, list(archs)), scores, ranking
+        self.rows = {arch: row for row, arch in enumerate(archs)}
+
+    def search(self, allowed: NDArray[np.bool_], evaluations: int, seed: int) -> int:
+        """The row that a search picks among the `allowed` (n,) rows; -1 where there is none."""
+        settings = Evolution()
+        seen: set[Architecture] = set()
+        tried: list[Architecture] = []
+
+        def admits(arch: Architecture) -> bool:
+            row = self.rows.get(arch)
+            return row is not None and bool(allowed[row])
+
+        while len(tried) < evaluations:
+            begin = len(tried)
+            history = self.members(tried)
+            for index in range(begin, min(begin + GENERATION, evaluations)):
+                rng = np.random.default_rng([seed, index])
+                found = propose(self.space, history, begin, settings, rng, admits, seen, lambda arch: 0.0)  # type: ignore[arg-type]
+                if found is None:
+                    break
+                seen.add(self.space.canonical(found[0]))
+                tried.append(found[0])
+            if len(tried) == begin:
+                break
+        members = self.members(tried)
+        return self.rows[max(members, key=lambda member: member.fitness).arch] if members else -1
+
+    def members(self, tried: Sequence[Architecture]) -> list[Member]:
+        """What has been tried, ranked anew among itself."""
+        if not tried:
+            return []
+        fitness = combine(self.scores[[self.rows[arch] for arch in tried]], self.ranking.combine, self.ranking.weights)
+        return [Member(arch, float(value)) for arch, value in zip(tried, fitness, strict=True)]
+
+
+class _Table:
+    """A space whose members are the table's, and which keeps the canonical forms it has worked out."""
+
+    def __init__(self, space: SearchSpace, archs: list[Architecture]) -> None:
+        self._space, self._archs = space, archs
+        self._canonical: dict[Architecture, Architecture] = {}
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        return self._archs[int(rng.integers(len(self._archs)))]
+
+    def enumerate(self) -> list[Architecture]:
+        return self._archs
+
+    def canonical(self, arch: Architecture) -> Architecture:
+        if arch not in self._canonical:
+            self._canonical[arch] = self._space.canonical(arch)
+        return self._canonical[arch]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._space, name)

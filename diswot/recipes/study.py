@@ -1,0 +1,305 @@
+"""The study recipe: how well proxies rank the networks of a benchmark, whose accuracies are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diswot import runs
+from diswot.architecture import Architecture
+from diswot.benchmarks import Benchmark, read_benchmark
+from diswot.budget import cost_of
+from diswot.config import resolve
+from diswot.devices import choose_device
+from diswot.engine import Engine, Scored, Setting, default_workers, score_one, single_thread
+from diswot.errors import ConfigError, RunError, first_line
+from diswot.options import StudyConfig
+from diswot.progress import Reporter, Silent
+from diswot.proxies import Ranking, get_proxy, resolve_ranking, see_teacher
+from diswot.ranking import combine
+from diswot.recipes.scoring import numbers, prepare, setting_digests
+from diswot.space import Cost, SearchSpace, load_space
+
+JOURNAL = "scores.jsonl"
+TIMES = "milliseconds.json"
+BASELINES = ("params", "flops")
+_FEWEST = 10  # rows below which a rank correlation says nothing
+_TIMED = 5  # networks that each proxy is timed on
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A ranking under study.
+
+    Attributes:
+        name: as it was asked for.
+        ranking: its parts and how they are combined.
+        parts: (n, parts) scores averaged over the seeds.
+        fitness: (n,) from these, higher is better.
+        by_seed: (n, seeds) from each seed's scores alone.
+        failed: rows among n that it has no score for; they rank below all others.
+        milliseconds: of one network and seed, median; 0 for what is only counted.
+    """
+
+    name: str
+    ranking: Ranking
+    parts: Vector
+    fitness: Vector
+    by_seed: Vector
+    failed: int
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that a report needs.
+
+    Attributes:
+        config: what was asked for.
+        benchmark: the table.
+        rows: (n,) the rows under study.
+        groups: (n,) equal for networks that compute the same function.
+        costs: (n,) of each row's own network, for the setting's classes and image size.
+        contenders: the rankings, and the two baselines.
+        accuracies: for each data set (n,), NaN where the table has none.
+    """
+
+    config: StudyConfig
+    benchmark: Benchmark
+    rows: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    costs: list[Cost]
+    contenders: list[Contender]
+    accuracies: dict[str, Vector]
+
+    @property
+    def archs(self) -> list[Architecture]:
+        return [self.benchmark.archs[row] for row in self.rows]
+
+    def size(self, what: str) -> Vector:
+        """(n,) `params` or `flops`."""
+        return np.array([getattr(cost, what) for cost in self.costs], np.float64)
+
+
+def run_study(
+    config: StudyConfig,
+    table: str,
+    run: runs.RunDir | None = None,
+    *,
+    device: str = "auto",
+    workers: int = 0,
+    reporter: Reporter | None = None,
+) -> Study:
+    """Scores the networks of a table, or goes on where `run` was left.
+
+    Each different network is scored once, however many rows of the table compute the same function.
+
+    Args:
+        table: path of the benchmark's CSV.
+        run: the folder that keeps the journal; without one nothing is written.
+
+    Raises:
+        DiswotError: whatever a user can mend, in one line.
+    """
+    reporter = reporter or Silent()
+    config.check()
+    space = load_space(config.space, trusted=True) if config.space else None
+    benchmark = read_benchmark(table, space, config.arch_column, config.accuracy_column)
+    space = space or load_space(benchmark.space)
+    accuracies = _accuracies(config, benchmark)
+    forms = _forms(space, benchmark.archs)
+    rows = choose_rows(config, [forms[arch] for arch in benchmark.archs])
+    _, setting = prepare(dataclasses.replace(config, proxy=",".join(_names(config.proxy))), choose_device(device), space)
+    if run is not None:
+        run.hold_to("inputs.json", {**setting_digests(config, setting), "table": _digest(benchmark)})
+    unique = list(dict.fromkeys(forms[benchmark.archs[row]] for row in rows))
+    reporter.say(
+        f"{len(rows):,} rows of {benchmark.name}, {len(unique):,} different networks, {len(setting.proxies)} proxies, images {config.data}"
+    )
+    scored = _score(unique, setting, run, workers, reporter)
+    times = _times(unique, setting, run)
+    costs = {}
+    for row in rows:
+        arch = benchmark.archs[row]
+        costs[arch] = cost_of(space, arch, setting.num_classes, setting.in_chans, setting.input_size)
+    results = [scored[forms[benchmark.archs[row]]] for row in rows]
+    own = [costs[benchmark.archs[row]] for row in rows]
+    place = {form: index for index, form in enumerate(unique)}
+    contenders = [_contender(name, ranking, results, own, times) for name, ranking in _rankings(config, setting).items()]
+    groups = np.array([place[forms[benchmark.archs[row]]] for row in rows])
+    return Study(config, benchmark, rows, groups, own, contenders, {name: values[rows] for name, values in accuracies.items()})
+
+
+def _accuracies(config: StudyConfig, benchmark: Benchmark) -> dict[str, Vector]:
+    asked = [name.strip() for name in config.dataset.split(",")] if config.dataset else benchmark.dataset_names()
+    if config.accuracy_column is not None:
+        return {name: benchmark.accuracy(name, "given") for name in benchmark.dataset_names()}
+    if not asked:
+        raise ConfigError(f"{benchmark.name} has no accuracies: name the column with --accuracy-column")
+    return {name: benchmark.accuracy(name, config.split) for name in asked}
+
+
+def _forms(space: SearchSpace, archs: Sequence[Architecture]) -> dict[Architecture, Architecture]:
+    """The canonical form of each architecture."""
+    return {arch: space.canonical(arch) for arch in dict.fromkeys(archs)}
+
+
+def choose_rows(config: StudyConfig, forms: Sequence[Architecture]) -> NDArray[np.int64]:
+    """The rows that `--rows` and `--sample` ask for, in order; `forms` are the canonical forms of all rows.
+
+    Raises:
+        ConfigError: fewer than ten are left.
+    """
+    every = np.arange(len(forms))
+    even = {forms[row] for row in every[::2]} if config.rows == "unseen" else set()
+    chosen = {
+        "all": every,
+        "even": every[::2],
+        "odd": every[1::2],
+        "unseen": np.array([row for row in every[1::2] if forms[row] not in even], np.int64),
+    }[config.rows]
+    if config.sample is not None and config.sample < len(chosen):
+        chosen = np.sort(np.random.default_rng([config.seed, 1]).choice(chosen, config.sample, replace=False))
+    if len(chosen) < _FEWEST:
+        raise ConfigError(f"{len(chosen)} rows are left to study, at least {_FEWEST} are needed: widen --rows or --sample")
+    return chosen
+
+
+def _names(proxy: str) -> list[str]:
+    """The contenders' names; the baselines are always among them."""
+    asked = [name.strip() for name in proxy.split(",") if name.strip()]
+    return list(dict.fromkeys([*asked, *BASELINES]))
+
+
+def _rankings(config: StudyConfig, setting: Setting) -> dict[str, Ranking]:
+    """By name; each is put together as `--combine` says, else as it is published."""
+    found = {name: resolve_ranking(name, config.combine) for name in _names(config.proxy)}
+    if setting.teachers:
+        found = {name: see_teacher(ranking, name, setting.teachers) for name, ranking in found.items()}
+    return found
+
+
+def _digest(benchmark: Benchmark) -> str:
+    """Of the architectures and accuracies: what a resumed study must find unchanged."""
+    digest = hashlib.sha256("\n".join(arch.digest for arch in benchmark.archs).encode())
+    for name in sorted(benchmark.columns):
+        digest.update(name.encode() + benchmark.columns[name].tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _score(
+    unique: Sequence[Architecture], setting: Setting, run: runs.RunDir | None, workers: int, reporter: Reporter
+) -> dict[Architecture, Scored]:
+    """Every different network's outcome; those in the journal are not scored again."""
+    found = _replay(unique, setting, run)
+    left = [arch for arch in unique if arch not in found]
+    reporter.start(len(unique), len(found))
+    with Engine(setting, min(workers or default_workers(setting.device), max(1, len(left) // 4))) as engine:
+        for arch, scored in zip(left, engine.score(left), strict=True):
+            if run is not None:
+                run.append(JOURNAL, {"choices": arch.choices, "scores": scored.scores, "failed": scored.failed})
+            found[arch] = scored
+            reporter.update(len(found), lambda: f"{sum(bool(one.failed) for one in found.values())} with a proxy that failed")
+    reporter.stop()
+    return found
+
+
+def _replay(unique: Sequence[Architecture], setting: Setting, run: runs.RunDir | None) -> dict[Architecture, Scored]:
+    found: dict[Architecture, Scored] = {}
+    for number, record in enumerate(run.read(JOURNAL, repair=True) if run is not None else []):
+        fault = f"{run.path / JOURNAL if run else JOURNAL}, line {number + 1}: "
+        if number >= len(unique) or record.get("choices") != unique[number].choices:
+            raise RunError(f"{fault}another network than this study's: start a new run")
+        scores, failed = record.get("scores"), record.get("failed")
+        if not isinstance(scores, dict) or not isinstance(failed, dict):
+            raise RunError(f"{fault}no scores in it: the journal is damaged, start a new run")
+        for name in setting.proxies:
+            if name not in failed and not numbers(scores.get(name), len(setting.batches)):
+                raise RunError(f"{fault}its {name} is not this study's: the journal is damaged, start a new run")
+        found[unique[number]] = Scored(Cost(0, 0, 0), scores, failed)
+    return found
+
+
+def _times(unique: Sequence[Architecture], setting: Setting, run: runs.RunDir | None) -> dict[str, float]:
+    """Milliseconds that each proxy takes by itself for one network and seed: the median over a few networks, measured once and kept."""
+    path = run.path / TIMES if run is not None else None
+    if path is not None and path.exists():
+        return read_numbers(path)
+    rng = np.random.default_rng(0)
+    archs = [unique[i] for i in rng.choice(len(unique), min(_TIMED, len(unique)), replace=False)]
+    times = {}
+    with single_thread(setting.device):
+        for name in setting.proxies:
+            if "student" not in get_proxy(name).needs:
+                times[name] = 0.0
+                continue
+            alone = dataclasses.replace(setting, proxies=(name,), batches=setting.batches[:1])
+            times[name] = statistics.median(_milliseconds(alone, arch) for arch in archs)
+    if path is not None:
+        runs.write_atomic(path, json.dumps(times, indent=2) + "\n")
+    return times
+
+
+def _milliseconds(setting: Setting, arch: Architecture) -> float:
+    start = time.perf_counter()
+    score_one(setting, arch)
+    return (time.perf_counter() - start) * 1000
+
+
+def read_numbers(path: Path) -> dict[str, float]:
+    """A JSON object of numbers; `RunError` where the file is anything else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): float(value) for name, value in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise RunError(f"{path}: damaged ({first_line(error, 80)}): remove it, then --resume") from None
+
+
+def _contender(name: str, ranking: Ranking, results: Sequence[Scored], costs: Sequence[Cost], times: Mapping[str, float]) -> Contender:
+    """A ranking's fitness over all rows. What is counted is counted on each row's own network, what is measured on the function."""
+    seeds = max((len(values) for one in results for values in one.scores.values()), default=1)
+    parts = np.stack([_part(part, results, costs, seeds) for part in ranking.parts], 2)  # (n, seeds, parts)
+    failed = int(np.isnan(parts).any((1, 2)).sum())
+    means = _worst_for_failed(parts.mean(1))
+    by_seed = np.stack([combine(_worst_for_failed(parts[:, seed]), ranking.combine, ranking.weights) for seed in range(seeds)], 1)
+    milliseconds = sum(times.get(part, 0.0) for part in ranking.parts)
+    return Contender(name, ranking, means, combine(means, ranking.combine, ranking.weights), by_seed, failed, milliseconds)
+
+
+def _part(name: str, results: Sequence[Scored], costs: Sequence[Cost], seeds: int) -> Vector:
+    """(n, seeds), NaN for networks that it has no score for."""
+    proxy = get_proxy(name)
+    if "student" not in proxy.needs:
+        return np.array([[float(proxy.score(None, None, cost))] * seeds for cost in costs])
+    return np.array([one.scores.get(name, [float("nan")] * seeds) for one in results])
+
+
+def _worst_for_failed(scores: Vector) -> Vector:
+    """(n, parts) with a value just below all others where there is none."""
+    filled = scores.copy()
+    for column in filled.T:
+        missing = np.isnan(column)
+        if missing.any():
+            known = column[~missing]
+            column[missing] = known.min() - max(float(np.ptp(known)), 1.0) * 1e-3 if len(known) else 0.0
+    return filled
+
+
+def resume_config(stored: Mapping[str, Any]) -> tuple[StudyConfig, str]:
+    """The configuration and the table of a study that is resumed."""
+    table = stored.get("table")
+    if not isinstance(table, str):
+        raise RunError("the run's config.yaml names no table: start a new run")
+    return resolve(StudyConfig, {key: value for key, value in stored.items() if key != "table"}, [], {}), table

@@ -1,0 +1,194 @@
+"""The report of a study: its tables in every format, its figures, and one HTML page that holds them all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+from matplotlib.figure import Figure
+
+from diswot.config import to_dict
+from diswot.report import figures, tables
+from diswot.report.html import Listing, Picture, Section, page
+from diswot.report.tables import Column, Estimate, Table
+from diswot.runs import write_atomic
+
+if TYPE_CHECKING:
+    from diswot.recipes.findings import Findings
+    from diswot.recipes.study import Study
+
+_SHOWN = ("Spearman", "Kendall", "given params", "given FLOPs")  # on the terminal; the files have all
+_LOW_IS_GOOD = ("best rank", "worst rank")
+_BASELINES = ("params", "flops")
+_SCATTERED = 6
+_COLUMN_KEYS = re.compile(r"[^a-z0-9]+")
+
+
+def write_report(study: Study, findings: Sequence[Findings], folder: Path) -> Path:
+    """Writes every table and figure below `folder / "report"` and the page report.html; returns the page's path."""
+    out = folder / "report"
+    out.mkdir(exist_ok=True)
+    sections = [_about(study)]
+    for found in findings:
+        listed = {"correlations": correlations(study, found), "regret": regret_table(found), "bands": band_table(found)}
+        if found.searched:
+            listed["searches"] = search_table(found)
+        drawn = drawings(study, found)
+        for name, table in listed.items():
+            tables.write(table, out, f"{found.dataset}_{name}")
+        for name, (figure, _) in drawn.items():
+            figures.save(figure, out / f"{found.dataset}_{name}")
+        sections.append(Section(found.dataset, [*listed.values(), *(Picture(*both) for both in drawn.values())]))
+    sections.append(Section("Configuration", [Listing(yaml.safe_dump(to_dict(study.config), sort_keys=False))]))
+    write_atomic(out / "scores.csv", tables.to_csv(score_table(study)))
+    path = folder / "report.html"
+    write_atomic(path, page(f"How {len(study.contenders)} rankings order {study.benchmark.name}", sections))
+    return path
+
+
+def _about(study: Study) -> Section:
+    config = study.config
+    failed = [f"{c.name} ({c.failed})" for c in study.contenders if c.failed]
+    networks = f"{len(study.rows):,} rows of {study.benchmark.name}, {len(np.unique(study.groups)):,} different networks"
+    lines = [
+        f"{networks}; {config.split} accuracy. Scores: {config.seeds} seeds, images {config.data}, initialisation {config.init}, "
+        f"teacher {config.teacher} ({config.teacher_weights} weights).",
+        "In brackets 95 % bootstrap intervals that resample networks; ± is the standard deviation over seeds, each taken alone. "
+        "Parameters and FLOPs stand beside every ranking; 'given' columns are partial correlations with them held fixed. "
+        "FLOPs are multiply-accumulates. Networks that a ranking has no score for rank last.",
+    ]
+    return Section("", [*lines, *([f"Rows without a score: {', '.join(failed)}."] if failed else [])])
+
+
+def key_of(heading: str) -> str:
+    """A heading as the key of a column.
+
+    >>> key_of("given FLOPs")
+    'given_flops'
+    """
+    return _COLUMN_KEYS.sub("_", heading.lower()).strip("_")
+
+
+def correlations(study: Study, found: Findings, only: Sequence[str] | None = None) -> Table:
+    """Every statistic of every ranking, the highest Spearman first."""
+    headings = only or list(next(iter(found.statistics.values())))
+    columns = [Column("ranking", "ranking")]
+    columns += [Column(key_of(h), h, "estimate", 3, "low" if h.startswith(_LOW_IS_GOOD) else "high") for h in headings]
+    columns += [Column("regret", "mean regret", "estimate", 2, "low")]
+    rows = []
+    for contender in study.contenders:
+        name = contender.name
+        row: dict[str, Any] = {"ranking": name}
+        for heading in headings:
+            estimate = found.statistics[name][heading]
+            row[key_of(heading)] = Estimate(estimate.value, estimate.low, estimate.high, found.spreads[name][heading])
+        row["regret"] = Estimate(float(np.mean(found.regrets[name])), spread=found.regret_spreads[name])
+        rows.append(row)
+    rows.sort(key=lambda row: -np.nan_to_num(row["spearman"].value, nan=-2))
+    return Table(f"{found.dataset}, {study.config.split} accuracy: {found.rows:,} rows", columns, rows)
+
+
+def terminal_table(study: Study, found: Findings) -> Table:
+    """What fits on a terminal."""
+    return correlations(study, found, _SHOWN)
+
+
+def regret_table(found: Findings) -> Table:
+    """What each ranking's pick loses within each budget."""
+    return _budget_table(found, f"{found.dataset}: accuracy lost by the pick within a FLOPs budget, the whole table ranked", found.regrets)
+
+
+def search_table(found: Findings) -> Table:
+    """The same of simulated searches: mean and standard deviation over them."""
+    title = (
+        f"{found.dataset}: accuracy lost by the pick of a search within a FLOPs budget, mean of {len(next(iter(found.searched.values())))}"
+    )
+    return _budget_table(found, title, {name: regrets.mean(0) for name, regrets in found.searched.items()})
+
+
+def _budget_table(found: Findings, title: str, regrets: dict[str, Any]) -> Table:
+    budgets = [f"{budget / 1e6:.4g}M" for budget in found.budgets]
+    columns = [Column("ranking", "pick by"), Column("mean", "mean", "number", 2, "low")]
+    columns += [Column(f"within_{budget}", budget, "number", 2, "low") for budget in dict.fromkeys(budgets)]
+    rows = [
+        {"ranking": name, "mean": float(np.mean(values)), **{f"within_{b}": float(v) for b, v in zip(budgets, values, strict=True)}}
+        for name, values in regrets.items()
+    ]
+    return Table(title, columns, sorted(rows, key=lambda row: row["mean"]))
+
+
+def band_table(found: Findings) -> Table:
+    """Spearman inside groups of like FLOPs."""
+    some = next(iter(found.bands.values()))
+    columns = [Column("ranking", "ranking")]
+    columns += [
+        Column(f"band_{i + 1}", f"{band.low / 1e6:.4g} to {band.high / 1e6:.4g}M", "number", 2, "high") for i, band in enumerate(some)
+    ]
+    rows = [{"ranking": name, **{f"band_{i + 1}": band.spearman for i, band in enumerate(bands)}} for name, bands in found.bands.items()]
+    return Table(f"{found.dataset}: Spearman inside bands of FLOPs ({', '.join(f'{band.count:,}' for band in some)} rows)", columns, rows)
+
+
+def score_table(study: Study) -> Table:
+    """One row for each row of the table: its fitness by every ranking, and its accuracies."""
+    columns = [Column("row", "row", "integer"), Column("choices", "choices"), Column("params", "params", "integer")]
+    columns += [Column("flops", "FLOPs", "integer")]
+    columns += [Column(f"fitness_{c.name}", c.name, "number") for c in study.contenders]
+    columns += [Column(f"accuracy_{name}", name, "number") for name in study.accuracies]
+    rows = []
+    for index, (row, arch) in enumerate(zip(study.rows, study.archs, strict=True)):
+        cost = study.costs[index]
+        line = {"row": int(row), "choices": str(arch.choices), "params": cost.params, "flops": cost.flops}
+        line |= {f"fitness_{c.name}": float(c.fitness[index]) for c in study.contenders}
+        rows.append(line | {f"accuracy_{name}": float(values[index]) for name, values in study.accuracies.items()})
+    return Table("scores", columns, rows)
+
+
+def drawings(study: Study, found: Findings) -> dict[str, tuple[Figure, str]]:
+    """The figures of one data set, each with the line below it."""
+    names = [c.name for c in study.contenders]
+    spearman = [found.statistics[name]["Spearman"] for name in names]
+    known = ~np.isnan(study.accuracies[found.dataset])
+    truth, flops = study.accuracies[found.dataset][known], study.size("flops")[known]
+    data = found.dataset
+    drawn = {
+        "intervals": (figures.intervals(names, spearman, title=f"Rank correlation on {data}", baselines=_BASELINES), ""),
+        "regret": (
+            figures.regret_curve(
+                found.budgets,
+                {name: values for name, values in found.regrets.items() if name not in (*_BASELINES, "random")},
+                {name: found.regrets[name] for name in (*_BASELINES, "random") if name in found.regrets},
+                title=f"What the pick loses on {data}",
+            ),
+            "Accuracy of the best network within the budget minus that of the pick; params and flops pick the largest.",
+        ),
+        "bands": (
+            figures.bands(names, _by_band(found, names), title=f"Rank correlation among networks of one size, {data}", xlabel="FLOPs"),
+            "",
+        ),
+        "matrix": (figures.matrix(names, found.matrix, title="How alike the rankings are"), ""),
+    }
+    measured = [c for c in study.contenders if c.milliseconds > 0]
+    if measured:
+        shown = [found.statistics[c.name]["Spearman"] for c in measured]
+        bounds = np.array([(estimate.low, estimate.high) for estimate in shown])
+        values = [estimate.value for estimate in shown]
+        times = [c.milliseconds for c in measured]
+        drawn["cost"] = (figures.cost([c.name for c in measured], times, values, bounds, title=f"What a correlation costs, {data}"), "")
+    best = sorted(study.contenders, key=lambda c: -np.nan_to_num(found.statistics[c.name]["Spearman"].value, nan=-2))[:_SCATTERED]
+    for contender in best:
+        corner = f"Spearman {tables.estimate_text(found.statistics[contender.name]['Spearman'])}"
+        title = f"{contender.name} on {data}"
+        drawn[f"scatter_{contender.name}"] = (figures.scatter(contender.fitness[known], truth, flops, title=title, corner=corner), "")
+    return drawn
+
+
+def _by_band(found: Findings, names: Sequence[str]) -> dict[str, list[float]]:
+    some = found.bands[names[0]]
+    return {
+        f"{band.low / 1e6:.3g} to {band.high / 1e6:.3g}M": [found.bands[name][place].spearman for name in names]
+        for place, band in enumerate(some)
+    }

@@ -1,0 +1,296 @@
+"""Studies: one score for each function, intervals, budgets, simulated searches; and runs that survive being killed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau, spearmanr
+
+from diswot.architecture import Architecture
+from diswot.errors import ConfigError, DiswotError, RunError
+from diswot.evolution import Evolution
+from diswot.options import StudyConfig
+from diswot.proxies import RANKINGS, Ranking
+from diswot.recipes.findings import find
+from diswot.recipes.simulate import SearchTable
+from diswot.recipes.study import JOURNAL, TIMES, _worst_for_failed, choose_rows, run_study
+from diswot.runs import RunDir
+from diswot.space import load_space
+from search_spaces.nasbench201 import KERNELS, parse
+
+SPACE = load_space("nasbench201")
+QUICK: dict[str, Any] = {
+    "proxy": "relation,az_nas", "teacher": "resnet8", "num_classes": 5, "seeds": 2, "batch": 2, "input_size": 8, "resamples": 30,
+    "budgets": 3, "bands": 2,
+}  # fmt: skip
+
+
+def quality(arch: Architecture) -> float:
+    """An accuracy that an architecture might have: the more convolutions, the better, up to a little noise of its own."""
+    noise = int(arch.digest[:4], 16) / 65536
+    return 40 + 5 * sum(KERNELS.get(name, 0) for name in parse(arch.choices)) / 3 + 2 * noise
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 rows: 30 random cells, and 10 of them again in another writing."""
+    rng = np.random.default_rng(0)
+    archs = [SPACE.sample(rng) for _ in range(30)]
+    archs += [SPACE.canonical(arch) for arch in archs[:10]]
+    path = tmp_path_factory.mktemp("table") / "cells.csv"
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["arch_str", "toy_test_acc", "toy_valid_acc"])
+        writer.writerows([arch.choices, f"{quality(arch):.3f}", f"{100 - quality(arch):.3f}"] for arch in archs)
+    return path
+
+
+def config(**options: Any) -> StudyConfig:
+    return StudyConfig(**{**QUICK, **options})
+
+
+@pytest.fixture(scope="module")
+def study(table: Path) -> Any:
+    return run_study(config(), str(table), workers=1)
+
+
+def test_the_contenders_and_the_baselines_are_there(study: Any) -> None:
+    assert [c.name for c in study.contenders] == ["relation", "az_nas", "params", "flops"]
+    assert all(c.fitness.shape == (40,) and c.by_seed.shape == (40, 2) for c in study.contenders)
+    assert list(study.accuracies) == ["toy"]
+
+
+def test_equal_networks_are_scored_once_and_counted_each(table: Path, tmp_path: Path) -> None:
+    with RunDir.create(tmp_path / "run", "study", {}, {}) as run:
+        found = run_study(config(proxy="relation"), str(table), run, workers=1)
+    lines = (tmp_path / "run" / JOURNAL).read_text().splitlines()
+    forms = {SPACE.canonical(arch) for arch in found.archs}
+    assert len(lines) == len(forms) < 40
+    relation, flops = found.contenders[0], found.contenders[2]
+    for row in range(10):
+        assert relation.fitness[row] == relation.fitness[30 + row]
+        assert found.groups[row] == found.groups[30 + row]
+    assert flops.fitness[0] == pytest.approx(np.sort(flops.fitness)[np.searchsorted(np.sort(flops.fitness), flops.fitness[0])])
+    assert [cost.flops for cost in found.costs] == [SPACE.count(arch, 5, 3, 8).flops for arch in found.archs]
+
+
+def test_statistics_are_scipys(study: Any) -> None:
+    (found,) = find(study)
+    truth = study.accuracies["toy"]
+    for contender in study.contenders:
+        figures = found.statistics[contender.name]
+        assert figures["Spearman"].value == pytest.approx(spearmanr(contender.fitness, truth).statistic, abs=1e-12)
+        assert figures["Kendall"].value == pytest.approx(kendalltau(contender.fitness, truth).statistic, abs=1e-12)
+        assert figures["Spearman"].low <= figures["Spearman"].value <= figures["Spearman"].high
+        alone = [spearmanr(contender.by_seed[:, seed], truth).statistic for seed in range(2)]
+        assert found.spreads[contender.name]["Spearman"] == pytest.approx(np.std(alone, ddof=1), abs=1e-12)
+    assert np.isnan(found.statistics["flops"]["given FLOPs"].value)
+
+
+def test_regret_is_what_the_best_within_a_budget_has_more(study: Any) -> None:
+    (found,) = find(study)
+    truth, flops = study.accuracies["toy"], study.size("flops")
+    for contender in study.contenders:
+        for place, budget in enumerate(found.budgets):
+            within = np.flatnonzero(flops <= budget)
+            top = within[contender.fitness[within] == contender.fitness[within].max()]
+            assert found.regrets[contender.name][place] == pytest.approx(truth[within].max() - truth[top].mean(), abs=1e-9)
+    assert found.regrets["random"][-1] == pytest.approx(truth.max() - truth.mean())
+
+
+def test_validation_and_test_accuracies_are_not_mixed(table: Path) -> None:
+    tested, validated = (run_study(config(proxy="params", split=split), str(table)) for split in ("test", "valid"))
+    assert np.allclose(tested.accuracies["toy"], 100 - validated.accuracies["toy"], atol=2e-3)
+    with pytest.raises(ConfigError, match="it has test, valid"):
+        run_study(config(proxy="params", split="test_12ep"), str(table))
+
+
+def test_rows_unseen_leave_out_networks_of_even_rows() -> None:
+    twice = [Architecture("zoo", name) for name in ("resnet8", "resnet8", "resnet14", "resnet20")] * 10
+    assert choose_rows(config(), twice).tolist() == list(range(40))
+    assert choose_rows(config(rows="even"), twice).tolist() == list(range(0, 40, 2))
+    unseen = choose_rows(config(rows="unseen"), twice)
+    assert [twice[row].choices for row in unseen] == ["resnet20"] * 10
+    sampled = choose_rows(config(rows="odd", sample=12), twice)
+    assert len(set(sampled)) == 12 and all(row % 2 for row in sampled)
+
+
+def test_failed_networks_rank_below_all_others() -> None:
+    scores = np.array([[1.0, -5.0], [np.nan, 3.0], [2.0, np.nan]])
+    filled = _worst_for_failed(scores)
+    assert filled[1, 0] < 1.0 and filled[2, 1] < -5.0
+    assert np.array_equal(filled[~np.isnan(scores)], scores[~np.isnan(scores)])
+
+
+def test_a_ranking_is_its_parts_combined_over_the_table(study: Any) -> None:
+    from scipy.stats import rankdata
+
+    contender = study.contenders[1]
+    expected = sum(np.log(rankdata(contender.parts[:, part]) / 40) for part in range(4))
+    assert RANKINGS["az_nas"].combine == "log"
+    assert np.allclose(contender.fitness, expected)
+
+
+# --- simulated searches --------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_search_that_may_try_everything_finds_the_best() -> None:
+    archs = list(SPACE.enumerate())[::40]
+    truth = np.array([quality(arch) for arch in archs])
+    searched = SearchTable(SPACE, archs, truth[:, None], Ranking(("params",)))
+    allowed = np.zeros(len(archs), bool)
+    allowed[::3] = True
+    assert searched.search(allowed, 1000, seed=0) == np.flatnonzero(allowed)[np.argmax(truth[allowed])]
+
+
+def test_a_search_is_better_than_as_many_random_draws() -> None:
+    archs = list(SPACE.enumerate())
+    truth = np.array([quality(arch) for arch in archs])
+    searched = SearchTable(SPACE, archs, truth[:, None], Ranking(("params",)))
+    everything = np.ones(len(archs), bool)
+    found = [truth[searched.search(everything, 150, seed)] for seed in range(4)]
+    rng = np.random.default_rng(0)
+    drawn = [truth[rng.choice(len(archs), 150, replace=False)].max() for _ in range(200)]
+    assert np.mean(found) > np.mean(drawn)
+    assert Evolution().population < 150  # part of the search is evolution
+
+
+def test_searches_stay_within_the_budget_and_are_kept(table: Path, tmp_path: Path) -> None:
+    with RunDir.create(tmp_path / "run", "study", {}, {}) as run:
+        study = run_study(config(proxy="params", searches=2, evaluations=12), str(table), run)
+        first = find(study, run)[0]
+        again = find(study, run)[0]
+    assert first.searched["params"].shape == (2, 3)
+    assert (first.searched["params"] >= 0).all()
+    assert np.array_equal(first.searched["params"], again.searched["params"])
+    assert len((tmp_path / "run" / "searches.jsonl").read_text().splitlines()) == 2 * 2 * 3  # params and flops
+
+
+# --- the command line ------------------------------------------------------------------------------------------------------------------------
+
+
+def words(**options: Any) -> list[str]:
+    return [word for key, value in {**QUICK, **options}.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+
+
+def test_the_report_holds_every_table_and_figure(diswot: Any, table: Path, tmp_path: Path) -> None:
+    code, out, err = diswot(
+        "study", str(table), *words(proxy="relation", searches=1, evaluations=8), "--name", "one", "--workers", "1", "--json"
+    )
+    assert code == 0, err
+    result = json.loads(out)
+    assert {row["ranking"] for row in result["tables"][0]["rows"]} == {"relation", "params", "flops"}
+    folder = tmp_path / result["folder"]
+    page = (folder / "report.html").read_text()
+    assert all(text in page for text in ("relation", "Spearman", "given FLOPs", "<svg", "resamples: 30"))
+    names = {path.name for path in (folder / "report").iterdir()}
+    assert {
+        "scores.csv",
+        "toy_correlations.tex",
+        "toy_regret.md",
+        "toy_searches.json",
+        "toy_scatter_relation.svg",
+        "toy_matrix.png",
+    } <= names
+    with open(folder / "report" / "scores.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 40 and rows[0]["choices"].startswith("|")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nothing.csv"], "nothing.csv"),
+        (["{table}", "--dataset", "tay"], "did you mean toy"),
+        (["{table}", "--split", "validation"], "it has test, valid"),
+        (["{table}", "--proxy", "relatoin"], "did you mean relation"),
+        (["{table}", "--sample", "3"], "sample 3"),
+        (["{table}", "--accuracy-column", "top1"], "top1"),
+        (["{table}", "--resamples", "1"], "resamples 1"),
+        ([], "diswot study TABLE.csv"),
+    ],
+)
+def test_what_cannot_be_is_one_line(diswot: Any, table: Path, tmp_path: Path, arguments: list[str], says: str) -> None:
+    code, out, err = diswot("study", *(word.format(table=table) for word in arguments), "--quiet")
+    assert code == 2 and out == "" and says in err and len(err.strip().splitlines()) == 1, err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_accuracies_that_are_all_alike_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "flat.csv"
+    rng = np.random.default_rng(0)
+    path.write_text("arch_str,toy_test_acc\n" + "".join(f"{SPACE.sample(rng).choices},50\n" for _ in range(12)))
+    with pytest.raises(ConfigError, match="all alike or missing"):
+        run_study(config(proxy="params"), str(path))
+
+
+def test_a_changed_table_is_not_resumed(table: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.csv"
+    copy.write_text(table.read_text())
+    with RunDir.create(tmp_path / "run", "study", {}, {}) as run:
+        run_study(config(proxy="params"), str(copy), run)
+        copy.write_text(table.read_text().replace(",4", ",5", 1))
+        with pytest.raises(RunError, match="table"):
+            run_study(config(proxy="params"), str(copy), run)
+
+
+@pytest.mark.parametrize("line", ['{"choices": "x", "scores": {}, "failed": {}}', '{"choices": null}'])
+def test_a_journal_of_another_study_is_refused(table: Path, tmp_path: Path, line: str) -> None:
+    with RunDir.create(tmp_path / "run", "study", {}, {}) as run:
+        (tmp_path / "run" / JOURNAL).write_text(line + "\n")
+        with pytest.raises(DiswotError, match="line 1"):
+            run_study(config(proxy="params"), str(table), run)
+
+
+def test_kills_at_random_moments_change_nothing(spawn: Any, table: Path, tmp_path: Path) -> None:
+    """kill -9 of real processes; the journal and the tables are those of the undisturbed study, byte for byte."""
+    options = [*words(searches=1, evaluations=10), "--workers", "1", "--quiet"]
+    process = spawn("study", str(table), *options, "--name", "whole")
+    assert process.wait() == 0, process.stderr.read()
+    process.communicate()
+    rng, folder, kills = random.Random(0), tmp_path / "runs" / "cut", 0
+    arguments = ["study", str(table), *options, "--name", "cut"]
+    while kills < 5:
+        process = spawn(*arguments)
+        aim = _written(folder) + rng.randint(1, 2500)
+        while process.poll() is None and _written(folder) < aim:
+            time.sleep(0.002)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        code = process.wait()
+        _, errors = process.communicate()
+        assert code in (0, -signal.SIGKILL), errors
+        if code == 0:
+            break
+        arguments = ["study", "--resume", "runs/cut", "--workers", "1", "--quiet"]
+    assert kills >= 3
+    process = spawn("study", "--resume", "runs/cut", "--workers", "1", "--quiet")
+    assert process.wait() == 0, process.stderr.read()
+    process.communicate()
+    whole = tmp_path / "runs" / "whole"
+    compared = [JOURNAL, "searches.jsonl", *(f"report/toy_{name}.csv" for name in ("correlations", "regret", "bands", "searches"))]
+    for name in compared:
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+    assert (whole / TIMES).exists()
+
+
+def _written(folder: Path) -> int:
+    return sum(path.stat().st_size for name in (JOURNAL, "searches.jsonl") if (path := folder / name).exists())
+
+
+@pytest.mark.usefixtures("real_data")
+def test_nasbench201_whole_table_is_read_and_counted(real_data: Path) -> None:
+    """The baseline over all rows, as published with this data: .753, .728, .692 for parameters and test accuracy."""
+    study = run_study(StudyConfig(proxy="params", resamples=20, seeds=1), str(real_data / "nasbench201" / "nasbench201.csv.gz"))
+    found = {f.dataset: f.statistics["params"]["Spearman"].value for f in find(study)}
+    assert found == pytest.approx({"cifar10": 0.753, "cifar100": 0.728, "imagenet16_120": 0.692}, abs=6e-4)
+    assert len(np.unique(study.groups)) == 4930
