@@ -384,6 +384,25 @@ def show(architecture: str, num_classes: int | None, input_size: int | None, spa
         console.show_table(console.show_architecture(found))
 
 
+@cli.command()
+@click.argument("source", metavar="SOURCE")
+@click.argument("table", metavar="TABLE.CSV")
+@click.option("--trust", is_flag=True, help="allow a package to unpickle the files, which can run code")
+def convert(source: str, table: str, trust: bool) -> None:
+    """Convert a benchmark's official files to the table that `diswot study` reads, once.
+
+    SOURCE is a folder of NATS-Bench, the .pth of NAS-Bench-201, or the .tfrecord of NAS-Bench-101.
+
+    [bold]diswot convert NATS-tss-v1_0-3ffb9-simple nasbench201.csv.gz --trust[/]
+    """
+    from diswot import runs
+    from diswot.benchmarks import convert as convert_files
+
+    with runs.disk_errors(Path(table).parent):
+        rows = convert_files(Path(source), Path(table), trust=trust)
+    click.echo(f"{table}: {rows:,} architectures")
+
+
 @cli.command(name="list")
 @click.argument("what", type=click.Choice(["spaces", "proxies", "teachers", "losses", "data"]))
 @running("json")
@@ -413,8 +432,8 @@ def _spaces() -> list[tuple[str, str]]:
 def _proxies() -> list[tuple[str, str]]:
     from diswot.proxies import PROXIES, RANKINGS
 
-    rankings = [(name, f"{r.combine} of {' and '.join(r.parts)}") for name, r in RANKINGS.items()]
-    return rankings + [(name, PROXIES[name].summary) for name in PROXIES]
+    rankings = [(name, ranking.line()) for name, ranking in RANKINGS.items()]
+    return [*rankings, *((name, PROXIES[name].line()) for name in PROXIES), ("loss:NAME", "a distillation loss, its sign turned")]
 
 
 def _teachers() -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from diswot.errors import TeacherError
 
@@ -118,28 +118,33 @@ def units(model: nn.Module) -> list[nn.Module]:
     return found
 
 
-def _has_weights(module: nn.Module) -> bool:
-    """Whether a new block begins here: normalisation, activation and pooling belong to the block before them."""
-    return any(isinstance(m, nn.Conv2d | nn.Linear) for m in module.modules())
+def _is_block(unit: nn.Module) -> bool:
+    """Whether a new block begins here: single layers without weights, and normalisation, belong to the block before them."""
+    if isinstance(unit, nn.Conv2d | nn.Linear):
+        return True
+    return not isinstance(unit, _NormBase | nn.LayerNorm | nn.GroupNorm) and any(True for _ in unit.children())
 
 
 @contextlib.contextmanager
 def watch_blocks(model: nn.Module) -> Iterator[list[Tensor]]:
     """Inside, each forward pass puts the maps (B, C, H, W) after the stem and after every block into the list, in order.
 
-    A block is a unit of the trunk that holds weights, with the normalisation, activation and pooling that follow it.
+    A block is a convolution, or a unit of the trunk that is made of several layers, with the single layers that follow it.
     """
     blocks: list[Tensor] = []
 
     def note(unit: nn.Module) -> Callable[..., None]:
-        new = _has_weights(unit)
+        new = _is_block(unit)
+        weighted = any(isinstance(m, nn.Conv2d | nn.Linear) for m in unit.modules())
 
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if not isinstance(output, Tensor) or output.ndim != 4:
                 return
+            if blocks and output.shape[-2:] == (1, 1) and not weighted:
+                return  # global pooling is the head's
             if new or not blocks:
                 blocks.append(output)
-            elif output.shape[-2:] != (1, 1):  # global pooling is the head's
+            else:
                 blocks[-1] = output
 
         return hook

@@ -42,7 +42,7 @@ class ScoreConfig(ImageOptions):
     combine: Literal["rank", "log", "sum"] | None = option(
         None, "how proxies are put together: add up ranks, their logarithms, or raw scores [the ranking's]", "Scoring"
     )
-    seeds: int = option(4, "initialisations that scores are averaged over", "Scoring")
+    seeds: int | None = option(None, "initialisations that scores are averaged over [the ranking's: 4 for diswot, 2 for most]", "Scoring")
     batch: int | None = option(None, "images for each initialisation [the ranking's: 4 for diswot, 32 for most]", "Scoring")
     init: Init = option("kaiming", "initialisation of candidates and of a random teacher", "Scoring")
     teacher_weights: str = option("random", "random, pretrained (timm's), or a file", "Scoring")
@@ -51,7 +51,8 @@ class ScoreConfig(ImageOptions):
 
     def check(self) -> None:
         """`ConfigError` for numbers that cannot be."""
-        positive(self, "seeds")
+        if self.seeds is not None:
+            positive(self, "seeds")
         if self.batch is not None:
             positive(self, "batch", least=2)
         check_seed(self.seed)

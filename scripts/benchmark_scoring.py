@@ -27,6 +27,7 @@ from diswot.proxies import resolve_ranking
 from diswot.space import load_space
 
 CLASSES, BATCH = 100, 64
+DEFAULT = resolve_ranking("diswot")
 SPACE = load_space("nasbench201")
 
 
@@ -102,9 +103,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--candidates", type=int, default=64)
     archs = candidates(parser.parse_args().candidates)
-    defaults = ScoreConfig()
-    same, default = setting(BATCH, 1), setting(defaults.batch, defaults.seeds)
-    print(f"{len(archs)} networks of NAS-Bench-201, teacher resnet56, batch {BATCH}; defaults: {defaults.seeds} x {defaults.batch} images")
+    same, default = setting(BATCH, 1), setting(DEFAULT.batch, DEFAULT.seeds)
+    print(f"{len(archs)} networks of NAS-Bench-201, teacher resnet56, batch {BATCH}; defaults: {DEFAULT.seeds} x {DEFAULT.batch} images")
     throughput(archs, same, default)
     overhead(archs[:20], same)
 

@@ -6,7 +6,7 @@ import pytest
 
 from diswot.config import resolve
 from diswot.errors import ConfigError
-from diswot.options import DistillConfig, ScoreConfig, SearchConfig
+from diswot.options import DistillConfig, ScoreConfig, SearchConfig, StudyConfig
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -74,7 +74,7 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert resolve(SearchConfig, tmp_path / "c.yaml", [], {}) == SearchConfig()
 
 
-@pytest.mark.parametrize(("kind", "config"), [("search", SearchConfig), ("distill", DistillConfig)])
+@pytest.mark.parametrize(("kind", "config"), [("search", SearchConfig), ("distill", DistillConfig), ("study", StudyConfig)])
 def test_every_shipped_file_resolves_and_says_its_command(kind: str, config: type) -> None:
     files = sorted((CONFIGS / kind).glob("*.yaml"))
     assert files
@@ -87,7 +87,7 @@ def test_every_shipped_file_resolves_and_says_its_command(kind: str, config: typ
 def test_every_field_says_what_it_is() -> None:
     import dataclasses
 
-    for config in (SearchConfig, ScoreConfig, DistillConfig):
+    for config in (SearchConfig, ScoreConfig, DistillConfig, StudyConfig):
         for field in dataclasses.fields(config):
             assert field.metadata["help"] and field.metadata["group"], field.name
 

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diswot import losses
+from diswot.architecture import Architecture
 from diswot.errors import ConfigError
 from diswot.models.init import Initialiser, initialise
 from diswot.models.resnet import CifarResNet
 from diswot.observe import batch_statistics, not_in_place, observe, units, watch_blocks
-from diswot.proxies import PASSES, PROXIES, Student, View, get_proxy, gradient, passes, resolve_ranking, spectrum
+from diswot.proxies import PASSES, PROXIES, Student, Trace, View, get_proxy, gradient, passes, resolve_ranking, spectrum
 from diswot.space import Cost
 
 NO_COST = Cost(1, 1, 1)
@@ -177,8 +178,13 @@ def test_synflow_of_a_network_without_its_norms(student: Student) -> None:
     observe(model, torch.ones(1, 3, SIDE, SIDE, dtype=torch.float64)).logits.sum().backward()
     expected = math.log(sum(float((layer.weight.detach() * layer.weight.grad).abs().sum()) for layer in layers(model)))
     before = {name: value.clone() for name, value in student.model.state_dict().items()}
+    logits = student.images.observation.logits
     assert score("synflow", student) == pytest.approx(expected, rel=1e-9)
     assert all(torch.equal(before[name], value) for name, value in student.model.state_dict().items())
+    again = observe(student.model, student.input("images"))
+    assert torch.equal(again.logits, logits)
+    fresh = torch.autograd.grad(F.cross_entropy(again.logits, student.target), student.images.weights)
+    assert all(torch.equal(a, b) for a, b in zip(student.images.gradients, fresh, strict=True))  # the earlier graph still holds
 
 
 def jacobian(student: Student) -> np.ndarray[Any, Any]:
@@ -367,8 +373,8 @@ def test_every_proxy_works_on_foreign_networks(name: str) -> None:
     images = torch.randn(4, 3, 64, 64).contiguous(memory_format=torch.channels_last)
     target = torch.tensor([0, 0, 1, 1])
     teacher = Small()
-    with batch_statistics(teacher), watch_blocks(teacher) as maps, torch.no_grad():
-        view = View(observe(teacher, images), target, list(maps))
+    with batch_statistics(teacher):
+        view = Trace(teacher, images, target, frozenset({"blocks", "graph"})).forget()
     with batch_statistics(model):
         candidate = student_of(model, images, target)
         for proxy in (name for name in PROXIES if name != "semantic_outer"):
@@ -400,6 +406,18 @@ def test_blocks_are_found_in_networks_of_all_kinds() -> None:
         assert units(model)
     assert counts["resnet18"] == 9  # the stem with its pooling, eight residual blocks
     assert counts["vgg11_bn"] == 8  # convolutions, each with what follows it
+
+
+def test_a_cell_without_convolutions_is_a_block_too() -> None:
+    from diswot.space import load_space
+
+    space = load_space("nasbench201")
+    pools = Architecture("nasbench201", "|avg_pool_3x3~0|+|none~0|none~1|+|skip_connect~0|avg_pool_3x3~1|none~2|")
+    for arch in (pools, *space.extremes()):
+        model = space.build(arch, 10)
+        with watch_blocks(model) as blocks, torch.no_grad():
+            model(torch.zeros(1, 3, 32, 32))
+        assert [block.shape[-1] for block in blocks] == [32] * 6 + [16] * 6 + [8] * 6  # the stem, and five cells a stage after a reduction
 
 
 def test_passes_are_made_once(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,7 @@ def test_a_ranking_is_its_parts_combined_over_the_table(study: Any) -> None:
     assert np.allclose(contender.fitness, expected)
 
 
-# --- simulated searches --------------------------------------------------------------------------------------------------------------------
+# --- simulated searches ------------------------------------------------------------
 
 
 def test_a_search_that_may_try_everything_finds_the_best() -> None:
@@ -174,7 +174,7 @@ def test_searches_stay_within_the_budget_and_are_kept(table: Path, tmp_path: Pat
     assert len((tmp_path / "run" / "searches.jsonl").read_text().splitlines()) == 2 * 2 * 3  # params and flops
 
 
-# --- the command line ------------------------------------------------------------------------------------------------------------------------
+# --- the command line ------------------------------------------------------------
 
 
 def words(**options: Any) -> list[str]:

@@ -35,10 +35,24 @@ class Ranking:
     combine: str = "rank"
     weights: tuple[float, ...] | None = None
 
+    def line(self) -> str:
+        """
+        >>> RANKINGS["diswot"].line()
+        'rank of semantic_profile and relation'
+        """
+        weights = self.weights or [1.0] * len(self.parts)
+        parts = [part if weight == 1 else f"{weight:g} x {part}" for part, weight in zip(self.parts, weights, strict=True)]
+        return f"{self.combine} of {' and '.join(parts)}"
+
     @property
     def batch(self) -> int:
         """Images for each initialisation where nothing else is asked for."""
         return max(get_proxy(part).batch for part in self.parts)
+
+    @property
+    def seeds(self) -> int:
+        """Initialisations where nothing else is asked for."""
+        return max(get_proxy(part).seeds for part in self.parts)
 
 
 _AZ = ("az_expressivity", "az_progressivity", "az_trainability", "flops")

@@ -28,7 +28,8 @@ class Proxy:
         input: `images`, `noise` (standard normal), `ones`, or `-`.
         init: `candidate` (the one asked for), `gaussian` (N(0, 1)), or `-`.
         passes: forward and backward passes over the whole batch, those it shares with other proxies included.
-        batch: images for each initialisation where nothing else is asked for; proxies scored together get the largest.
+        batch, seeds: images for each initialisation, and initialisations, where nothing else is asked for; proxies that are scored
+            together get the largest.
     """
 
     name: str
@@ -40,6 +41,21 @@ class Proxy:
     init: str = "-"
     passes: str = "none"
     batch: int = 2
+    seeds: int = 1
+
+    def line(self) -> str:
+        """The summary, and in brackets what the score is computed on and what it costs."""
+        if "student" not in self.needs:
+            return self.summary
+        facts = [
+            f"on {self.input}" if self.input != "-" else "",
+            "labels" if "labels" in self.needs else "",
+            "teacher" if "teacher" in self.needs else "",
+            f"batch norm {self.norm}" if self.norm not in ("-", "batch") else "",
+            "N(0, 1) weights" if self.init == "gaussian" else "",
+            self.passes if self.passes != "none" else "",
+        ]
+        return f"{self.summary} ({'; '.join(filter(None, facts))})" if any(facts) else self.summary
 
 
 PROXIES = Registry[Proxy]("proxy")
@@ -76,5 +92,5 @@ def _loss_proxy(name: str) -> Proxy:
 
     needs = frozenset({"student", "teacher", "labels"})
     return Proxy(
-        name, score, f"the distillation loss {loss.summary}, its sign turned", needs, "batch", "images", "candidate", "forward", 32
+        name, score, f"the distillation loss {loss.summary}, its sign turned", needs, "batch", "images", "candidate", "forward", 32, 2
     )

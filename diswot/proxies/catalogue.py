@@ -30,7 +30,9 @@ def _add(
     passes: str = "forward",
     batch: int = 32,
 ) -> None:
-    PROXIES.register(name)(Proxy(name, score, summary, frozenset(f"student {needs}".split()), norm, input, init, passes, batch))
+    PROXIES.register(name)(
+        Proxy(name, score, summary, frozenset(f"student {needs}".split()), norm, input, init, passes, batch, 4 if batch == _FEW else 2)
+    )
 
 
 def _count(name: str, summary: str, of: Callable[[Cost], float]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -50,18 +49,28 @@ def _of_each_image(norm: Any) -> Callable[[Tensor], Tensor]:
     return forward
 
 
+@contextlib.contextmanager
+def _absolute(model: nn.Module) -> Iterator[None]:
+    """Inside, the parameters are the absolute values of what they are, in float64; graphs of earlier passes stay usable afterwards."""
+    parameters = list(model.parameters())
+    kept = [parameter.data for parameter in parameters]
+    for parameter, values in zip(parameters, kept, strict=True):
+        parameter.data = values.abs().double()
+    try:
+        yield
+    finally:
+        for parameter, values in zip(parameters, kept, strict=True):
+            parameter.data = values
+
+
 def synflow(student: Student) -> Tensor:
     """`gradient.synflow` in float64: absolute weights, batch norm bypassed, one image of ones."""
     student.use(None)
-    model = copy.deepcopy(student.model).double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.abs_()
     image = torch.ones_like(student.input("images")[:1], dtype=torch.float64)
-    weights = [m.weight for m in model.modules() if isinstance(m, WEIGHTED)]
-    with torch.enable_grad(), _norms_as(model, _bypassed):
-        total = observe(model, image).logits.sum()
-    return gradient.synflow(weights, torch.autograd.grad(total, weights, materialize_grads=True))
+    with _absolute(student.model), torch.enable_grad(), _norms_as(student.model, _bypassed):
+        weights = [m.weight for m in student.model.modules() if isinstance(m, WEIGHTED)]
+        total = observe(student.model, image).logits.sum()
+        return gradient.synflow(weights, torch.autograd.grad(total, weights, materialize_grads=True))
 
 
 def zen(student: Student) -> Tensor:

@@ -42,7 +42,7 @@ def prepare(config: ScoreConfig, device: str, space: SearchSpace) -> tuple[Ranki
         teacher_norm=config.teacher_norm,
         statistics=data.statistics,
         init=config.init,
-        batches=proxy_batches(data, config.batch or ranking.batch, [config.seed * 1000 + i for i in range(config.seeds)]),
+        batches=proxy_batches(data, config.batch or ranking.batch, [config.seed * 1000 + i for i in range(config.seeds or ranking.seeds)]),
         num_classes=data.num_classes,
         device=device,
         space_modules=frozenset() if space.name in BUILT_IN else frozenset([space.name]),

@@ -218,7 +218,7 @@ class _Problem:
             if trial.index != position:
                 raise RunError(f"{run.path / JOURNAL}, line {position + 1}: trial {trial.index} where {position} belongs: start a new run")
             self.space.check(trial.arch)
-            if trial.complete and not all(numbers(trial.scores.get(name), self.config.seeds) for name in self.ranking.parts):
+            if trial.complete and not all(numbers(trial.scores.get(name), len(self.setting.batches)) for name in self.ranking.parts):
                 raise RunError(f"{run.path / JOURNAL}, line {position + 1}: its scores are not those of this search: start a new run")
             if trial.latency is not None:
                 self._latencies[trial.arch] = trial.latency

@@ -70,6 +70,7 @@ class Study:
         config: what was asked for.
         benchmark: the table.
         rows: (n,) the rows under study.
+        seeds, batch: initialisations that scores are averaged over, and images for each.
         groups: (n,) equal for networks that compute the same function.
         costs: (n,) of each row's own network, for the setting's classes and image size.
         contenders: the rankings, and the two baselines.
@@ -79,6 +80,8 @@ class Study:
     config: StudyConfig
     benchmark: Benchmark
     rows: NDArray[np.int64]
+    seeds: int
+    batch: int
     groups: NDArray[np.int64]
     costs: list[Cost]
     contenders: list[Contender]
@@ -139,7 +142,8 @@ def run_study(
     place = {form: index for index, form in enumerate(unique)}
     contenders = [_contender(name, ranking, results, own, times) for name, ranking in _rankings(config, setting).items()]
     groups = np.array([place[forms[benchmark.archs[row]]] for row in rows])
-    return Study(config, benchmark, rows, groups, own, contenders, {name: values[rows] for name, values in accuracies.items()})
+    shape = len(setting.batches), len(setting.batches[0].target)
+    return Study(config, benchmark, rows, *shape, groups, own, contenders, {name: values[rows] for name, values in accuracies.items()})
 
 
 def _accuracies(config: StudyConfig, benchmark: Benchmark) -> dict[str, Vector]:

@@ -55,8 +55,8 @@ def _about(study: Study) -> Section:
     failed = [f"{c.name} ({c.failed})" for c in study.contenders if c.failed]
     networks = f"{len(study.rows):,} rows of {study.benchmark.name}, {len(np.unique(study.groups)):,} different networks"
     lines = [
-        f"{networks}; {config.split} accuracy. Scores: {config.seeds} seeds, images {config.data}, initialisation {config.init}, "
-        f"teacher {config.teacher} ({config.teacher_weights} weights).",
+        f"{networks}; {config.split} accuracy. Scores: {study.seeds} seeds x {study.batch} images ({config.data}), "
+        f"initialisation {config.init}, teacher {config.teacher} ({config.teacher_weights} weights).",
         "In brackets 95 % bootstrap intervals that resample networks; ± is the standard deviation over seeds, each taken alone. "
         "Parameters and FLOPs stand beside every ranking; 'given' columns are partial correlations with them held fixed. "
         "FLOPs are multiply-accumulates. Networks that a ranking has no score for rank last.",

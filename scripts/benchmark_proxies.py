@@ -1,0 +1,117 @@
+"""What twenty proxies cost together, beside one forward and backward pass of the same network on the same batch; and peak memory.
+
+    python scripts/benchmark_proxies.py [--networks 20] [--batch 64] [--memory]
+
+Prints ratios measured side by side, network by network, one thread: the machine's own speed falls out. With --memory the peak of a process
+that scores 100 networks, and of one that scores 5,000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from diswot.architecture import Architecture
+from diswot.engine import Engine, Setting, score_one
+from diswot.observe import batch_statistics
+from diswot.options import ScoreConfig
+from diswot.recipes.scoring import prepare
+from diswot.space import load_space
+
+SPACE = load_space("nasbench201")
+TWENTY = ["params", "flops", "depth", "live_flops", "semantic_profile", "relation", "relation_stage1", "grad_norm", "plain", "snip", "l2_norm", "fisher", "jacov", "epe_nas", "nwot", "synflow", "entropy", "spread", "diversity", "calm"]
+SPECIAL = ["relation_jacobian", "trainability", "az_expressivity", "az_progressivity", "az_trainability", "zico", "gradsign", "swap", "zen", "te_regions", "te_ntk", "grasp", "vkdnw"]
+
+
+def setting(names: list[str], batch: int) -> Setting:
+    return prepare(ScoreConfig(proxy=",".join(names), batch=batch, seeds=1, num_classes=10), "cpu", SPACE)[1]
+
+
+def networks(count: int) -> list[Architecture]:
+    rng = np.random.default_rng(0)
+    drawn = (SPACE.canonical(SPACE.sample(rng)) for _ in itertools.count())
+    return list(itertools.islice((arch for arch in drawn if "conv" in arch.choices), count))
+
+
+def timed(run: Callable[[], object], repeats: int = 3) -> float:
+    def once() -> float:
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+
+    return min(once() for _ in range(repeats))
+
+
+def one_pass(arch: Architecture, fixed: Setting) -> float:
+    """One forward and backward pass, as every proxy of gradients needs it at least, in the faster memory layout."""
+    model = SPACE.build(arch, fixed.num_classes).to(memory_format=torch.channels_last)
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    batch = fixed.batches[0]
+
+    def run() -> None:
+        torch.autograd.grad(F.cross_entropy(model(batch.images), batch.target), weights, materialize_grads=True)
+
+    with batch_statistics(model):
+        run()
+        return timed(run)
+
+
+def ratios(archs: list[Architecture], batch: int) -> None:
+    groups = {"the twenty": setting(TWENTY, batch), "and the special ones": setting([*TWENTY, *SPECIAL], batch)}
+    singles = {name: replace(groups["and the special ones"], proxies=(name,)) for name in (*TWENTY, *SPECIAL)}
+    found: dict[str, list[float]] = {name: [] for name in (*groups, *singles)}
+    for number, arch in enumerate(archs):
+        bare = one_pass(arch, groups["the twenty"])
+        found["the twenty"].append(timed(lambda: score_one(groups["the twenty"], arch)) / bare)  # noqa: B023
+        if number < 5:
+            named = {"and the special ones": groups["and the special ones"], **singles}
+            for name, fixed in named.items():
+                found[name].append(timed(lambda: score_one(fixed, arch), 1) / bare)  # noqa: B023
+    print(f"{len(archs)} networks of NAS-Bench-201, batch {batch}; times one forward and backward pass, median (range)")
+    for name, values in found.items():
+        print(f"  {name:22} {statistics.median(values):6.2f}  ({min(values):.2f} to {max(values):.2f})")
+
+
+def peak(count: int, batch: int) -> None:
+    """Peak memory of this process after scoring `count` networks, in MiB."""
+    fixed = setting(TWENTY, batch)
+    rng = np.random.default_rng(1)
+    with Engine(fixed, 1) as engine:
+        for _ in engine.score(SPACE.sample(rng) for _ in range(count)):
+            pass
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.peak:
+        return peak(args.peak, 2)
+    if args.memory:
+        for count in (100, 5000):
+            command = [sys.executable, __file__, "--peak", str(count)]
+            print(
+                f"{count:,} networks: {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()} MiB at the peak"
+            )
+        return None
+    torch.set_num_threads(1)
+    return ratios(networks(args.networks), args.batch)
+
+
+if __name__ == "__main__":
+    main()
