@@ -38,7 +38,7 @@ def _groups(config: type) -> Any:
         panels.setdefault(field.metadata["group"], []).append(_flag(field.name))
     order = ["What to find", "What to train", "What to study", "Images", "Scoring", "Search", "Recipe", "Loss", "Figures"]
     named: list[dict[str, Any]] = [{"name": name, "options": panels[name]} for name in order if name in panels]
-    return [*named, {"name": "Running", "options": [_flag(name) for name in _RUNNING]}]
+    return [*named, {"name": "Running", "options": [_flag(name) for name in (*_RUNNING, "scores_of")]}]
 
 
 def _flag(name: str) -> str:
@@ -280,6 +280,7 @@ def score(
 @click.argument("table", required=False, metavar="[TABLE.CSV]")
 @options_of(StudyConfig)
 @running("device", "workers", "quiet", "json", "config", "name", "runs", "resume")
+@click.option("--scores-of", "earlier", help="take over the scores of this study's folder, where it has them")
 @words
 def study(
     table: str | None,
@@ -292,6 +293,7 @@ def study(
     name: str | None,
     runs_folder: str,
     resume: str | None,
+    earlier: str | None,
     **flags: Any,
 ) -> None:
     """Measure how well proxies rank the networks of a benchmark table, whose accuracies are known.
@@ -302,6 +304,8 @@ def study(
     [bold]diswot study nasbench201.csv.gz --proxy diswot,nwot,az_nas --sample 500[/]
 
     [bold]diswot study mine.csv --space mylab.space --accuracy-column top1 --proxy relation[/]
+
+    [bold]diswot study nasbench201.csv.gz rows=odd --scores-of runs/NAME[/]   other rows or rankings, the same scores
 
     [bold]diswot study --resume runs/NAME[/]
     """
@@ -333,7 +337,8 @@ def study(
     progress, searching = console.reporter("network", quiet), console.reporter("search", quiet)
     with run, _kept(run.path, "study"), runs.disk_errors(run.path):
         try:
-            result = run_study(config, table, run, device=device, workers=workers, reporter=progress)
+            before = Path(earlier) if earlier else None
+            result = run_study(config, table, run, earlier=before, device=device, workers=workers, reporter=progress)
             findings = find(result, run, searching)
             page = write_report(result, findings, run.path)
         finally:

@@ -30,8 +30,14 @@ from diswot.recipes.scoring import prepare
 from diswot.space import load_space
 
 SPACE = load_space("nasbench201")
-TWENTY = ["params", "flops", "depth", "live_flops", "semantic_profile", "relation", "relation_stage1", "grad_norm", "plain", "snip", "l2_norm", "fisher", "jacov", "epe_nas", "nwot", "synflow", "entropy", "spread", "diversity", "calm"]
-SPECIAL = ["relation_jacobian", "trainability", "az_expressivity", "az_progressivity", "az_trainability", "zico", "gradsign", "swap", "zen", "te_regions", "te_ntk", "grasp", "vkdnw"]
+TWENTY = [
+    *("params", "flops", "depth", "live_flops", "semantic_profile", "relation", "relation_stage1", "grad_norm", "plain", "snip", "l2_norm"),
+    *("fisher", "jacov", "epe_nas", "nwot", "synflow", "entropy", "spread", "diversity", "calm"),
+]
+SPECIAL = [
+    *("relation_jacobian", "trainability", "az_expressivity", "az_progressivity", "az_trainability", "zico", "gradsign", "swap", "zen"),
+    *("te_regions", "te_ntk", "grasp", "vkdnw"),
+]
 
 
 def setting(names: list[str], batch: int) -> Setting:

@@ -15,6 +15,7 @@ import pytest
 from scipy.stats import kendalltau, spearmanr
 
 from diswot.architecture import Architecture
+from diswot.config import to_dict
 from diswot.errors import ConfigError, DiswotError, RunError
 from diswot.evolution import Evolution
 from diswot.options import StudyConfig
@@ -230,6 +231,19 @@ def test_accuracies_that_are_all_alike_are_refused(tmp_path: Path) -> None:
     path.write_text("arch_str,toy_test_acc\n" + "".join(f"{SPACE.sample(rng).choices},50\n" for _ in range(12)))
     with pytest.raises(ConfigError, match="all alike or missing"):
         run_study(config(proxy="params"), str(path))
+
+
+def test_scores_are_taken_over_from_a_study_of_the_same_setting(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = config(proxy="relation,nwot")
+    document = {**to_dict(settings), "table": str(table)}
+    with RunDir.create(tmp_path / "first", "study", document, {}) as run:
+        first = run_study(settings, str(table), run, workers=1)
+    with pytest.raises(RunError, match="another setting \\(init\\)"):
+        run_study(config(proxy="relation", init="gaussian"), str(table), earlier=tmp_path / "first")
+    monkeypatch.setattr("diswot.engine.score_one", None)  # nothing is left to score
+    monkeypatch.setattr("diswot.recipes.study._milliseconds", lambda *_: 1.0)
+    again = run_study(config(proxy="relation", rows="odd"), str(table), earlier=tmp_path / "first")
+    assert np.array_equal(again.contenders[0].parts[:, 0], first.contenders[0].parts[1::2, 0])
 
 
 def test_a_changed_table_is_not_resumed(table: Path, tmp_path: Path) -> None:

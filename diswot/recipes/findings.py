@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diswot import ranking, runs
-from diswot.errors import ConfigError, RunError
+from diswot.errors import RunError
 from diswot.progress import Reporter, Silent
 from diswot.ranking import Band, Estimate
 from diswot.recipes.simulate import SearchTable
@@ -73,8 +73,6 @@ def find(study: Study, run: runs.RunDir | None = None, reporter: Reporter | None
 
 def _on(study: Study, dataset: str, accuracy: Vector, picks: Mapping[str, NDArray[np.int64]]) -> Findings:
     config, known = study.config, ~np.isnan(accuracy)
-    if known.sum() < 2 or np.ptp(accuracy[known]) == 0:
-        raise ConfigError(f"the {config.split} accuracies on {dataset} are all alike or missing: there is nothing to rank")
     truth, sizes = accuracy[known], {what: study.size(what)[known] for what in ("params", "flops")}
     statistics = statistics_of(min(config.top, len(truth)))
     given = {"given params": sizes["params"], "given FLOPs": sizes["flops"]}

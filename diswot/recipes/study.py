@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diswot import runs
-from diswot.architecture import Architecture
+from diswot.architecture import Architecture, canonical_json
 from diswot.benchmarks import Benchmark, read_benchmark
 from diswot.budget import cost_of
 from diswot.config import resolve
@@ -33,6 +33,7 @@ from diswot.space import Cost, SearchSpace, load_space
 JOURNAL = "scores.jsonl"
 TIMES = "milliseconds.json"
 BASELINES = ("params", "flops")
+_DECIDE_SCORES = ("space", "teacher", "teacher_norm", "init", "num_classes")  # besides the inputs' digests
 _FEWEST = 10  # rows below which a rank correlation says nothing
 _TIMED = 5  # networks that each proxy is timed on
 
@@ -101,6 +102,7 @@ def run_study(
     table: str,
     run: runs.RunDir | None = None,
     *,
+    earlier: Path | None = None,
     device: str = "auto",
     workers: int = 0,
     reporter: Reporter | None = None,
@@ -112,6 +114,7 @@ def run_study(
     Args:
         table: path of the benchmark's CSV.
         run: the folder that keeps the journal; without one nothing is written.
+        earlier: the folder of a study under the same setting, whose scores are taken over where it has them.
 
     Raises:
         DiswotError: whatever a user can mend, in one line.
@@ -124,14 +127,20 @@ def run_study(
     accuracies = _accuracies(config, benchmark)
     forms = _forms(space, benchmark.archs)
     rows = choose_rows(config, [forms[arch] for arch in benchmark.archs])
+    for name, values in accuracies.items():
+        reached = values[rows][~np.isnan(values[rows])]
+        if len(reached) < 2 or np.ptp(reached) == 0:
+            raise ConfigError(f"the {config.split} accuracies on {name} are all alike or missing: there is nothing to rank")
     _, setting = prepare(dataclasses.replace(config, proxy=",".join(_names(config.proxy))), choose_device(device), space)
+    inputs = {**setting_digests(config, setting), "table": _digest(benchmark)}
+    known = _scores_of(earlier, config, setting, inputs) if earlier is not None else {}
     if run is not None:
-        run.hold_to("inputs.json", {**setting_digests(config, setting), "table": _digest(benchmark)})
+        run.hold_to("inputs.json", inputs)
     unique = list(dict.fromkeys(forms[benchmark.archs[row]] for row in rows))
     reporter.say(
         f"{len(rows):,} rows of {benchmark.name}, {len(unique):,} different networks, {len(setting.proxies)} proxies, images {config.data}"
     )
-    scored = _score(unique, setting, run, workers, reporter)
+    scored = _score(unique, setting, known, run, workers, reporter)
     times = _times(unique, setting, run)
     costs = {}
     for row in rows:
@@ -204,19 +213,54 @@ def _digest(benchmark: Benchmark) -> str:
 
 
 def _score(
-    unique: Sequence[Architecture], setting: Setting, run: runs.RunDir | None, workers: int, reporter: Reporter
+    unique: Sequence[Architecture],
+    setting: Setting,
+    known: Mapping[str, Scored],
+    run: runs.RunDir | None,
+    workers: int,
+    reporter: Reporter,
 ) -> dict[Architecture, Scored]:
-    """Every different network's outcome; those in the journal are not scored again."""
+    """Every different network's outcome; those in the journal, and those `known` from an earlier study, are not scored again."""
     found = _replay(unique, setting, run)
     left = [arch for arch in unique if arch not in found]
+    new = [arch for arch in left if canonical_json(arch.choices) not in known]
     reporter.start(len(unique), len(found))
-    with Engine(setting, min(workers or default_workers(setting.device), max(1, len(left) // 4))) as engine:
-        for arch, scored in zip(left, engine.score(left), strict=True):
+    with Engine(setting, min(workers or default_workers(setting.device), max(1, len(new) // 4))) as engine:
+        fresh = engine.score(new)
+        for arch in left:
+            scored = known.get(canonical_json(arch.choices)) or next(fresh)
             if run is not None:
                 run.append(JOURNAL, {"choices": arch.choices, "scores": scored.scores, "failed": scored.failed})
             found[arch] = scored
             reporter.update(len(found), lambda: f"{sum(bool(one.failed) for one in found.values())} with a proxy that failed")
     reporter.stop()
+    return found
+
+
+def _scores_of(folder: Path, config: StudyConfig, setting: Setting, inputs: Mapping[str, str]) -> dict[str, Scored]:
+    """The outcomes of an earlier study, by the network's choices: those that have all that is asked for now.
+
+    Raises:
+        RunError: it is no study, or one under another setting, whose scores would be others.
+    """
+    run, stored = runs.RunDir.open(folder, "study")
+    with run:
+        before, _ = resume_config(stored)
+        kept = json.loads((folder / "inputs.json").read_text(encoding="utf-8")) if (folder / "inputs.json").exists() else {}
+        unlike = [name for name in inputs if name != "table" and kept.get(name) != inputs[name]]
+        unlike += [name for name in _DECIDE_SCORES if getattr(before, name) != getattr(config, name)]
+        if unlike:
+            raise RunError(f"{folder}: its scores are of another setting ({', '.join(unlike)}): leave --scores-of out")
+        records = run.read(JOURNAL)
+    found = {}
+    for record in records:
+        scores, failed = record.get("scores"), record.get("failed")
+        if not isinstance(scores, dict) or not isinstance(failed, dict):
+            continue
+        if all(name in failed or numbers(scores.get(name), len(setting.batches)) for name in setting.proxies):
+            kept_scores = {name: scores[name] for name in setting.proxies if name not in failed}
+            kept_failed = {name: failed[name] for name in setting.proxies if name in failed}
+            found[canonical_json(record.get("choices"))] = Scored(Cost(0, 0, 0), kept_scores, kept_failed)
     return found
 
 
