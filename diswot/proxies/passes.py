@@ -140,11 +140,15 @@ def fisher_matrix(student: Student) -> Tensor:
     """
     student.use(None)
     images = student.input("noise")[:FISHER_IMAGES]
-    with torch.enable_grad(), _norms_as(student.model, _of_each_image), _shifted(student.model, len(images)) as shifts:
-        logits = observe(student.model, images).logits
-    roots = spectrum.covariance_root(logits.detach().softmax(1))  # (B, N, N)
-    rows = torch.autograd.grad(logits, shifts, roots.permute(2, 0, 1), is_grads_batched=True, materialize_grads=True)  # each (N, B)
-    jacobian = torch.stack(rows, -1).flatten(0, 1)
+    with torch.no_grad(), _norms_as(student.model, _of_each_image):
+        roots = spectrum.covariance_root(observe(student.model, images).logits.softmax(1))  # (B, N, N)
+    classes = roots.shape[1]
+    # one copy of an image for each column of its root: a single backward pass then gives every row of every Jacobian
+    copies = images.repeat_interleave(classes, 0).contiguous(memory_format=torch.channels_last)
+    with torch.enable_grad(), _norms_as(student.model, _of_each_image), _shifted(student.model, len(copies)) as shifts:
+        logits = observe(student.model, copies).logits
+    seeds = roots.transpose(1, 2).reshape(len(copies), classes)
+    jacobian = torch.stack(torch.autograd.grad(logits, shifts, seeds, materialize_grads=True), 1)  # (B N, P)
     return jacobian.T @ jacobian / len(images)
 
 
