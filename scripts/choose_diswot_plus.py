@@ -22,7 +22,7 @@ from diswot.ranking import budgets_between, partial_spearman, regret, spearman
 from diswot.space import load_space
 
 SPACE = load_space("nasbench201")
-WIDTH, LARGEST, MOST = 200, 12, 4  # combinations kept at each size, sum of weights, weight of one part
+WIDTH, LARGEST, MOST = 150, 14, 4  # combinations kept at each size, sum of weights, weight of one part
 REGRET_POINT = 0.01  # of correlation that one point of mean regret is worth
 
 

@@ -420,6 +420,17 @@ def test_a_cell_without_convolutions_is_a_block_too() -> None:
         assert [block.shape[-1] for block in blocks] == [32] * 6 + [16] * 6 + [8] * 6  # the stem, and five cells a stage after a reduction
 
 
+@pytest.mark.parametrize("name", ["jacov", "diversity", "calm", "epe_nas", "trainability"])
+def test_networks_that_ignore_their_input_have_no_score(name: str) -> None:
+    """They would be the calmest and the least correlated of all."""
+    from diswot.space import load_space
+
+    space = load_space("nasbench201")
+    dead = not_in_place(space.build(space.extremes()[0], CLASSES))
+    with batch_statistics(dead), pytest.raises(ValueError, match=r"no gradient|no block"):
+        score(name, student_of(dead, torch.randn(4, 3, 32, 32), torch.tensor([0, 0, 1, 1])))
+
+
 def test_passes_are_made_once(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr("diswot.proxies.views.observe", lambda *a: calls.append(1) or observe(*a))

@@ -28,12 +28,14 @@ class Ranking:
     Attributes:
         parts: names of proxies.
         weights: of the parts; 1 each without.
+        shape: initialisations and images for each, where nothing else is asked for; else the largest that a part wants.
         combine: `rank` adds up ranks, `log` their logarithms (the worst count more than the best), `sum` the raw scores.
     """
 
     parts: tuple[str, ...]
     combine: str = "rank"
     weights: tuple[float, ...] | None = None
+    shape: tuple[int, int] | None = None
 
     def line(self) -> str:
         """
@@ -47,18 +49,22 @@ class Ranking:
     @property
     def batch(self) -> int:
         """Images for each initialisation where nothing else is asked for."""
-        return max(get_proxy(part).batch for part in self.parts)
+        return self.shape[1] if self.shape else max(get_proxy(part).batch for part in self.parts)
 
     @property
     def seeds(self) -> int:
         """Initialisations where nothing else is asked for."""
-        return max(get_proxy(part).seeds for part in self.parts)
+        return self.shape[0] if self.shape else max(get_proxy(part).seeds for part in self.parts)
 
 
+# chosen on even rows of NAS-Bench-201, CIFAR-100 (docs/studies.md)
+_PLUS = {"live_flops": 2.0, "depth": 1.0, "spread_first": 1.0, "spread": 1.0, "trainability": 1.0, "calm": 1.0, "jacov": 1.0}
 _AZ = ("az_expressivity", "az_progressivity", "az_trainability", "flops")
 
 RANKINGS = {
     "diswot": Ranking(("semantic_profile", "relation")),
+    "diswot+": Ranking((*_PLUS, "relation_stem"), "log", (*_PLUS.values(), 1.0), (1, 8)),
+    "diswot+blind": Ranking(tuple(_PLUS), "log", tuple(_PLUS.values()), (1, 8)),
     "diswot_paper": Ranking(("semantic_cam", "relation_frobenius"), "sum"),
     "diswot_code": Ranking(("semantic_outer", "relation"), "sum"),
     "az_nas": Ranking(_AZ, "log"),
@@ -85,7 +91,7 @@ def see_teacher(ranking: Ranking, named: str, teachers: list[View]) -> Ranking:
     if "diswot" not in named.split(","):
         raise TeacherError("semantic_profile cannot see this teacher: its features have zero mean (layer norm); use semantic_cam_rows")
     parts = ["semantic_cam_rows" if part == "semantic_profile" else part for part in ranking.parts]
-    return Ranking(tuple(dict.fromkeys(parts)), ranking.combine, ranking.weights)
+    return Ranking(tuple(dict.fromkeys(parts)), ranking.combine)
 
 
 def resolve_ranking(names: str, combine: str | None = None) -> Ranking:
@@ -111,5 +117,6 @@ def resolve_ranking(names: str, combine: str | None = None) -> Ranking:
     if not parts:
         raise ConfigError(f"--proxy {names!r}: name at least one, as diswot")
     chosen = combine or (named[-1].combine if named else "rank")
-    weights = named[0].weights if len(named) == 1 and tuple(parts) == named[0].parts and chosen == named[0].combine else None
-    return Ranking(tuple(dict.fromkeys(parts)), chosen, weights)
+    if len(named) == 1 and tuple(parts) == named[0].parts and chosen == named[0].combine:
+        return named[0]
+    return Ranking(tuple(dict.fromkeys(parts)), chosen)

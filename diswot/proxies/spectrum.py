@@ -15,6 +15,9 @@ def jacov(jacobian: Tensor) -> Tensor:
     Args:
         jacobian: (B, ...) gradient of each image's summed logits with respect to the image.
 
+    Raises:
+        ValueError: an image has no gradient.
+
     >>> round(jacov(torch.tensor([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0]])).item(), 3)  # uncorrelated: v = 1, 1
     -2.0
     """
@@ -23,11 +26,13 @@ def jacov(jacobian: Tensor) -> Tensor:
 
 
 def _correlations(rows: Tensor) -> Tensor:
-    """`torch.corrcoef` in float64; a constant row is uncorrelated with all others."""
+    """`torch.corrcoef` in float64; a ValueError where a row is constant, as those of a network are that its input does not reach."""
     flat = rows.flatten(1).double()
-    unit = F.normalize(flat - flat.mean(1, keepdim=True), dim=1)
-    correlations = unit @ unit.T
-    return correlations.fill_diagonal_(1.0)
+    centred = flat - flat.mean(1, keepdim=True)
+    if bool((centred.norm(dim=1) == 0).any()):
+        raise ValueError("no gradient reaches the images: the network's output does not depend on its input")
+    unit = F.normalize(centred, dim=1)
+    return unit @ unit.T
 
 
 def epe_nas(jacobian: Tensor, target: Tensor) -> Tensor:

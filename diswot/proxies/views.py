@@ -179,7 +179,7 @@ class Trace(View):
         """Of each block after the stem; blocks that their input does not reach are left out."""
         found = []
         for inner, outer in zip(self.blocks, self.blocks[1:], strict=False):
-            if not outer.requires_grad:
+            if not (outer.requires_grad and inner.requires_grad):
                 continue
             signs = torch.randint(0, 2, outer.shape, generator=generator).to(outer) * 2 - 1
             (back,) = torch.autograd.grad(outer, inner, signs.to(memory_format=torch.channels_last), retain_graph=True, allow_unused=True)
