@@ -334,7 +334,7 @@ def study(
         folder = Path(runs_folder) / (name or _run_name("study", Path(table).name.partition(".")[0]))
         document = {**to_dict(config), "table": str(Path(table).resolve())}
         run = runs.RunDir.create(folder, "study", document, runs.environment(choose_device(device)))
-    progress, searching = console.reporter("network", quiet), console.reporter("search", quiet)
+    progress, searching = console.reporter("network", quiet), console.reporter("pick", quiet)
     with run, _kept(run.path, "study"), runs.disk_errors(run.path):
         try:
             before = Path(earlier) if earlier else None

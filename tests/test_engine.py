@@ -22,7 +22,7 @@ from diswot.teacher import build_teacher
 
 
 def setting(proxies: tuple[str, ...] = ("semantic_profile", "relation"), seeds: int = 2, batch: int = 4, **options: object) -> Setting:
-    data = load_data("synthetic", num_classes=10)
+    data = load_data("synthetic", num_classes=10, input_size=options.pop("input_size", None))
     batches = proxy_batches(data, batch, range(seeds))
     defaults = {"teacher": "resnet20", "teacher_weights": "random", "init": "kaiming", "statistics": data.statistics}
     return make_setting(proxies, batches=batches, num_classes=10, **{**defaults, **options})  # type: ignore[arg-type]
@@ -56,6 +56,38 @@ def test_a_score_is_what_its_parts_say() -> None:
             expected = float(PROXIES[name].score(SimpleNamespace(images=student), fixed.teachers[index], scored.cost))
             assert scored.scores[name][index] == pytest.approx(expected, rel=1e-4)
     assert scored.scores["params"] == [float(scored.cost.params)] * 2
+
+
+def test_what_else_is_asked_for_changes_no_score() -> None:
+    """Passes are shared between proxies and made anew where weights change: each score is what the proxy has by itself."""
+    names = (
+        "swap",
+        "relation_stem",
+        "snip",
+        "synflow",
+        "zen",
+        "nwot",
+        "vkdnw",
+        "grasp",
+        "az_trainability",
+        "zico",
+        "relation",
+        "jacov",
+        "flops",
+    )
+    arch = Architecture("resnet_depth", {"depths": [1, 1, 1]})
+    together = score_one(setting(names, batch=2, input_size=8), arch)
+    assert not together.failed and list(together.scores) == list(names)
+    for name in names:
+        assert score_one(setting((name,), batch=2, input_size=8), arch).scores[name] == together.scores[name], name
+
+
+def test_a_proxy_that_fails_takes_no_other_with_it() -> None:
+    fixed = setting(("epe_nas", "relation"), batch=2, seeds=1)  # two images of two classes
+    scored = score_one(fixed, Architecture("resnet_depth", {"depths": [1, 1, 1]}))
+    assert set(scored.scores) == {"relation"}
+    assert "no class has two images" in scored.failed["epe_nas"]
+    assert scored.reason == scored.failed["epe_nas"]
 
 
 def test_equal_networks_have_equal_scores_and_their_own_cost() -> None:
@@ -126,8 +158,9 @@ def test_scores_that_are_not_finite_are_a_state_with_a_reason(monkeypatch: pytes
 
 
 def test_a_network_that_breaks_is_a_state_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    fixed = setting(("relation",), seeds=1)
     monkeypatch.setattr("diswot.proxies.views.observe", lambda *_: (_ for _ in ()).throw(RuntimeError("out of memory\nmore")))
-    scored = score_one(setting(("relation",), seeds=1), Architecture("zoo", "resnet8"))
+    scored = score_one(fixed, Architecture("zoo", "resnet8"))
     assert scored.reason == "out of memory"
 
 

@@ -236,6 +236,57 @@ def test_nwot_of_images_that_cannot_be_told_apart_is_finite() -> None:
     assert nwot(torch.full((3, 3), 10.0)) < nwot(torch.full((3, 3), 10.0) + torch.eye(3))
 
 
+def other_trace(student: Student) -> Trace:
+    """Of a teacher of its own weights on the same images."""
+    torch.manual_seed(5)
+    return Trace(Small().double().eval(), student.input("images"), student.target, frozenset({"graph", "blocks"}))
+
+
+@pytest.mark.parametrize(("name", "place"), [("relation_jacobian", 0), ("relation_stem", 1)])
+def test_relations_of_gradients_by_loops_over_pairs_of_images(student: Student, name: str, place: int) -> None:
+    teacher = other_trace(student)
+    grams = []
+    for trace in (teacher, student.images):
+        rows = trace.gradients_seen[place].flatten(1).numpy()
+        gram = np.array([[a @ b for b in rows] for a in rows])
+        grams.append(gram / np.sqrt((gram**2).sum(1, keepdims=True)))
+    assert score(name, student, teacher.forget()) == pytest.approx(-((grams[0] - grams[1]) ** 2).sum() / BATCH**2, rel=1e-9)
+    assert score(name, student, student.images.forget()) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_gradient_at_the_stem_leads_back_to_the_images(student: Student) -> None:
+    """Pulled back through the stem by hand, it is the gradient at the images."""
+    at_images, at_stem = student.images.gradients_seen
+    images = student.input("images").clone().requires_grad_()
+    with watch_blocks(student.model) as blocks:
+        observe(student.model, images)
+    (pulled,) = torch.autograd.grad(blocks[0], images, at_stem)
+    torch.testing.assert_close(pulled, at_images, rtol=1e-9, atol=1e-12)
+
+
+def test_spread_and_entropy_by_numpy(student: Student) -> None:
+    """Of the first stage: the block at the finest resolution."""
+    blocks = [block.detach().numpy() for block in student.images.blocks]
+    assert list(student.images.first_stage) == [1]
+
+    def entropy_of(matrix: np.ndarray[Any, Any]) -> float:
+        values = np.linalg.eigvalsh(matrix).clip(0)
+        share = values / values.sum()
+        return float(-(share * np.log(share + 1e-8)).sum())
+
+    pixels = np.moveaxis(blocks[1], 1, -1).reshape(-1, blocks[1].shape[1])
+    directions = pixels / np.linalg.norm(pixels, axis=1, keepdims=True).clip(1e-12)
+    expected = entropy_of(directions.T @ directions / len(pixels))
+    assert score("spread", student) == score("spread_first", student) == pytest.approx(expected, rel=1e-6)
+    assert score("entropy", student) == pytest.approx(entropy_of(np.cov(pixels.T, bias=True)), rel=1e-6)
+
+
+def test_diversity_and_calm_by_numpy(student: Student) -> None:
+    stem = student.images.gradients_seen[1].flatten(1).numpy()
+    assert score("diversity", student) == pytest.approx(np.log(np.linalg.eigvalsh(np.corrcoef(stem)) + 1e-3).sum(), rel=1e-6)
+    assert score("calm", student) == pytest.approx(-np.log(np.linalg.norm(jacobian(student), axis=1)).mean(), rel=1e-9)
+
+
 def test_swap_counts_the_columns_of_signs(student: Student) -> None:
     initialise(student.model, "gaussian", 7)
     patterns = {tuple(column > 0) for x in relu_inputs(student, lambda model: observe(model, student.input("images"))) for column in x.T}

@@ -51,16 +51,15 @@ def _of_each_image(norm: Any) -> Callable[[Tensor], Tensor]:
 
 @contextlib.contextmanager
 def _absolute(model: nn.Module) -> Iterator[None]:
-    """Inside, the parameters are the absolute values of what they are, in float64; graphs of earlier passes stay usable afterwards."""
-    parameters = list(model.parameters())
-    kept = [parameter.data for parameter in parameters]
-    for parameter, values in zip(parameters, kept, strict=True):
-        parameter.data = values.abs().double()
+    """Inside, other tensors stand in for the parameters: their absolute values in float64. The graphs of earlier passes stay usable."""
+    owned = [(module, name, parameter) for module in model.modules() for name, parameter in module.named_parameters(recurse=False)]
+    for module, name, parameter in owned:
+        module._parameters[name] = nn.Parameter(parameter.detach().abs().double())
     try:
         yield
     finally:
-        for parameter, values in zip(parameters, kept, strict=True):
-            parameter.data = values
+        for module, name, parameter in owned:
+            module._parameters[name] = parameter
 
 
 def synflow(student: Student) -> Tensor:
