@@ -38,12 +38,14 @@ class ScoreConfig(ImageOptions):
 
     teacher: str = option("resnet56", "teacher: a CIFAR network, any timm network, or module:function", "What to find")
     data: str = option("synthetic", "images: see `diswot list data`", "Images")
-    proxy: str = option("diswot", "ranking, or proxies with commas between: see `diswot list proxies`", "Scoring")
+    proxy: str = option("diswot+", "ranking, or proxies with commas between: see `diswot list proxies`", "Scoring")
     combine: Literal["rank", "log", "sum"] | None = option(
         None, "how proxies are put together: add up ranks, their logarithms, or raw scores [the ranking's]", "Scoring"
     )
-    seeds: int | None = option(None, "initialisations that scores are averaged over [the ranking's: 4 for diswot, 2 for most]", "Scoring")
-    batch: int | None = option(None, "images for each initialisation [the ranking's: 4 for diswot, 32 for most]", "Scoring")
+    seeds: int | None = option(
+        None, "initialisations that scores are averaged over [the ranking's: 1 for diswot+, 4 for diswot, 2 for most]", "Scoring"
+    )
+    batch: int | None = option(None, "images for each initialisation [the ranking's: 8 for diswot+, 4 for diswot, 32 for most]", "Scoring")
     init: Init = option("kaiming", "initialisation of candidates and of a random teacher", "Scoring")
     teacher_weights: str = option("random", "random, pretrained (timm's), or a file", "Scoring")
     teacher_norm: str = option("data", "normalisation of the teacher's images: data, imagenet, half, or m,m,m/s,s,s", "Scoring")
@@ -87,7 +89,7 @@ class StudyConfig(ScoreConfig):
     """Everything that decides the outcome of a study."""
 
     proxy: str = option(
-        "diswot,az_nas,nwot,synflow,jacov",
+        "diswot+,diswot,az_nas,nwot,synflow,jacov",
         "rankings and proxies to compare, with commas between: see `diswot list proxies`",
         "What to study",
     )

@@ -6,7 +6,9 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 from diswot import runs
 from diswot.architecture import Architecture, read_arch_json
@@ -15,10 +17,21 @@ from diswot.config import to_dict
 from diswot.errors import BudgetError, ConfigError, DataError, RunError
 from diswot.options import SearchConfig
 from diswot.progress import Silent
+from diswot.proxies import RANKINGS
 from diswot.recipes.search import JOURNAL, resume_config, run_search
 from diswot.space import load_space
 
-QUICK = {"num_classes": 10, "seeds": 1, "batch": 2, "population": 8, "sample": 4, "top_k": 2, "generation": 4, "teacher": "resnet8"}
+QUICK = {
+    "num_classes": 10,
+    "seeds": 1,
+    "batch": 2,
+    "population": 8,
+    "sample": 4,
+    "top_k": 2,
+    "generation": 4,
+    "teacher": "resnet8",
+    "proxy": "diswot",
+}
 
 
 def config(**options: object) -> SearchConfig:
@@ -44,6 +57,19 @@ def test_a_search_keeps_its_budget_and_its_word(tmp_path: Path) -> None:
     winner = next(row for row in result.table if row.role == "winner")
     assert winner.cost.params == space.count(arch, 10, 3, 32).params
     assert all(set(row.scores) == {"semantic_profile", "relation"} for row in result.table)
+
+
+def test_the_default_ranking_searches_and_resumes(tmp_path: Path) -> None:
+    """`diswot+`: its log-ranks are taken over the search's own history, whatever the number of parts."""
+    wanted = config(proxy="diswot+", iterations=12)
+    result = in_folder(tmp_path / "run", wanted)
+    assert SearchConfig().proxy == "diswot+"
+    assert set(result.trials[0].scores) == set(RANKINGS["diswot+"].parts)
+    again = in_folder(tmp_path / "again", config(proxy="diswot+", iterations=12))
+    assert again.winner == result.winner
+    scores = np.array([[np.mean(trial.scores[part]) for part in RANKINGS["diswot+"].parts] for trial in result.trials])
+    fitness = (np.log(rankdata(scores, axis=0) / 12) * RANKINGS["diswot+"].weights).sum(1)
+    assert result.trials[int(fitness.argmax())].arch == result.winner
 
 
 def test_the_winner_is_the_best_ever_seen() -> None:
@@ -208,7 +234,7 @@ def test_where_every_candidate_fails_the_reason_is_told(monkeypatch: pytest.Monk
     from diswot import engine
     from diswot.space import Cost
 
-    monkeypatch.setattr(engine, "score_one", lambda *_: engine.Scored(Cost(1, 1, 1), reason="relation is not finite"))
+    monkeypatch.setattr(engine, "score_one", lambda *_: engine.Scored(Cost(1, 1, 1), failed={"relation": "relation is not finite"}))
     with pytest.raises(RunError, match="first failed with: relation is not finite"):
         run_search(config(iterations=4), workers=1)
 
@@ -287,5 +313,5 @@ def test_the_same_search_from_python() -> None:
 
     result = diswot.search(space="s0", params="0.2M", iterations=4, workers=1, **{**QUICK, "population": 4})
     assert isinstance(result.winner, Architecture)
-    rows = diswot.score([result.winner, "resnet8"], teacher="resnet8", num_classes=10, seeds=1, batch=2)
+    rows = diswot.score([result.winner, "resnet8"], teacher="resnet8", num_classes=10, seeds=1, batch=2, proxy="diswot")
     assert rows[0].scores == next(t.scores for t in result.trials if t.arch == result.winner)

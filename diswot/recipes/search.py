@@ -29,6 +29,7 @@ HAND_MADE = (
     "resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet8x4", "resnet32x4", "wrn_16_1", "wrn_16_2",
     "wrn_40_1", "wrn_40_2", "vgg8", "mobilenetv2", "shufflenetv1", "shufflenetv2",
 )  # fmt: skip
+_FEW = 3  # parts of a ranking that a line of progress has room for
 _CIFAR_SIZES = 64  # the hand-made students are meant for images up to this side
 
 
@@ -282,8 +283,8 @@ class _Problem:
         if not any(trial.complete for trial in trials):
             return "no candidate scored yet"
         best = self.best(trials)
-        scores = ", ".join(f"{name} {np.mean(best.scores[name]):.4g}" for name in self.ranking.parts)
-        return f"best {scores}, {best.cost.params / 1e6:.3f}M params"
+        shown = [f"{name} {np.mean(best.scores[name]):.4g}" for name in self.ranking.parts] if len(self.ranking.parts) <= _FEW else []
+        return f"best {', '.join([*shown, f'{best.cost.params / 1e6:.3f}M params'])}"
 
     def compare(self, engine: Engine, trials: Sequence[Trial], winner: Trial) -> list[Row]:
         """The winner beside what one would take without a search."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from diswot.recipes.search import SearchResult
 
 Json = dict[str, Any]
+_MOST_PARTS = 3  # of a ranking, in a table of 80 characters
 
 
 class LiveLine(PlainLines):
@@ -105,6 +106,7 @@ def search_json(result: SearchResult) -> Json:
 def search_table(result: SearchResult) -> Table:
     """The winner beside what one would take without a search."""
     names = list(result.table[0].scores)
+    names = names if len(names) <= _MOST_PARTS else []  # more would not fit; --json has them
     title = f"{len(result.trials)} candidates scored; rank is among them and this table, 1 is best"
     table = _plain_table(title, ["", "network", "params", "FLOPs", "depth", *names, "rank"], left=2)
     for row in result.table:
