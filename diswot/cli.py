@@ -18,7 +18,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from diswot.config import resolve, to_dict
-from diswot.errors import ConfigError, DiswotError, RunError
+from diswot.errors import ConfigError, DataError, DiswotError, RunError, shown
 from diswot.options import DistillConfig, ScoreConfig, SearchConfig, StudyConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -400,11 +400,12 @@ def convert(source: str, table: str, trust: bool) -> None:
 
     [bold]diswot convert NATS-tss-v1_0-3ffb9-simple nasbench201.csv.gz --trust[/]
     """
-    from diswot import runs
     from diswot.benchmarks import convert as convert_files
 
-    with runs.disk_errors(Path(table).parent):
+    try:
         rows = convert_files(Path(source), Path(table), trust=trust)
+    except OSError as error:
+        raise DataError(f"{shown(table)}: {error.strerror}") from None
     click.echo(f"{table}: {rows:,} architectures")
 
 

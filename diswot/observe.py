@@ -158,11 +158,11 @@ def watch_blocks(model: nn.Module) -> Iterator[list[Tensor]]:
 
 
 @contextlib.contextmanager
-def watch(model: nn.Module, kinds: tuple[type[nn.Module], ...], see: Callable[[nn.Module, Tensor, Tensor], None]) -> Iterator[None]:
-    """Inside, `see(module, input, output)` is called for every module of these kinds as it runs."""
+def watch(model: nn.Module, kinds: tuple[type[nn.Module], ...], see: Callable[[nn.Module, Tensor, Tensor], Any]) -> Iterator[None]:
+    """Inside, `see(module, input, output)` is called for every module of these kinds as it runs; a tensor it returns is the output then."""
 
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        see(module, inputs[0], output)
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Any:
+        return see(module, inputs[0], output)
 
     handles = [m.register_forward_hook(hook) for m in model.modules() if isinstance(m, kinds)]
     try:

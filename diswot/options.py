@@ -98,8 +98,8 @@ class StudyConfig(ScoreConfig):
     accuracy_column: str | None = option(None, "the table's column of accuracies [those named DATASET_SPLIT_acc]", "What to study")
     dataset: str | None = option(None, "data sets of the table, with commas between [all]", "What to study")
     split: str = option("test", "which accuracy: test, valid, or of a shorter training as valid_12ep", "What to study")
-    rows: Literal["all", "even", "odd", "unseen"] = option(
-        "all", "rows of the table by their index; unseen: odd rows whose network no even row has", "What to study"
+    rows: Literal["all", "even", "odd", "unseen", "distinct"] = option(
+        "all", "by index; unseen: odd rows whose network no even row has; distinct: one row for each different network", "What to study"
     )
     sample: int | None = option(None, "study so many of the rows, drawn at random", "What to study")
 
@@ -117,6 +117,9 @@ class StudyConfig(ScoreConfig):
         positive(self, "searches", least=0)
         if self.sample is not None:
             positive(self, "sample", least=10)
+        for name, most in (("budgets", 1000), ("bands", 1000), ("resamples", 100_000), ("searches", 10_000), ("evaluations", 1_000_000)):
+            if getattr(self, name) > most:
+                raise ConfigError(f"{name} {getattr(self, name):,}: at most {most:,}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The rank correlations of the default settings over the whole table of NAS-Bench-201, beside parameters and FLOPs.
+"""The rank correlations of the default settings of `--proxy diswot` over the whole table of NAS-Bench-201, beside parameters and FLOPs.
 
     python scripts/correlate_nasbench201.py [--authors 300]
 
@@ -43,7 +43,7 @@ def report(name: str, values: np.ndarray, rows: np.ndarray, columns: dict[str, n
 
 def authors(count: int, archs: list, setting, columns: dict, fitness: np.ndarray) -> None:  # type: ignore[no-untyped-def, type-arg]
     rows = np.sort(np.random.default_rng(2).choice(np.arange(0, len(archs), 2), count, replace=False))
-    _, wide = prepare(ScoreConfig(batch=64, seeds=1), "cpu", SPACE)
+    _, wide = prepare(ScoreConfig(batch=64, seeds=1, proxy="diswot"), "cpu", SPACE)
     images, target = wide.batches[0].images.contiguous(), wide.batches[0].target
     torch.manual_seed(0)
     scores = np.array([authors_way.score(SPACE.build(archs[i], 100), images, target, 100) for i in rows])
@@ -62,7 +62,7 @@ def main() -> None:
     archs, columns = nasbench201_table.read(args.table)
     forms = [SPACE.canonical(arch) for arch in archs]
     unique = list(dict.fromkeys(forms))
-    ranking, setting = prepare(ScoreConfig(seed=args.seed), "cpu", SPACE)
+    ranking, setting = prepare(ScoreConfig(seed=args.seed, proxy="diswot"), "cpu", SPACE)
     start = time.perf_counter()
     with Engine(setting, args.workers) as engine:
         found = dict(zip(unique, engine.score(unique), strict=True))

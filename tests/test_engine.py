@@ -203,3 +203,11 @@ def test_a_teacher_is_built_with_weights_once_for_all_seeds(monkeypatch: pytest.
     monkeypatch.setattr("diswot.engine.build_teacher", lambda *a: calls.append(a) or build_teacher(*a))
     assert len(setting(seeds=5).teachers) == 5
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("name", ["semantic_cam", "relation_stem", "relation_stage1", "loss:diswot"])
+def test_a_seed_scores_alone_as_among_others(name: str) -> None:
+    """What is kept of the teacher under one seed does not change with its next initialisation."""
+    arch = Architecture("resnet_depth", {"depths": [1, 1, 1]})
+    alone, among = (score_one(setting((name,), seeds=seeds), arch).scores[name][0] for seeds in (1, 3))
+    assert alone == among

@@ -385,6 +385,25 @@ def test_fisher_matrix_by_finite_differences_image_by_image(student: Student) ->
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
 
 
+def test_fisher_matrix_where_norms_have_their_activation_with_them() -> None:
+    """timm fuses them; the shift of a norm's parameter comes before the activation."""
+    torch.manual_seed(0)
+    model = not_in_place(timm.create_model("mobilenetv2_035", num_classes=3)).double()
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    with batch_statistics(model):
+        candidate = student_of(model, images, torch.tensor([0, 1]))
+        with torch.no_grad():
+            found = passes.fisher_matrix(candidate)
+        expected = 0.0
+        for n in range(2):
+            logits = observe(model, candidate.input("noise")[n : n + 1]).logits[0]
+            rows = [torch.autograd.grad(logit, model.bn1.bias, retain_graph=True)[0][0] for logit in logits]
+            p = logits.detach().softmax(0) * 0.95 + 0.05 / 3
+            expected += float(torch.stack(rows) @ (torch.diag(p) - torch.outer(p, p)) @ torch.stack(rows)) / 2
+    place = [name for name, _ in model.named_parameters()].index("bn1.bias")
+    assert float(found[place, place]) == pytest.approx(expected, rel=1e-6)
+
+
 def test_vkdnw_ranks_by_the_number_of_tensors_first(student: Student) -> None:
     value = score("vkdnw", student)
     assert int(value) == len(list(student.model.parameters()))
@@ -471,7 +490,7 @@ def test_a_cell_without_convolutions_is_a_block_too() -> None:
         assert [block.shape[-1] for block in blocks] == [32] * 6 + [16] * 6 + [8] * 6  # the stem, and five cells a stage after a reduction
 
 
-@pytest.mark.parametrize("name", ["jacov", "diversity", "calm", "epe_nas", "trainability"])
+@pytest.mark.parametrize("name", ["jacov", "diversity", "calm", "epe_nas", "trainability", "te_ntk"])
 def test_networks_that_ignore_their_input_have_no_score(name: str) -> None:
     """They would be the calmest and the least correlated of all."""
     from diswot.space import load_space

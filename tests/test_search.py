@@ -220,7 +220,7 @@ def test_failing_candidates_are_journaled_and_never_win(monkeypatch: pytest.Monk
 
     def fragile(setting, arch):  # type: ignore[no-untyped-def]
         scored = real(setting, arch)
-        return engine.Scored(scored.cost, reason="relation is not finite: [nan]") if scored.cost.params % 3 else scored
+        return engine.Scored(scored.cost, failed={"relation": "relation is not finite: [nan]"}) if scored.cost.params % 3 else scored
 
     monkeypatch.setattr(engine, "score_one", fragile)
     result = in_folder(tmp_path / "run", config())

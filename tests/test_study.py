@@ -79,7 +79,7 @@ def test_equal_networks_are_scored_once_and_counted_each(table: Path, tmp_path: 
     for row in range(10):
         assert relation.fitness[row] == relation.fitness[30 + row]
         assert found.groups[row] == found.groups[30 + row]
-    assert flops.fitness[0] == pytest.approx(np.sort(flops.fitness)[np.searchsorted(np.sort(flops.fitness), flops.fitness[0])])
+    assert spearmanr(flops.fitness, [SPACE.count(arch, 5, 3, 8).flops for arch in found.archs]).statistic == pytest.approx(1)
     assert [cost.flops for cost in found.costs] == [SPACE.count(arch, 5, 3, 8).flops for arch in found.archs]
 
 
@@ -120,6 +120,8 @@ def test_rows_unseen_leave_out_networks_of_even_rows() -> None:
     assert choose_rows(config(rows="even"), twice).tolist() == list(range(0, 40, 2))
     unseen = choose_rows(config(rows="unseen"), twice)
     assert [twice[row].choices for row in unseen] == ["resnet20"] * 10
+    named = [Architecture("zoo", name) for name in ("a", "b", "a", "c", "d", "e", "f", "g", "h", "i", "j", "b", "k")]
+    assert choose_rows(config(rows="distinct"), named).tolist() == [0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 12]
     sampled = choose_rows(config(rows="odd", sample=12), twice)
     assert len(set(sampled)) == 12 and all(row % 2 for row in sampled)
 
@@ -173,6 +175,39 @@ def test_searches_stay_within_the_budget_and_are_kept(table: Path, tmp_path: Pat
     assert (first.searched["params"] >= 0).all()
     assert np.array_equal(first.searched["params"], again.searched["params"])
     assert len((tmp_path / "run" / "searches.jsonl").read_text().splitlines()) == 2 * 2 * 3  # params and flops
+
+
+def test_searches_pick_among_the_rows_that_have_an_accuracy(table: Path, tmp_path: Path) -> None:
+    """A second data set knows only the smaller half: budgets and picks are its own, and no regret is negative or missing."""
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    flops = [SPACE.count(Architecture("nasbench201", row["arch_str"]), 5, 3, 8).flops for row in rows]
+    path = tmp_path / "half.csv"
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["arch_str", "toy_test_acc", "half_test_acc"])
+        for row, size in zip(rows, flops, strict=True):
+            writer.writerow([row["arch_str"], row["toy_test_acc"], row["toy_test_acc"] if size < np.median(flops) else ""])
+    found = find(run_study(config(proxy="params", searches=2, evaluations=12), str(path)))
+    assert [f.dataset for f in found] == ["toy", "half"]
+    assert found[1].budgets.max() < np.median(flops) < found[0].budgets.max()
+    assert all((regrets >= 0).all() for f in found for regrets in f.searched.values())
+
+
+def test_names_of_data_sets_stay_inside_the_report(table: Path, tmp_path: Path, diswot: Any) -> None:
+    path = tmp_path / "odd.csv"
+    path.write_text(table.read_text().replace("toy_test_acc", "../../../away_test_acc").replace("toy_valid_acc", "x/y_test_acc"))
+    code, _, err = diswot("study", str(path), *words(proxy="params"), "--name", "one", "--quiet")
+    assert code == 0, err
+    assert {p.parent.name for p in tmp_path.rglob("*away*")} == {"report"}
+
+
+def test_a_ranking_in_a_study_keeps_its_weights_and_its_size(table: Path) -> None:
+    found = run_study(
+        StudyConfig(proxy="diswot+", sample=10, teacher="resnet8", num_classes=5, input_size=8, resamples=20), str(table), workers=1
+    )
+    assert (found.seeds, found.batch) == (1, 8)
+    assert found.contenders[0].ranking == RANKINGS["diswot+"]
 
 
 # --- the command line ------------------------------------------------------------

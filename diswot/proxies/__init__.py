@@ -83,15 +83,22 @@ def see_teacher(ranking: Ranking, named: str, teachers: list[View]) -> Ranking:
 
     A teacher whose classifier reads layer-normalised features (ConvNeXt, transformers) has gradients with zero mean over the channels:
     `semantic_profile`, and the published metric it is the mean of, then score every student alike. In the ranking `diswot` the class
-    activation maps take its place; asked for by name it is a `TeacherError`.
+    activation maps take its place; asked for by name it is a `TeacherError`. So it is with `relation_stem`, and `relation_jacobian` in its
+    place, for teachers without maps on the way (transformers).
     """
-    blind = "semantic_profile" in ranking.parts and all(float(view.profile[0].abs().max()) < _BLIND for view in teachers)
-    if not blind:
-        return ranking
-    if "diswot" not in named.split(","):
-        raise TeacherError("semantic_profile cannot see this teacher: its features have zero mean (layer norm); use semantic_cam_rows")
-    parts = ["semantic_cam_rows" if part == "semantic_profile" else part for part in ranking.parts]
-    return Ranking(tuple(dict.fromkeys(parts)), ranking.combine)
+    swaps = {}
+    if "semantic_profile" in ranking.parts and all(float(view.profile[0].abs().max()) < _BLIND for view in teachers):
+        swaps["semantic_profile"] = ("semantic_cam_rows", "its features have zero mean (layer norm)")
+    if "relation_stem" in ranking.parts and not all(view.blocks for view in teachers):
+        swaps["relation_stem"] = ("relation_jacobian", "it has no maps (B, C, H, W) on the way")
+    asked_for = set(named.split(","))
+    for part, (instead, reason) in swaps.items():
+        if part in asked_for:
+            raise TeacherError(f"{part} cannot see this teacher: {reason}; use {instead}")
+    parts = [swaps[part][0] if part in swaps else part for part in ranking.parts]
+    if not swaps or len(set(parts)) < len(parts):
+        return ranking if not swaps else Ranking(tuple(dict.fromkeys(parts)), ranking.combine, None, ranking.shape)
+    return Ranking(tuple(parts), ranking.combine, ranking.weights, ranking.shape)
 
 
 def resolve_ranking(names: str, combine: str | None = None) -> Ranking:
@@ -100,23 +107,27 @@ def resolve_ranking(names: str, combine: str | None = None) -> Ranking:
     >>> resolve_ranking("diswot").parts
     ('semantic_profile', 'relation')
     >>> resolve_ranking("params,relation", "sum")
-    Ranking(parts=('params', 'relation'), combine='sum')
+    Ranking(parts=('params', 'relation'), combine='sum', weights=None, shape=(4, 4))
     """
     if combine not in (None, *COMBINE):
         raise ConfigError(f"--combine {combine!r}: known: {', '.join(COMBINE)}")
-    parts: list[str] = []
+    weights: dict[str, float] = {}
     named: list[Ranking] = []
     for name in filter(None, (name.strip() for name in names.split(","))):
         if name in RANKINGS:
-            named.append(RANKINGS[name])
-            parts += RANKINGS[name].parts
+            one = RANKINGS[name]
         elif name in PROXIES or name.startswith("loss:"):
-            parts.append(get_proxy(name).name)
+            one = Ranking((get_proxy(name).name,))
         else:
             raise ConfigError(f"unknown proxy {name!r}: {suggest(name, [*RANKINGS, *PROXIES])}")
-    if not parts:
+        named.append(one)
+        for part, weight in zip(one.parts, one.weights or [1.0] * len(one.parts), strict=True):
+            weights.setdefault(part, weight)
+    if not named:
         raise ConfigError(f"--proxy {names!r}: name at least one, as diswot")
-    chosen = combine or (named[-1].combine if named else "rank")
-    if len(named) == 1 and tuple(parts) == named[0].parts and chosen == named[0].combine:
+    if len(named) == 1 and combine in (None, named[0].combine):
         return named[0]
-    return Ranking(tuple(dict.fromkeys(parts)), chosen)
+    put_together = [one.combine for one in named if len(one.parts) > 1]
+    chosen = combine or (put_together[-1] if put_together else "rank")
+    shape = max(one.seeds for one in named), max(one.batch for one in named)
+    return Ranking(tuple(weights), chosen, tuple(weights.values()) if set(weights.values()) != {1.0} else None, shape)

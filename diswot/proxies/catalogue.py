@@ -75,9 +75,16 @@ def _semantic_outer(student: Student, teacher: View, cost: Cost) -> Tensor:
 
 def _gram(of: str, norm: similarity.Norm) -> Score:
     def score(student: Student, teacher: View, cost: Cost) -> Tensor:
-        return -similarity.gram_distance(getattr(teacher, of), getattr(student.images, of), norm)
+        return -similarity.gram_distance(getattr(teacher, of), _alive(getattr(student.images, of)), norm)
 
     return score
+
+
+def _alive(gram: Tensor) -> Tensor:
+    """The matrix, or a ValueError where it is all zeros: a network that is nothing would be at a middling distance from everything."""
+    if not bool(gram.any()):
+        raise ValueError("the network's maps or gradients are all zero: its output does not depend on its input")
+    return gram
 
 
 def _stage_relation(stage: int) -> Score:
@@ -87,7 +94,7 @@ def _stage_relation(stage: int) -> Score:
         ours, theirs = student.images.stage_grams, teacher.stage_grams
         if not ours or not theirs:
             raise TeacherError(f"relation_stage{stage + 1} needs networks with feature maps (B, C, H, W) on the way")
-        return -similarity.gram_distance(theirs[min(stage, len(theirs) - 1)], ours[min(stage, len(ours) - 1)], "rows")
+        return -similarity.gram_distance(theirs[min(stage, len(theirs) - 1)], _alive(ours[min(stage, len(ours) - 1)]), "rows")
 
     return score
 
@@ -205,7 +212,12 @@ _add(
     init="gaussian",
     batch=16,
 )
-_add("te_regions", "TE-NAS: linear regions met by 1,000 tiny inputs", lambda s, *_: passes.te_regions(s), input="noise")
+_add(
+    "te_regions",
+    "TE-NAS: linear regions met by 1,000 tiny inputs; most networks meet all 1,000",
+    lambda s, *_: passes.te_regions(s),
+    input="noise",
+)
 
 
 # --- spectra -----------------------------------------------------------------------------------------------------------------------------
@@ -316,6 +328,6 @@ _add(
     lambda s, *_: passes.vkdnw(s),
     norm="image",
     input="noise",
-    passes="forward, N backward of 8 images",
+    passes="2 forward, 1 backward, of 8 images times the classes",
 )
 _add("l2_norm", "sum of the norms of the layers' weights", lambda s, *_: gradient.l2_norm(s.images.weights), input="-", norm="-")

@@ -116,12 +116,17 @@ def ntk_condition(images: Sequence[Tensors]) -> Tensor:
     Args:
         images: for each image the gradients of its summed logits.
 
+    Raises:
+        ValueError: there are none.
+
     >>> ntk_condition([[torch.tensor([2.0, 0.0])], [torch.tensor([0.0, 1.0])]]).item()
     -4.0
     """
     flat = torch.stack([torch.cat([g.flatten() for g in image]) for image in images])
     values = torch.linalg.eigvalsh((flat @ flat.T).double())
-    return -values[-1] / values[0].clamp_min(1e-12 * float(values[-1]) + 1e-300)
+    if not bool(values[-1] > 0):
+        raise ValueError("no gradient reaches the weights: the network's output does not depend on its input")
+    return -values[-1] / values[0].clamp_min(1e-12 * float(values[-1]))
 
 
 def synflow(weights: Tensors, gradients: Tensors) -> Tensor:

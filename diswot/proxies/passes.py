@@ -20,18 +20,30 @@ REGION_INPUTS, REGION_SIZE = 1000, 3
 _STEP = 0.01
 
 
+After = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
 @contextlib.contextmanager
-def _norms_as(model: nn.Module, forward_of: Callable[[Any], Callable[[Tensor], Tensor]]) -> Iterator[None]:
-    """Inside, batch norms run as `forward_of(norm)`; an activation that timm fuses with them runs on."""
+def _norms_as(model: nn.Module, forward_of: Callable[[Any], Callable[[Tensor], Tensor]], after: After | None = None) -> Iterator[None]:
+    """Inside, batch norms run as `forward_of(norm)`, then `after(norm, input, output)`; an activation that timm fuses with them runs on."""
     norms: list[Any] = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     for norm in norms:
-        plain, act = forward_of(norm), getattr(norm, "act", None)
-        norm.forward = plain if act is None else lambda x, plain=plain, act=act: act(plain(x))
+        norm.forward = _replaced(norm, forward_of(norm), after)
     try:
         yield
     finally:
         for norm in norms:
             del norm.forward
+
+
+def _replaced(norm: Any, plain: Callable[[Tensor], Tensor], after: After | None) -> Callable[[Tensor], Tensor]:
+    act = getattr(norm, "act", None)
+
+    def forward(x: Tensor) -> Tensor:
+        y = plain(x) if after is None else after(norm, x, plain(x))
+        return y if act is None else act(y)
+
+    return forward
 
 
 def _bypassed(_norm: Any) -> Callable[[Tensor], Tensor]:
@@ -139,49 +151,49 @@ def fisher_matrix(student: Student) -> Tensor:
     """
     student.use(None)
     images = student.input("noise")[:FISHER_IMAGES]
-    with torch.no_grad(), _norms_as(student.model, _of_each_image):
+    with _norms_as(student.model, _of_each_image):
         roots = spectrum.covariance_root(observe(student.model, images).logits.softmax(1))  # (B, N, N)
-    classes = roots.shape[1]
-    # one copy of an image for each column of its root: a single backward pass then gives every row of every Jacobian
-    copies = images.repeat_interleave(classes, 0).contiguous(memory_format=torch.channels_last)
-    with torch.enable_grad(), _norms_as(student.model, _of_each_image), _shifted(student.model, len(copies)) as shifts:
-        logits = observe(student.model, copies).logits
-    seeds = roots.transpose(1, 2).reshape(len(copies), classes)
-    jacobian = torch.stack(torch.autograd.grad(logits, shifts, seeds, materialize_grads=True), 1)  # (B N, P)
+    rows = [_fisher_rows(student.model, image, root) for image, root in zip(images, roots, strict=True)]
+    jacobian = torch.cat(rows)  # (B N, P)
     return jacobian.T @ jacobian / len(images)
 
 
-@contextlib.contextmanager
-def _shifted(model: nn.Module, batch: int) -> Iterator[list[Tensor]]:
-    """Inside, the first entry of each parameter tensor has an addend of its own for each image, (B,), all zero: their gradients are those
-    of the entry, image by image."""
-    shifts: list[Tensor] = []
-    handles = []
-    for module in model.modules():
-        names = [name for name in ("weight", "bias") if isinstance(getattr(module, name, None), nn.Parameter)]
-        if not isinstance(module, (*WEIGHTED, _BatchNorm)):
-            continue
-        own = {name: next(module.parameters()).new_zeros(batch, requires_grad=True) for name in names[: FISHER_TENSORS - len(shifts)]}
-        shifts += own.values()
-        if own:
-            handles.append(module.register_forward_hook(_add_shifts(own)))
-    try:
-        yield shifts
-    finally:
-        for handle in handles:
-            handle.remove()
+def _fisher_rows(model: nn.Module, image: Tensor, root: Tensor) -> Tensor:
+    """(N, P): the Jacobian of an image's logits, multiplied by the root from the left. The image runs as N copies, one for each column of
+    the root, so that one backward pass gives every row."""
+    copies = image.expand(len(root), *image.shape).contiguous(memory_format=torch.channels_last)
+    shifts = _Shifts(model, len(root))
+    layers = watch(model, WEIGHTED, shifts.add)
+    with torch.enable_grad(), layers, _norms_as(model, _of_each_image, shifts.add):
+        logits = observe(model, copies).logits
+    return torch.stack(torch.autograd.grad(logits, shifts.all, root.T, materialize_grads=True), 1)
 
 
-def _add_shifts(own: dict[str, Tensor]) -> Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]:
-    def hook(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+class _Shifts:
+    """For the first entry of each parameter tensor an addend of its own for each image, (B,), all zero: their gradients are those of the
+    entry, image by image."""
+
+    def __init__(self, model: nn.Module, batch: int) -> None:
+        self.all: list[Tensor] = []
+        self.of: dict[nn.Module, dict[str, Tensor]] = {}
+        for module in model.modules():
+            if isinstance(module, (*WEIGHTED, _BatchNorm)):
+                names = [name for name in ("weight", "bias") if isinstance(getattr(module, name, None), nn.Parameter)]
+                new = next(module.parameters(), torch.empty(0)).new_zeros
+                self.of[module] = {name: new(batch, requires_grad=True) for name in names[: FISHER_TENSORS - len(self.all)]}
+                self.all += self.of[module].values()
+
+    def add(self, module: nn.Module, inputs: Tensor, output: Tensor) -> Tensor:
+        """The output with the shifts in its first channel."""
+        own = self.of[module]
+        if not own:
+            return output
         first = output[:, :1]
         change = torch.zeros_like(first)
         for name, shift in own.items():
             entry = shift.view(-1, *[1] * (output.ndim - 1))
-            change = change + entry * (_multiplier(module, inputs[0], first) if name == "weight" else 1.0)
+            change = change + entry * (_multiplier(module, inputs, first) if name == "weight" else 1.0)
         return torch.cat([first + change, output[:, 1:]], 1)
-
-    return hook
 
 
 def _multiplier(module: Any, inputs: Tensor, first: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -39,7 +40,7 @@ class View:
 
     @cached_property
     def stem_gram(self) -> Tensor:
-        """(B, B) of the gradients at the stem's output."""
+        """(B, B) of the gradients at the stem's output; of zeros where there is no stem with maps (B, C, H, W)."""
         return similarity.sample_gram(self.gradients_seen[1])
 
     @cached_property
@@ -145,7 +146,7 @@ class Trace(View):
         places = [self.images, *self.blocks[:1]]
         ones = torch.ones_like(self.observation.logits)
         found = torch.autograd.grad(self.observation.logits, places, ones, retain_graph=True, materialize_grads=True)
-        return found[0], found[-1]
+        return found[0], found[-1] if self.blocks else torch.zeros_like(found[0])
 
     @property
     def jacobian(self) -> Tensor:
@@ -154,7 +155,9 @@ class Trace(View):
 
     def forget(self) -> View:
         """The view alone, its Gram matrices of gradients worked out, without the graph and the network."""
-        view = View(self.observation.detach(), self.target, [stage.detach() for stage in stages(self.blocks)])
+        seen = self.observation.detach()
+        seen = replace(seen, weight=seen.weight.clone())  # the network's own changes with its next initialisation
+        view = View(seen, self.target, [stage.detach() for stage in stages(self.blocks)])
         if self.images.requires_grad:
             view.jacobian_gram, view.stem_gram = self.jacobian_gram, self.stem_gram
         return view

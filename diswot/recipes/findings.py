@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,8 +68,11 @@ def statistics_of(top: int) -> dict[str, Callable[..., float]]:
 
 def find(study: Study, run: runs.RunDir | None = None, reporter: Reporter | None = None) -> list[Findings]:
     """The findings on each data set of a study. Simulated searches are kept in the run's journal."""
-    picks = simulate(study, run, reporter or Silent())
-    return [_on(study, dataset, accuracy, picks) for dataset, accuracy in study.accuracies.items()]
+    reporter, found = reporter or Silent(), []
+    for dataset, accuracy in study.accuracies.items():
+        picks = simulate(study, ~np.isnan(accuracy), run, reporter)
+        found.append(_on(study, dataset, accuracy, picks))
+    return found
 
 
 def _on(study: Study, dataset: str, accuracy: Vector, picks: Mapping[str, NDArray[np.int64]]) -> Findings:
@@ -83,7 +87,7 @@ def _on(study: Study, dataset: str, accuracy: Vector, picks: Mapping[str, NDArra
     budgets = ranking.budgets_between(sizes["flops"], config.budgets)
     regrets = {name: ranking.regret(values, truth, sizes["flops"], budgets) for name, values in scores.items()}
     regrets["random"] = ranking.random_regret(truth, sizes["flops"], budgets)
-    best = _best_within(accuracy, study.size("flops"), budgets)
+    best = _best_within(truth, sizes["flops"], budgets)
     return Findings(
         dataset,
         int(known.sum()),
@@ -115,18 +119,23 @@ def _regret_spread(by_seed: Vector, truth: Vector, flops: Vector, budgets: Vecto
 
 
 def _best_within(accuracy: Vector, flops: Vector, budgets: Vector) -> Vector:
-    return np.array([np.nanmax(accuracy[flops <= budget]) for budget in budgets])
+    return np.array([accuracy[flops <= budget].max() for budget in budgets])
 
 
-def simulate(study: Study, run: runs.RunDir | None, reporter: Reporter) -> dict[str, NDArray[np.int64]]:
-    """For each contender (searches, budgets) the row that a search by it picks; nothing where no searches were asked for."""
+def simulate(study: Study, known: NDArray[np.bool_], run: runs.RunDir | None, reporter: Reporter) -> dict[str, NDArray[np.int64]]:
+    """For each contender (searches, budgets) the row that a search by it picks; nothing where no searches were asked for.
+
+    Args:
+        known: (n,) the rows that have an accuracy, and may be picked. Data sets with the same ones share their searches.
+    """
     config = study.config
     if not config.searches:
         return {}
     space = load_space(study.benchmark.space, trusted=True)
     flops = study.size("flops")
-    budgets = ranking.budgets_between(flops, config.budgets)
-    done = _replay(run, len(study.rows))
+    budgets = ranking.budgets_between(flops[known], config.budgets)
+    among = hashlib.sha256(known.tobytes()).hexdigest()[:8]
+    done = _replay(run, among, len(study.rows))
     picks = {c.name: np.full((config.searches, len(budgets)), -1) for c in study.contenders}
     reporter.start(len(picks) * config.searches * len(budgets), len(done))
     for contender in study.contenders:
@@ -135,16 +144,18 @@ def simulate(study: Study, run: runs.RunDir | None, reporter: Reporter) -> dict[
             for place, budget in enumerate(budgets):
                 key = (contender.name, number, place)
                 if key not in done:
-                    done[key] = table.search(flops <= budget, config.evaluations, config.seed * 1_000_003 + number)
+                    done[key] = table.search(known & (flops <= budget), config.evaluations, config.seed * 1_000_003 + number)
                     if run is not None:
-                        run.append(SEARCHES, {"contender": contender.name, "search": number, "budget": place, "row": done[key]})
+                        run.append(
+                            SEARCHES, {"contender": contender.name, "search": number, "budget": place, "row": done[key], "among": among}
+                        )
                 picks[contender.name][number, place] = done[key]
                 reporter.update(len(done), lambda name=contender.name: f"simulated searches by {name}")  # type: ignore[misc]
     reporter.stop()
     return picks
 
 
-def _replay(run: runs.RunDir | None, rows: int) -> dict[tuple[str, int, int], int]:
+def _replay(run: runs.RunDir | None, among: str, rows: int) -> dict[tuple[str, int, int], int]:
     done: dict[tuple[str, int, int], int] = {}
     for number, record in enumerate(run.read(SEARCHES, repair=True) if run is not None else []):
         row: Any = record.get("row")
@@ -154,5 +165,6 @@ def _replay(run: runs.RunDir | None, rows: int) -> dict[tuple[str, int, int], in
             row = None
         if not isinstance(row, int) or not 0 <= row < rows:
             raise RunError(f"{SEARCHES}, line {number + 1}: damaged: remove the file, then --resume")
-        done[key] = row
+        if record.get("among") == among:
+            done[key] = row
     return done

@@ -59,7 +59,8 @@ def setting_digests(config: ScoreConfig, setting: Setting) -> dict[str, str]:
         pixels.update(batch.images.contiguous().numpy().tobytes() + batch.target.numpy().tobytes())
     path = Path(config.teacher_weights)
     weights = file_digest(path) if path.is_file() else config.teacher_weights
-    return {"images": pixels.hexdigest()[:12], "teacher weights": weights, "device": setting.device}
+    shape = f"{setting.num_classes} classes, {setting.in_chans} x {setting.input_size} x {setting.input_size}"
+    return {"images": pixels.hexdigest()[:12], "shape": shape, "teacher weights": weights, "device": setting.device}
 
 
 def refuse_giant(arch: Architecture, cost: Cost) -> None:

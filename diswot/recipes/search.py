@@ -169,7 +169,7 @@ class _Problem:
         self._latencies: dict[Architecture, float] = {}
         self._check_reachable()
         if self.ranking.parts != resolve_ranking(config.proxy).parts:
-            reporter.say(f"semantic_profile cannot see this teacher (layer norm); {', '.join(self.ranking.parts)} rank instead")
+            reporter.say(f"not every part of {config.proxy} can see this teacher; {', '.join(self.ranking.parts)} rank instead")
         reporter.say(f"teacher {config.teacher}, space {self.space.name} ({self.space.size_text()} networks), images {config.data}")
 
     def cost(self, arch: Architecture) -> Cost:

@@ -33,7 +33,7 @@ from diswot.space import Cost, SearchSpace, load_space
 JOURNAL = "scores.jsonl"
 TIMES = "milliseconds.json"
 BASELINES = ("params", "flops")
-_DECIDE_SCORES = ("space", "teacher", "teacher_norm", "init", "num_classes")  # besides the inputs' digests
+_DECIDE_SCORES = ("teacher", "teacher_norm", "init")  # besides the inputs' digests
 _FEWEST = 10  # rows below which a rank correlation says nothing
 _TIMED = 5  # networks that each proxy is timed on
 
@@ -92,6 +92,11 @@ class Study:
     def archs(self) -> list[Architecture]:
         return [self.benchmark.archs[row] for row in self.rows]
 
+    @property
+    def measured(self) -> str:
+        """Which accuracies they are."""
+        return self.config.accuracy_column or f"{self.config.split} accuracy"
+
     def size(self, what: str) -> Vector:
         """(n,) `params` or `flops`."""
         return np.array([getattr(cost, what) for cost in self.costs], np.float64)
@@ -132,6 +137,7 @@ def run_study(
         if len(reached) < 2 or np.ptp(reached) == 0:
             raise ConfigError(f"the {config.split} accuracies on {name} are all alike or missing: there is nothing to rank")
     _, setting = prepare(dataclasses.replace(config, proxy=",".join(_names(config.proxy))), choose_device(device), space)
+    rankings = _rankings(config, setting)
     inputs = {**setting_digests(config, setting), "table": _digest(benchmark)}
     known = _scores_of(earlier, config, setting, inputs) if earlier is not None else {}
     if run is not None:
@@ -149,7 +155,7 @@ def run_study(
     results = [scored[forms[benchmark.archs[row]]] for row in rows]
     own = [costs[benchmark.archs[row]] for row in rows]
     place = {form: index for index, form in enumerate(unique)}
-    contenders = [_contender(name, ranking, results, own, times) for name, ranking in _rankings(config, setting).items()]
+    contenders = [_contender(name, ranking, results, own, times) for name, ranking in rankings.items()]
     groups = np.array([place[forms[benchmark.archs[row]]] for row in rows])
     shape = len(setting.batches), len(setting.batches[0].target)
     return Study(config, benchmark, rows, *shape, groups, own, contenders, {name: values[rows] for name, values in accuracies.items()})
@@ -158,6 +164,8 @@ def run_study(
 def _accuracies(config: StudyConfig, benchmark: Benchmark) -> dict[str, Vector]:
     asked = [name.strip() for name in config.dataset.split(",")] if config.dataset else benchmark.dataset_names()
     if config.accuracy_column is not None:
+        if config.dataset is not None:
+            raise ConfigError(f"--accuracy-column {config.accuracy_column} is the only accuracy: leave --dataset {config.dataset} out")
         return {name: benchmark.accuracy(name, "given") for name in benchmark.dataset_names()}
     if not asked:
         raise ConfigError(f"{benchmark.name} has no accuracies: name the column with --accuracy-column")
@@ -181,6 +189,7 @@ def choose_rows(config: StudyConfig, forms: Sequence[Architecture]) -> NDArray[n
         "all": every,
         "even": every[::2],
         "odd": every[1::2],
+        "distinct": np.sort(np.array(list({form: row for row, form in reversed(list(enumerate(forms)))}.values()), np.int64)),
         "unseen": np.array([row for row in every[1::2] if forms[row] not in even], np.int64),
     }[config.rows]
     if config.sample is not None and config.sample < len(chosen):
@@ -225,7 +234,9 @@ def _score(
     left = [arch for arch in unique if arch not in found]
     new = [arch for arch in left if canonical_json(arch.choices) not in known]
     reporter.start(len(unique), len(found))
-    with Engine(setting, min(workers or default_workers(setting.device), max(1, len(new) // 4))) as engine:
+    run_networks = any("student" in get_proxy(name).needs for name in setting.proxies)
+    processes = min(workers or default_workers(setting.device), max(1, len(new) // 4)) if run_networks else 1
+    with Engine(setting, processes) as engine:
         fresh = engine.score(new)
         for arch in left:
             scored = known.get(canonical_json(arch.choices)) or next(fresh)
@@ -234,6 +245,17 @@ def _score(
             found[arch] = scored
             reporter.update(len(found), lambda: f"{sum(bool(one.failed) for one in found.values())} with a proxy that failed")
     reporter.stop()
+    return found
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; `RunError` where the file holds none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: damaged or missing ({first_line(error, 80)})") from None
+    if not isinstance(found, dict):
+        raise RunError(f"{path}: damaged: no object in it")
     return found
 
 
@@ -246,7 +268,7 @@ def _scores_of(folder: Path, config: StudyConfig, setting: Setting, inputs: Mapp
     run, stored = runs.RunDir.open(folder, "study")
     with run:
         before, _ = resume_config(stored)
-        kept = json.loads((folder / "inputs.json").read_text(encoding="utf-8")) if (folder / "inputs.json").exists() else {}
+        kept = _read_object(folder / "inputs.json")
         unlike = [name for name in inputs if name != "table" and kept.get(name) != inputs[name]]
         unlike += [name for name in _DECIDE_SCORES if getattr(before, name) != getattr(config, name)]
         if unlike:
@@ -309,9 +331,8 @@ def _milliseconds(setting: Setting, arch: Architecture) -> float:
 def read_numbers(path: Path) -> dict[str, float]:
     """A JSON object of numbers; `RunError` where the file is anything else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): float(value) for name, value in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return {str(name): float(value) for name, value in _read_object(path).items()}
+    except (ValueError, TypeError) as error:
         raise RunError(f"{path}: damaged ({first_line(error, 80)}): remove it, then --resume") from None
 
 

@@ -39,9 +39,9 @@ def write_report(study: Study, findings: Sequence[Findings], folder: Path) -> Pa
             listed["searches"] = search_table(found)
         drawn = drawings(study, found)
         for name, table in listed.items():
-            tables.write(table, out, f"{found.dataset}_{name}")
+            tables.write(table, out, file_stem(found.dataset, name))
         for name, (figure, _) in drawn.items():
-            figures.save(figure, out / f"{found.dataset}_{name}")
+            figures.save(figure, out / file_stem(found.dataset, name))
         sections.append(Section(found.dataset, [*listed.values(), *(Picture(*both) for both in drawn.values())]))
     sections.append(Section("Configuration", [Listing(yaml.safe_dump(to_dict(study.config), sort_keys=False))]))
     write_atomic(out / "scores.csv", tables.to_csv(score_table(study)))
@@ -55,13 +55,22 @@ def _about(study: Study) -> Section:
     failed = [f"{c.name} ({c.failed})" for c in study.contenders if c.failed]
     networks = f"{len(study.rows):,} rows of {study.benchmark.name}, {len(np.unique(study.groups)):,} different networks"
     lines = [
-        f"{networks}; {config.split} accuracy. Scores: {study.seeds} seeds x {study.batch} images ({config.data}), "
+        f"{networks}; {study.measured}. Scores: {study.seeds} seeds x {study.batch} images ({config.data}), "
         f"initialisation {config.init}, teacher {config.teacher} ({config.teacher_weights} weights).",
         "In brackets 95 % bootstrap intervals that resample networks; ± is the standard deviation over seeds, each taken alone. "
         "Parameters and FLOPs stand beside every ranking; 'given' columns are partial correlations with them held fixed. "
         "FLOPs are multiply-accumulates. Networks that a ranking has no score for rank last.",
     ]
     return Section("", [*lines, *([f"Rows without a score: {', '.join(failed)}."] if failed else [])])
+
+
+def file_stem(dataset: str, name: str) -> str:
+    """A file's name of what a table or the user named, which may hold anything.
+
+    >>> file_stem("../x", "scatter_loss:kd")
+    '.._x_scatter_loss_kd'
+    """
+    return re.sub(r"[^\w.+-]", "_", f"{dataset}_{name}")[:120]
 
 
 def key_of(heading: str) -> str:
@@ -89,7 +98,7 @@ def correlations(study: Study, found: Findings, only: Sequence[str] | None = Non
         row["regret"] = Estimate(float(np.mean(found.regrets[name])), spread=found.regret_spreads[name])
         rows.append(row)
     rows.sort(key=lambda row: -np.nan_to_num(row["spearman"].value, nan=-2))
-    return Table(f"{found.dataset}, {study.config.split} accuracy: {found.rows:,} rows", columns, rows)
+    return Table(f"{found.dataset}, {study.measured}: {found.rows:,} rows", columns, rows)
 
 
 def terminal_table(study: Study, found: Findings) -> Table:
