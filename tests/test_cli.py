@@ -32,7 +32,7 @@ QUICK = [
     "--workers",
     "1",
 ]
-SEARCH = ["search", *QUICK, "--iterations", "6", "--params", "0.3M"]
+SEARCH = ["search", "--proxy", "diswot", *QUICK, "--iterations", "6", "--params", "0.3M"]
 
 
 def test_help_teaches_every_verb(diswot) -> None:  # type: ignore[no-untyped-def]
@@ -257,7 +257,7 @@ def test_bad_input_is_one_line_that_names_it(  # type: ignore[no-untyped-def]
 
 
 def test_ctrl_c_says_how_to_go_on(spawn, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    process = spawn("search", *QUICK[:-1], "1", "--iterations", "5000", "--params", "0.3M", "--name", "long")
+    process = spawn("search", "--proxy", "diswot", *QUICK[:-1], "1", "--iterations", "5000", "--params", "0.3M", "--name", "long")
     journal = tmp_path / "runs" / "long" / "trials.jsonl"
     while not journal.exists() and process.poll() is None:
         time.sleep(0.01)
@@ -286,7 +286,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(spawn, tmp_path: Path) -> N
 
 
 def test_workers_end_with_a_killed_parent(spawn, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    words = [*QUICK[:-1], "2", "--iterations", "5000", "--params", "0.3M", "--name", "long", "--quiet"]
+    words = ["--proxy", "diswot", *QUICK[:-1], "2", "--iterations", "5000", "--params", "0.3M", "--name", "long", "--quiet"]
     process = spawn("search", *words)
     journal = tmp_path / "runs" / "long" / "trials.jsonl"
     while not journal.exists() and process.poll() is None:

@@ -170,13 +170,17 @@ def test_frobenius_metrics_stay_in_their_range() -> None:
         assert 0 <= outer_product_distance(a, b) <= 4
 
 
-def test_a_dead_network_has_a_finite_score() -> None:
-    """All-zero features: no division by zero."""
+def test_a_dead_network_has_no_score_or_a_finite_one() -> None:
+    """All-zero features: no division by zero, and no middling distance from everything."""
     zero = torch.zeros(5, 4, dtype=torch.float64)
     dead = Observation(torch.zeros(5, 6, 3, 3, dtype=torch.float64), torch.zeros(5, 6, dtype=torch.float64), zero, random(4, 6))
     target = torch.tensor([0, 1, 2, 3, 0])
     for name in METRICS:
-        assert math.isfinite(score(name, view(dead, target), view(observation(), target))), name
+        if name in ("semantic_profile", "semantic_outer"):
+            assert math.isfinite(score(name, view(dead, target), view(observation(), target))), name
+            continue
+        with pytest.raises(ValueError, match="all zero"):
+            score(name, view(dead, target), view(observation(), target))
 
 
 def test_rankings_resolve_and_suggest() -> None:

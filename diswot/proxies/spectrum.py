@@ -83,8 +83,8 @@ def direction_entropy(features: Tensor) -> Tensor:
         features: (B, C, H, W).
 
     >>> x = torch.randn(100, 8, 4, 4, generator=torch.Generator().manual_seed(0))
-    >>> round(direction_entropy(x).item(), 1), round(direction_entropy(x * 0 + 1).item(), 3)
-    (2.1, -0.0)
+    >>> round(direction_entropy(x).item(), 1), abs(direction_entropy(x * 0 + 1).item()) < 1e-3  # log 8, and one direction
+    (2.1, True)
     """
     rows = F.normalize(features.transpose(0, 1).flatten(1), dim=0)
     values = torch.linalg.eigvalsh(rows @ rows.T / rows.shape[1]).clamp_min(0)
@@ -122,8 +122,8 @@ def block_trainability(inner: Tensor, outer: Tensor) -> Tensor:
         outer: (B, C', H', W') gradient at its output, of random signs.
 
     >>> signs = torch.ones(2, 1, 3, 3)
-    >>> round(block_trainability(signs, signs).item(), 4)
-    -0.0
+    >>> abs(block_trainability(signs, signs).item()) < 1e-4
+    True
     """
     height, width = outer.shape[-2:]
     stride = -(-inner.shape[-1] // width)
