@@ -6,7 +6,9 @@ import dataclasses
 import json
 import os
 import re
+import signal
 import sys
+import threading
 import time
 import types
 import typing
@@ -473,9 +475,21 @@ class _kept:
     def __init__(self, folder: Path, verb: str) -> None:
         self.folder, self.verb = folder, verb
 
-    def __enter__(self) -> None: ...
+    def __enter__(self) -> None:
+        from diswot.runs import interrupted
+
+        def note(_signal: int, _frame: object) -> None:
+            interrupted.set()
+            raise KeyboardInterrupt
+
+        self.interrupted, self.before = interrupted, None
+        if threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGINT, note)
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
+        self.interrupted.clear()
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             click.echo(f"stopped; go on with: diswot {self.verb} --resume {self.folder}", err=True)
             raise SystemExit(130)

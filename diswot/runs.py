@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from diswot.architecture import canonical_json
 from diswot.errors import DiswotError, RunError, first_line
 
 FORMAT = 1
+interrupted = threading.Event()  # set on Ctrl-C: the exception itself may be lost in a callback of a library
 _BEFORE_CONFIG = ("lock", "env.json", "arch.json")
 _WORTHLESS = (*_BEFORE_CONFIG, "config.yaml", "inputs.json")
 
@@ -161,7 +163,9 @@ class RunDir:
                     folder.rmdir()
 
     def append(self, name: str, record: Mapping[str, Any]) -> None:
-        """Adds a line to the journal `name` and returns once it is on the disk."""
+        """Adds a line to the journal `name` and returns once it is on the disk; not after Ctrl-C."""
+        if interrupted.is_set():
+            raise KeyboardInterrupt
         line = (canonical_json(dict(record)) + "\n").encode()
         with open(self.path / name, "ab", buffering=0) as file:  # a buffer would be written once more on closing
             start = file.tell()

@@ -135,3 +135,16 @@ def test_an_earlier_file_is_kept_beside(tmp_path: Path) -> None:
         path.write_text(str(number))
         assert keep_earlier(path) == tmp_path / f"arch-{number + 1}.json"
     assert [(tmp_path / f"arch-{n}.json").read_text() for n in (1, 2, 3)] == ["0", "1", "2"]
+
+
+def test_nothing_is_written_after_ctrl_c(tmp_path: Path) -> None:
+    """Even where the exception was lost on its way."""
+    with RunDir.create(tmp_path / "run", "search", {}, {}) as run:
+        run.append("j.jsonl", {"a": 1})
+        runs.interrupted.set()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                run.append("j.jsonl", {"a": 2})
+        finally:
+            runs.interrupted.clear()
+        assert run.read("j.jsonl") == [{"a": 1}]
