@@ -81,9 +81,8 @@ def test_json_is_all_that_stdout_holds(diswot, tmp_path: Path, small_npz: Path) 
     assert (shown["params"], shown["flops"], shown["depth"]) == (winner["params"], winner["flops"], winner["depth"])
     assert sum(part["params"] for part in shown["parts"]) == shown["params"]
     assert sum(part["flops"] for part in shown["parts"]) == shown["flops"]
-    scored = json.loads(
-        diswot("score", "arch.json", "--json", "--num-classes", "10", "--teacher", "resnet8", "--seeds", "1", "--batch", "2")[1]
-    )
+    same = ["--proxy", "diswot", "--num-classes", "10", "--teacher", "resnet8", "--seeds", "1", "--batch", "2"]
+    scored = json.loads(diswot("score", "arch.json", "--json", *same)[1])
     assert scored[0]["scores"] == {name: [pytest.approx(value)] for name, value in winner["scores"].items()}
     words = ["--data", str(small_npz), "--epochs", "1", "--batch", "16", "--loss", "none", "--json", "--quiet"]
     _, out, err = diswot("distill", "resnet8", *words)
