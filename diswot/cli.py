@@ -137,8 +137,9 @@ def search(
 ) -> None:
     """Search a space for the student that should distil best within a budget.
 
-    Candidates are scored at random initialisation by how similar they are to the teacher; nothing is trained. The run is kept in
-    runs/NAME and survives being killed; the winner is also left as ./arch.json.
+    Candidates are scored at random initialisation: by how much they can hold, how signals and gradients pass through them, and how alike
+    they are to the teacher (--proxy diswot: by the teacher alone). Nothing is trained. The run is kept in runs/NAME and survives being
+    killed; the winner is also left as ./arch.json.
 
     [bold]diswot search --teacher resnet56 --params 1M[/]
 
@@ -209,12 +210,8 @@ def distill(
 
     [bold]diswot distill --resume runs/NAME[/]
     """
-    if architecture is not None and "=" in architecture:
-        words, architecture = (architecture, *words), None
-    if resume is not None:
-        _refuse_changes((*words, architecture) if architecture else words, config_file, flags)
-    elif architecture is None:
-        raise ConfigError("distill needs the arch.json that `diswot search` left, or the name of a network such as resnet20")
+    needed = "distill needs the arch.json that `diswot search` left, or the name of a network such as resnet20"
+    architecture, words = _subject(architecture, words, resume, config_file, flags, needed)
     config = None if resume is not None else resolve(DistillConfig, config_file, words, flags)
     from diswot import api, runs
     from diswot.architecture import read_arch_json
@@ -311,12 +308,8 @@ def study(
 
     [bold]diswot study --resume runs/NAME[/]
     """
-    if table is not None and "=" in table and not Path(table).exists():
-        words, table = (table, *words), None
-    if resume is not None:
-        _refuse_changes((*words, table) if table else words, config_file, flags)
-    elif table is None:
-        raise ConfigError("study needs a table of architectures and accuracies: diswot study TABLE.csv")
+    needed = "study needs a table of architectures and accuracies: diswot study TABLE.csv"
+    table, words = _subject(table, words, resume, config_file, flags, needed)
     config = None if resume is not None else resolve(StudyConfig, config_file, words, flags)
     from diswot import runs
     from diswot.devices import choose_device
@@ -493,6 +486,20 @@ class _kept:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             click.echo(f"stopped; go on with: diswot {self.verb} --resume {self.folder}", err=True)
             raise SystemExit(130)
+
+
+def _subject(
+    first: str | None, words: tuple[str, ...], resume: str | None, config_file: str | None, flags: dict[str, Any], needed: str
+) -> tuple[str | None, tuple[str, ...]]:
+    """What a command is about, and its words `key=value`, of which the first argument may be one. A new run needs the one (`ConfigError`
+    with the line `needed`), a resumed one takes neither."""
+    if first is not None and "=" in first and not Path(first).exists():
+        words, first = (first, *words), None
+    if resume is not None:
+        _refuse_changes((*words, first) if first else words, config_file, flags)
+    elif first is None:
+        raise ConfigError(needed)
+    return first, words
 
 
 def _refuse_changes(words: tuple[str, ...], config_file: str | None, flags: dict[str, Any]) -> None:

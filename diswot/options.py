@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from diswot.config import option, positive
 from diswot.errors import ConfigError
-from diswot.evolution import Algorithm
+from diswot.evolution import Algorithm, Evolution
 
 Init = Literal["kaiming", "gaussian", "torch", "orthogonal"]
 
@@ -82,6 +82,11 @@ class SearchConfig(ScoreConfig):
     def check(self) -> None:
         super().check()
         positive(self, "iterations", "population", "sample", "top_k", "generation", "latency_batch")
+
+    @property
+    def evolution(self) -> Evolution:
+        """How candidates are bred."""
+        return Evolution(self.algorithm, self.population, self.sample, self.top_k)
 
 
 @dataclass(frozen=True, kw_only=True)

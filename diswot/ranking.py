@@ -21,6 +21,7 @@ Vector = NDArray[np.float64]
 Rows = NDArray[np.intp]
 Gain = Literal["linear", "exponential"]
 
+COMBINE = ("rank", "log", "sum")
 _NAN = float("nan")
 
 
@@ -55,7 +56,7 @@ def combine(scores: ArrayLike, how: str = "rank", weights: Sequence[float] | Non
         return np.asarray((ranks * scale).mean(1) / count, np.float64)
     if how == "log":
         return np.asarray((np.log(ranks / count) * scale).sum(1), np.float64)
-    raise ConfigError(f"scores cannot be combined by {how!r}: known: rank, log, sum")
+    raise ConfigError(f"scores cannot be combined by {how!r}: known: {', '.join(COMBINE)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -379,11 +380,12 @@ def seed_spread(statistic: Callable[[ArrayLike, ArrayLike], float], scores: Arra
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with the ends of its interval."""
+    """A figure, the ends of its interval (NaN without one), and its standard deviation over seeds (None or NaN without)."""
 
     value: float
-    low: float
-    high: float
+    low: float = _NAN
+    high: float = _NAN
+    spread: float | None = None
 
 
 def bootstrap(

@@ -48,6 +48,17 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         raise
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; `RunError` where the file holds none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: damaged or missing ({first_line(error, 80)}): restore it, or start a new run") from None
+    if not isinstance(found, dict):
+        raise RunError(f"{path}: damaged (no object in it): restore it, or start a new run")
+    return found
+
+
 def keep_earlier(path: Path) -> Path | None:
     """Moves an existing file aside (arch.json becomes arch-1.json, or the first number that is free) and says where to."""
     if not path.exists():
@@ -206,10 +217,7 @@ class RunDir:
         if not path.exists():
             write_atomic(path, json.dumps(dict(values), indent=2) + "\n")
             return
-        try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise RunError(f"{path}: damaged; start a new run") from None
+        kept = read_object(path)
         for key, value in values.items():
             if kept.get(key) != value:
                 raise RunError(f"{self.path}: begun with other {key} ({kept.get(key)}, now {value}): bring them back, or start a new run")

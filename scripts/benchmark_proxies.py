@@ -9,17 +9,16 @@ that scores 100 networks, and of one that scores 5,000.
 from __future__ import annotations
 
 import argparse
-import itertools
 import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
+from benchmark_scoring import candidates, timed
 from torch.nn import functional as F
 
 from diswot.architecture import Architecture
@@ -31,12 +30,23 @@ from diswot.space import load_space
 
 SPACE = load_space("nasbench201")
 TWENTY = [
-    *("params", "flops", "depth", "live_flops", "semantic_profile", "relation", "relation_stage1", "grad_norm", "plain", "snip", "l2_norm"),
-    *("fisher", "jacov", "epe_nas", "nwot", "synflow", "entropy", "spread", "diversity", "calm"),
+    *("semantic_profile", "relation", "relation_stage1", "relation_jacobian", "relation_stem", "grad_norm", "plain", "snip", "l2_norm"),
+    *("fisher", "jacov", "epe_nas", "nwot", "synflow", "entropy", "spread_first", "spread", "diversity", "calm", "trainability"),
 ]
 SPECIAL = [
-    *("relation_jacobian", "trainability", "az_expressivity", "az_progressivity", "az_trainability", "zico", "gradsign", "swap", "zen"),
-    *("te_regions", "te_ntk", "grasp", "vkdnw"),
+    *(
+        "az_expressivity",
+        "az_progressivity",
+        "az_trainability",
+        "zico",
+        "gradsign",
+        "swap",
+        "zen",
+        "te_regions",
+        "te_ntk",
+        "grasp",
+        "vkdnw",
+    ),
 ]
 
 
@@ -44,19 +54,8 @@ def setting(names: list[str], batch: int) -> Setting:
     return prepare(ScoreConfig(proxy=",".join(names), batch=batch, seeds=1, num_classes=10), "cpu", SPACE)[1]
 
 
-def networks(count: int) -> list[Architecture]:
-    rng = np.random.default_rng(0)
-    drawn = (SPACE.canonical(SPACE.sample(rng)) for _ in itertools.count())
-    return list(itertools.islice((arch for arch in drawn if "conv" in arch.choices), count))
-
-
-def timed(run: Callable[[], object], repeats: int = 3) -> float:
-    def once() -> float:
-        start = time.perf_counter()
-        run()
-        return time.perf_counter() - start
-
-    return min(once() for _ in range(repeats))
+def fastest(run: Callable[[], object], repeats: int = 3) -> float:
+    return min(timed(run) for _ in range(repeats))
 
 
 def one_pass(arch: Architecture, fixed: Setting) -> float:
@@ -70,7 +69,7 @@ def one_pass(arch: Architecture, fixed: Setting) -> float:
 
     with batch_statistics(model):
         run()
-        return timed(run)
+        return fastest(run)
 
 
 def ratios(archs: list[Architecture], batch: int) -> None:
@@ -79,11 +78,11 @@ def ratios(archs: list[Architecture], batch: int) -> None:
     found: dict[str, list[float]] = {name: [] for name in (*groups, *singles)}
     for number, arch in enumerate(archs):
         bare = one_pass(arch, groups["the twenty"])
-        found["the twenty"].append(timed(lambda: score_one(groups["the twenty"], arch)) / bare)  # noqa: B023
+        found["the twenty"].append(fastest(lambda: score_one(groups["the twenty"], arch)) / bare)  # noqa: B023
         if number < 5:
             named = {"and the special ones": groups["and the special ones"], **singles}
             for name, fixed in named.items():
-                found[name].append(timed(lambda: score_one(fixed, arch), 1) / bare)  # noqa: B023
+                found[name].append(timed(lambda: score_one(fixed, arch)) / bare)  # noqa: B023
     print(f"{len(archs)} networks of NAS-Bench-201, batch {batch}; times one forward and backward pass, median (range)")
     for name, values in found.items():
         print(f"  {name:22} {statistics.median(values):6.2f}  ({min(values):.2f} to {max(values):.2f})")
@@ -116,7 +115,7 @@ def main() -> None:
             )
         return None
     torch.set_num_threads(1)
-    return ratios(networks(args.networks), args.batch)
+    return ratios(candidates(args.networks), args.batch)
 
 
 if __name__ == "__main__":

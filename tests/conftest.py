@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.processes import diswot_process
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
@@ -50,14 +49,6 @@ def small_npz(tmp_path: Path) -> Path:
     arrays = {"x_train": images[:80], "x_test": images[80:]}
     np.savez(path, **{k: v.astype(np.uint8) for k, v in arrays.items()}, y_train=labels[:80], y_test=labels[80:])
     return path
-
-
-def diswot_process(*arguments: str, cwd: Path, **kwargs: object) -> subprocess.Popen[str]:
-    """`diswot ...` in a process of its own, on one thread, so that tests do not fight for cores."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DISWOT_HOME": str(cwd / "home")}
-    command = [sys.executable, "-m", "diswot.cli", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=cwd, text=True, env=environment, **{**pipes, **kwargs})  # type: ignore[call-overload]
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import json
-import random
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +16,7 @@ from diswot.losses import create
 from diswot.models.zoo import ZOO
 from diswot.recipes.training import Network, Normalise, Recipe, Trainer, augmented, batches, evaluate, load_tensors, split
 from diswot.runs import RunDir
+from tests.processes import finish, kill_and_resume
 
 QUICK = {"epochs": 2, "batch": 16, "teacher": "resnet8", "lr": 0.02}
 ARCH = Architecture("resnet_depth", {"depths": [1, 1, 1]})
@@ -204,24 +202,14 @@ def test_an_interrupted_teacher_is_taken_up_again(tmp_path: Path, small_npz: Pat
 
 def test_kills_during_training_change_nothing(spawn, tmp_path: Path, small_npz: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "c.yaml").write_text(f"data: {small_npz}\nloss: none\nepochs: 12\nbatch: 16\nlr: 0.02\n")
-    process = spawn("distill", "resnet8", "--config", "c.yaml", "--name", "whole", "--quiet")
-    assert process.wait() == 0, process.stderr.read()
-    process.communicate()
-    rng, metrics, kills = random.Random(1), tmp_path / "runs" / "cut" / "metrics.jsonl", 0
-    arguments = ["distill", "resnet8", "--config", "c.yaml", "--name", "cut", "--quiet"]
-    while kills < 4:
-        process = spawn(*arguments)
-        lines = len(metrics.read_bytes().splitlines()) if metrics.exists() else 0
-        while process.poll() is None and (not metrics.exists() or len(metrics.read_bytes().splitlines()) < lines + 2):
-            time.sleep(0.001)
-        time.sleep(rng.random() * 0.05)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        kills += 1
-        arguments = ["distill", "--resume", "runs/cut", "--quiet"]
-    process = spawn(*arguments)
-    assert process.wait() == 0, process.stderr.read()
-    process.communicate()
+    begin, metrics = ["distill", "resnet8", "--config", "c.yaml", "--quiet", "--name"], tmp_path / "runs" / "cut" / "metrics.jsonl"
+    finish(spawn(*begin, "whole"))
+
+    def epochs() -> int:
+        return len(metrics.read_bytes().splitlines()) if metrics.exists() else 0
+
+    resume = ["distill", "--resume", "runs/cut", "--quiet"]
+    assert kill_and_resume(spawn, [*begin, "cut"], resume, epochs, kills=4, most=2, pause=0.05) == 4
     for name in ("metrics.jsonl", "student/arch.json"):
         assert (tmp_path / "runs" / "cut" / name).read_bytes() == (tmp_path / "runs" / "whole" / name).read_bytes()
     ours, theirs = (load_file(tmp_path / "runs" / name / "student" / "model.safetensors") for name in ("cut", "whole"))

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import json
-import random
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +17,7 @@ from diswot.progress import Silent
 from diswot.proxies import RANKINGS
 from diswot.recipes.search import JOURNAL, resume_config, run_search
 from diswot.space import load_space
+from tests.processes import finish, kill_and_resume
 
 QUICK = {
     "num_classes": 10,
@@ -138,29 +136,11 @@ def test_ten_kills_at_random_moments_change_nothing(spawn, tmp_path: Path) -> No
     """kill -9, real processes, the command line; the winner, the journal and the arch.json are those of the undisturbed run."""
     words = ["--params", "0.3M", "--iterations", "100", "--workers", "1", "--quiet", "--out", "best.json"]
     words += [w for key, value in QUICK.items() for w in (f"--{key.replace('_', '-')}", str(value))]
-    process = spawn("search", "--name", "whole", *words)
-    assert process.wait() == 0, process.stderr.read()
-    process.communicate()
-    rng, journal, kills = random.Random(0), tmp_path / "runs" / "cut" / JOURNAL, 0
-    arguments = ["search", "--name", "cut", *words]
-    while kills < 10:
-        process = spawn(*arguments)
-        aim = (len(journal.read_bytes()) if journal.exists() else 0) + rng.randint(1, 5000)
-        while process.poll() is None and (not journal.exists() or len(journal.read_bytes()) < aim):
-            time.sleep(0.002)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        code = process.wait()
-        _, errors = process.communicate()
-        assert code in (0, -signal.SIGKILL), errors
-        if code == 0:
-            break
-        arguments = ["search", "--resume", "runs/cut", "--workers", "1", "--quiet", "--out", "best.json"]
-    assert kills == 10
-    process = spawn(*arguments)
-    assert process.wait() == 0, process.stderr.read()
-    process.communicate()
+    finish(spawn("search", "--name", "whole", *words))
+    journal = tmp_path / "runs" / "cut" / JOURNAL
+    resume = ["search", "--resume", "runs/cut", "--workers", "1", "--quiet", "--out", "best.json"]
+    begin, written = ["search", "--name", "cut", *words], lambda: journal.stat().st_size if journal.exists() else 0
+    assert kill_and_resume(spawn, begin, resume, written, kills=10, most=5000) == 10
     for name in (JOURNAL, "arch.json"):
         assert (tmp_path / "runs" / "cut" / name).read_bytes() == (tmp_path / "runs" / "whole" / name).read_bytes(), name
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import random
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from diswot.recipes.study import JOURNAL, TIMES, _worst_for_failed, choose_rows,
 from diswot.runs import RunDir
 from diswot.space import load_space
 from search_spaces.nasbench201 import KERNELS, parse
+from tests.processes import finish, kill_and_resume
 
 SPACE = load_space("nasbench201")
 QUICK: dict[str, Any] = {
@@ -302,29 +300,10 @@ def test_a_journal_of_another_study_is_refused(table: Path, tmp_path: Path, line
 def test_kills_at_random_moments_change_nothing(spawn: Any, table: Path, tmp_path: Path) -> None:
     """kill -9 of real processes; the journal and the tables are those of the undisturbed study, byte for byte."""
     options = [*words(proxy="relation", searches=1, evaluations=10), "--workers", "1", "--quiet"]
-    process = spawn("study", str(table), *options, "--name", "whole")
-    assert process.wait() == 0, process.stderr.read()
-    process.communicate()
-    rng, folder, kills = random.Random(0), tmp_path / "runs" / "cut", 0
-    arguments = ["study", str(table), *options, "--name", "cut"]
-    while kills < 3:
-        process = spawn(*arguments)
-        aim = _written(folder) + rng.randint(1, 2500)
-        while process.poll() is None and _written(folder) < aim:
-            time.sleep(0.002)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        code = process.wait()
-        _, errors = process.communicate()
-        assert code in (0, -signal.SIGKILL), errors
-        if code == 0:
-            break
-        arguments = ["study", "--resume", "runs/cut", "--workers", "1", "--quiet"]
-    assert kills >= 2
-    process = spawn("study", "--resume", "runs/cut", "--workers", "1", "--quiet")
-    assert process.wait() == 0, process.stderr.read()
-    process.communicate()
+    begin, resume = ["study", str(table), *options, "--name"], ["study", "--resume", "runs/cut", "--workers", "1", "--quiet"]
+    finish(spawn(*begin, "whole"))
+    folder = tmp_path / "runs" / "cut"
+    assert kill_and_resume(spawn, [*begin, "cut"], resume, lambda: _written(folder), kills=3, most=2500) >= 2
     whole = tmp_path / "runs" / "whole"
     compared = [JOURNAL, "searches.jsonl", *(f"report/toy_{name}.csv" for name in ("correlations", "regret", "bands", "searches"))]
     for name in compared:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from numpy.typing import ArrayLike
+
 from diswot.errors import ConfigError, TeacherError
-from diswot.proxies import catalogue as _catalogue  # registers every proxy
+from diswot.proxies import catalogue  # noqa: F401 - registers every proxy
 from diswot.proxies.base import PROXIES, Proxy, get_proxy
 from diswot.proxies.views import PASSES, Student, Trace, View
+from diswot.ranking import COMBINE, Vector
+from diswot.ranking import combine as combined
 from diswot.registry import suggest
 
 __all__ = [
     "PASSES", "PROXIES", "RANKINGS", "Proxy", "Ranking", "Student", "Trace", "View", "get_proxy", "resolve_ranking", "see_teacher",
 ]  # fmt: skip
-
-assert _catalogue
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,21 @@ class Ranking:
         >>> RANKINGS["diswot"].line()
         'rank of semantic_profile and relation'
         """
-        weights = self.weights or [1.0] * len(self.parts)
-        parts = [part if weight == 1 else f"{weight:g} x {part}" for part, weight in zip(self.parts, weights, strict=True)]
+        parts = [part if weight == 1 else f"{weight:g} x {part}" for part, weight in self.weighted.items()]
         return f"{self.combine} of {' and '.join(parts)}"
+
+    @property
+    def weighted(self) -> dict[str, float]:
+        """Each part's weight."""
+        return dict(zip(self.parts, self.weights or [1.0] * len(self.parts), strict=True))
+
+    def fitness(self, scores: ArrayLike) -> Vector:
+        """(n,) of candidates ranked among themselves, from the (n, parts) scores of each; higher is better.
+
+        >>> RANKINGS["diswot"].fitness([[-0.2, -3.0], [-0.1, -5.0], [-0.4, -6.0]]).round(3).tolist()
+        [0.833, 0.833, 0.333]
+        """
+        return combined(scores, self.combine, self.weights)
 
     @property
     def batch(self) -> int:
@@ -74,7 +88,6 @@ RANKINGS = {
 }
 
 
-COMBINE = ("rank", "log", "sum")
 _BLIND = 1e-3
 
 
@@ -95,10 +108,15 @@ def see_teacher(ranking: Ranking, named: str, teachers: list[View]) -> Ranking:
     for part, (instead, reason) in swaps.items():
         if part in asked_for:
             raise TeacherError(f"{part} cannot see this teacher: {reason}; use {instead}")
-    parts = [swaps[part][0] if part in swaps else part for part in ranking.parts]
-    if not swaps or len(set(parts)) < len(parts):
-        return ranking if not swaps else Ranking(tuple(dict.fromkeys(parts)), ranking.combine, None, ranking.shape)
-    return Ranking(tuple(parts), ranking.combine, ranking.weights, ranking.shape)
+    if not swaps:
+        return ranking
+    kept = {part: weight for part, weight in ranking.weighted.items() if part not in swaps}
+    seen = {swaps[part][0] if part in swaps else part: weight for part, weight in ranking.weighted.items()}
+    return _weighted({**seen, **kept}, ranking.combine, ranking.shape)
+
+
+def _weighted(weights: dict[str, float], combine: str, shape: tuple[int, int] | None) -> Ranking:
+    return Ranking(tuple(weights), combine, tuple(weights.values()) if set(weights.values()) != {1.0} else None, shape)
 
 
 def resolve_ranking(names: str, combine: str | None = None) -> Ranking:
@@ -121,7 +139,7 @@ def resolve_ranking(names: str, combine: str | None = None) -> Ranking:
         else:
             raise ConfigError(f"unknown proxy {name!r}: {suggest(name, [*RANKINGS, *PROXIES])}")
         named.append(one)
-        for part, weight in zip(one.parts, one.weights or [1.0] * len(one.parts), strict=True):
+        for part, weight in one.weighted.items():
             weights.setdefault(part, weight)
     if not named:
         raise ConfigError(f"--proxy {names!r}: name at least one, as diswot")
@@ -130,4 +148,4 @@ def resolve_ranking(names: str, combine: str | None = None) -> Ranking:
     put_together = [one.combine for one in named if len(one.parts) > 1]
     chosen = combine or (put_together[-1] if put_together else "rank")
     shape = max(one.seeds for one in named), max(one.batch for one in named)
-    return Ranking(tuple(weights), chosen, tuple(weights.values()) if set(weights.values()) != {1.0} else None, shape)
+    return _weighted(weights, chosen, shape)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 MOST_CODED = 30  # images whose signs fit into one 32-bit code
+NONE = "the network has no activation modules (ReLU, GELU, ...) to look at"
 
 
 def agreement(inputs: Tensor) -> Tensor:
@@ -67,7 +68,7 @@ def swap(codes_of_layers: list[Tensor]) -> float:
     1.0986
     """
     if not codes_of_layers:
-        raise ValueError("the network has no activation modules (ReLU, GELU, ...) to look at")
+        raise ValueError(NONE)
     return math.log(torch.unique(torch.cat(codes_of_layers)).numel())
 
 

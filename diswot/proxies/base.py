@@ -24,7 +24,8 @@ class Proxy:
         score: (student, teacher, cost) -> number, higher is better; a `Student`, the teacher's `View` or None, a `Cost`.
         summary: one line for `diswot list proxies`.
         needs: `student` (a network is built), `teacher`, `labels`, and what the shared passes must keep, as `images:graph`.
-        norm: what batch norm does: `batch` (statistics of the batch), `image` (of each image alone), `bypassed`, or `-`.
+        norm: what batch norm does: `batch` (statistics of the batch), `image` (of each image alone), `fresh` (mean 0, variance 1),
+            `bypassed`, or `-`.
         input: `images`, `noise` (standard normal), `ones`, or `-`.
         init: `candidate` (the one asked for), `gaussian` (N(0, 1)), or `-`.
         passes: forward and backward passes over the whole batch, those it shares with other proxies included.
@@ -90,7 +91,15 @@ def _loss_proxy(name: str) -> Proxy:
         terms = loss(student.images.observation, teacher.observation, teacher.target)
         return -sum((term for key, term in terms.items() if key != "ce"), student.images.observation.logits.new_zeros(()))
 
-    needs = frozenset({"student", "teacher", "labels"})
     return Proxy(
-        name, score, f"the distillation loss {loss.summary}, its sign turned", needs, "batch", "images", "candidate", "forward", 32, 2
+        name,
+        score,
+        f"the distillation loss {loss.summary}, its sign turned",
+        frozenset({"student", "teacher", "labels"}),
+        norm="batch",
+        input="images",
+        init="candidate",
+        passes="forward",
+        batch=32,
+        seeds=2,
     )

@@ -224,15 +224,17 @@ _add(
 
 
 def _expressivity(student: Student, *_: Any) -> Tensor:
-    return torch.stack(_blocks(student).entropies).sum()
+    trace = _with_blocks(student.noise)
+    return trace.entropies(trace.every_block).sum()
 
 
 def _progressivity(student: Student, *_: Any) -> Tensor:
-    return spectrum.progressivity(_blocks(student).entropies)
+    trace = _with_blocks(student.noise)
+    return spectrum.progressivity(trace.entropies(trace.every_block))
 
 
 def _trainability(student: Student, *_: Any) -> Tensor:
-    return _mean(_blocks(student).trainabilities(student.generator(4)))
+    return _mean(_with_blocks(student.noise).trainabilities(student.generator(4)))
 
 
 def _mean(found: list[Tensor]) -> Tensor:
@@ -241,23 +243,23 @@ def _mean(found: list[Tensor]) -> Tensor:
     return torch.stack(found).mean()
 
 
-def _blocks(student: Student) -> Any:
-    if len(student.noise.blocks) < 2:
-        raise ValueError("az_nas needs a network of at least two blocks with maps (B, C, H, W)")
-    return student.noise
+def _with_blocks(trace: Trace) -> Trace:
+    if len(trace.blocks) < 2:
+        raise ValueError("the network has fewer than two blocks with maps (B, C, H, W)")
+    return trace
 
 
 def _entropy(student: Student, *_: Any) -> Tensor:
-    return torch.stack([student.images.entropies[block] for block in student.images.first_stage]).sum()
+    trace = _with_blocks(student.images)
+    return trace.entropies(trace.first_stage).sum()
 
 
 def _spread(place: Callable[[Trace], int]) -> Score:
     """Of the block that `place` names."""
 
     def score(student: Student, *_: Any) -> Tensor:
-        if len(student.images.blocks) < 2:
-            raise ValueError("the network has no blocks with maps (B, C, H, W)")
-        return student.images.spreads[place(student.images)]
+        trace = _with_blocks(student.images)
+        return trace.spread(place(trace))
 
     return score
 
@@ -270,23 +272,16 @@ def _diversity(student: Student, *_: Any) -> Tensor:
     return spectrum.diversity(student.images.gradients_seen[1])
 
 
-def _calm(student: Student, *_: Any) -> Tensor:
-    norms = student.images.jacobian.flatten(1).norm(dim=1)
-    if bool((norms == 0).any()):
-        raise ValueError("no gradient reaches the images: the network's output does not depend on its input")
-    return -norms.log().mean()
-
-
 _BLOCKS: dict[str, Any] = {"needs": "images:blocks", "batch": 16}
 _GRAPH: dict[str, Any] = {"needs": "images:blocks images:graph", "batch": 16, "passes": "forward, backward"}
 
 _add("entropy", "entropy of the channels' spectrum, summed over the blocks of the first stage", _entropy, **_BLOCKS)
 _add("spread_first", "entropy of the features' directions after the first block", _spread(lambda t: t.first_stage[0]), **_BLOCKS)
 _add("spread", "the same at the end of the first stage", _spread(lambda t: t.first_stage[-1]), **_BLOCKS)
-_add("spread_last", "the same after the last block", _spread(lambda t: -1), **_BLOCKS)
+_add("spread_last", "the same after the last block", _spread(lambda t: t.every_block[-1]), **_BLOCKS)
 _add("trainability", "how unscaled blocks pass gradients on, on the images", _image_trainability, **_GRAPH)
 _add("diversity", "how uncorrelated the images' gradients are at the stem's output", _diversity, **_GRAPH)
-_add("calm", "- mean log norm of the images' Jacobians", _calm, **_GRAPH)
+_add("calm", "- mean log norm of the images' Jacobians", lambda s, *_: spectrum.calm(s.images.jacobian), **_GRAPH)
 
 _NOISE: dict[str, Any] = {"needs": "noise:blocks", "input": "noise"}
 
@@ -326,8 +321,8 @@ _add(
     "vkdnw",
     "number of parameter tensors, then entropy of the Fisher information's spectrum",
     lambda s, *_: passes.vkdnw(s),
-    norm="image",
+    norm="fresh",
     input="noise",
-    passes="2 forward, 1 backward, of 8 images times the classes",
+    passes="forward, N backward, of 8 images, N the classes",
 )
 _add("l2_norm", "sum of the norms of the layers' weights", lambda s, *_: gradient.l2_norm(s.images.weights), input="-", norm="-")

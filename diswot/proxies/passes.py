@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from diswot.observe import ACTIVATIONS, observe, watch
 from diswot.proxies import activation, gradient, spectrum
-from diswot.proxies.views import WEIGHTED, Student
+from diswot.proxies.views import WEIGHTED, Student, weights_of
 
 FISHER_IMAGES, FISHER_TENSORS = 8, 128
 REGION_INPUTS, REGION_SIZE = 1000, 3
@@ -50,13 +50,12 @@ def _bypassed(_norm: Any) -> Callable[[Tensor], Tensor]:
     return lambda x: x
 
 
-def _of_each_image(norm: Any) -> Callable[[Tensor], Tensor]:
-    """Normalises each image by its own statistics, so that images do not touch one another; a single pixel is passed on."""
+def _fresh(norm: Any) -> Callable[[Tensor], Tensor]:
+    """Normalises by the running statistics that a norm begins with, mean 0 and variance 1."""
 
     def forward(x: Tensor) -> Tensor:
-        if x.ndim < 3 or x[0, 0].numel() == 1:
-            return x
-        return F.instance_norm(x, weight=norm.weight, bias=norm.bias, eps=norm.eps)
+        mean = x.new_zeros(x.shape[1])
+        return F.batch_norm(x, mean, mean + 1, norm.weight, norm.bias, eps=norm.eps)
 
     return forward
 
@@ -79,7 +78,7 @@ def synflow(student: Student) -> Tensor:
     student.use(None)
     image = torch.ones_like(student.input("images")[:1], dtype=torch.float64)
     with _absolute(student.model), torch.enable_grad(), _norms_as(student.model, _bypassed):
-        weights = [m.weight for m in student.model.modules() if isinstance(m, WEIGHTED)]
+        weights = weights_of(student.model)
         total = observe(student.model, image).logits.sum()
         return gradient.synflow(weights, torch.autograd.grad(total, weights, materialize_grads=True))
 
@@ -132,7 +131,7 @@ def te_regions(student: Student) -> float:
     with watch(student.model, ACTIVATIONS, lambda _m, x, _y: patterns.append((x > 0).flatten(1))):
         observe(student.model, inputs)
     if not patterns:
-        raise ValueError("the network has no activation modules (ReLU, GELU, ...) to look at")
+        raise ValueError(activation.NONE)
     return activation.linear_regions(torch.cat(patterns, 1))
 
 
@@ -146,62 +145,64 @@ def vkdnw(student: Student) -> Tensor:
 def fisher_matrix(student: Student) -> Tensor:
     """(P, P) empirical Fisher information of the first entry of each of the first P <= 128 parameter tensors (VKDNW, section 3).
 
-    Parameters are those of convolutions, linear layers and batch norms; the input is noise, at most 8 images, each normalised by its own
-    statistics.
+    Parameters are those of convolutions, linear layers and batch norms. The input is noise, at most 8 images; batch norms run as a
+    network fresh from its initialisation runs when it is evaluated: mean 0, variance 1.
     """
     student.use(None)
     images = student.input("noise")[:FISHER_IMAGES]
-    with _norms_as(student.model, _of_each_image):
-        roots = spectrum.covariance_root(observe(student.model, images).logits.softmax(1))  # (B, N, N)
-    rows = [_fisher_rows(student.model, image, root) for image, root in zip(images, roots, strict=True)]
-    jacobian = torch.cat(rows)  # (B N, P)
+    entries = _Entries(student.model)
+    layers = watch(student.model, WEIGHTED, entries.note)
+    with torch.enable_grad(), layers, _norms_as(student.model, _fresh, entries.note):
+        logits = observe(student.model, images).logits
+    roots = spectrum.covariance_root(logits.detach().softmax(1))  # (B, N, N)
+    jacobian = torch.cat([entries.gradients(logits, column) for column in roots.unbind(2)])  # (N B, P)
     return jacobian.T @ jacobian / len(images)
 
 
-def _fisher_rows(model: nn.Module, image: Tensor, root: Tensor) -> Tensor:
-    """(N, P): the Jacobian of an image's logits, multiplied by the root from the left. The image runs as N copies, one for each column of
-    the root, so that one backward pass gives every row."""
-    copies = image.expand(len(root), *image.shape).contiguous(memory_format=torch.channels_last)
-    shifts = _Shifts(model, len(root))
-    layers = watch(model, WEIGHTED, shifts.add)
-    with torch.enable_grad(), layers, _norms_as(model, _of_each_image, shifts.add):
-        logits = observe(model, copies).logits
-    return torch.stack(torch.autograd.grad(logits, shifts.all, root.T, materialize_grads=True), 1)
+class _Entries:
+    """The first entry of each parameter tensor, and where it took part in a forward pass: from the gradient at a layer's output follows
+    that of the entry for each image, which autograd would sum over the batch."""
+
+    def __init__(self, model: nn.Module) -> None:
+        kinds = (*WEIGHTED, _BatchNorm)
+        owned: list[tuple[nn.Module, str]] = [
+            (m, name) for m in model.modules() if isinstance(m, kinds) for name, _ in m.named_parameters(recurse=False)
+        ]
+        self._place = {entry: index for index, entry in enumerate(owned[:FISHER_TENSORS])}
+        self._outputs: list[Tensor] = []
+        self._slopes: list[dict[int, Tensor]] = []
+
+    def note(self, module: nn.Module, inputs: Tensor, output: Tensor) -> Tensor:
+        """Keeps the output, and for each entry what it multiplies in the first channel of it."""
+        names = [name for name in ("weight", "bias") if (module, name) in self._place]
+        slopes = {self._place[module, name]: _multiplier(module, inputs.detach(), name) for name in names}
+        if slopes:
+            self._outputs.append(output)
+            self._slopes.append(slopes)
+        return output
+
+    def gradients(self, logits: Tensor, direction: Tensor) -> Tensor:
+        """(B, P) of each image's logits in the `direction` (B, N)."""
+        found = logits.new_zeros(len(logits), len(self._place))
+        backs = torch.autograd.grad(logits, self._outputs, direction, retain_graph=True, materialize_grads=True)
+        for back, slopes in zip(backs, self._slopes, strict=True):
+            for place, slope in slopes.items():
+                found[:, place] += (_first(back) * slope).flatten(1).sum(1)
+        return found
 
 
-class _Shifts:
-    """For the first entry of each parameter tensor an addend of its own for each image, (B,), all zero: their gradients are those of the
-    entry, image by image."""
-
-    def __init__(self, model: nn.Module, batch: int) -> None:
-        self.all: list[Tensor] = []
-        self.of: dict[nn.Module, dict[str, Tensor]] = {}
-        for module in model.modules():
-            if isinstance(module, (*WEIGHTED, _BatchNorm)):
-                names = [name for name in ("weight", "bias") if isinstance(getattr(module, name, None), nn.Parameter)]
-                new = next(module.parameters(), torch.empty(0)).new_zeros
-                self.of[module] = {name: new(batch, requires_grad=True) for name in names[: FISHER_TENSORS - len(self.all)]}
-                self.all += self.of[module].values()
-
-    def add(self, module: nn.Module, inputs: Tensor, output: Tensor) -> Tensor:
-        """The output with the shifts in its first channel."""
-        own = self.of[module]
-        if not own:
-            return output
-        first = output[:, :1]
-        change = torch.zeros_like(first)
-        for name, shift in own.items():
-            entry = shift.view(-1, *[1] * (output.ndim - 1))
-            change = change + entry * (_multiplier(module, inputs, first) if name == "weight" else 1.0)
-        return torch.cat([first + change, output[:, 1:]], 1)
+def _first(x: Tensor) -> Tensor:
+    """The first channel of maps (B, C, H, W), or of tokens and vectors (B, ..., C)."""
+    return x[:, :1] if x.ndim == 4 else x[..., :1]
 
 
-def _multiplier(module: Any, inputs: Tensor, first: Tensor) -> Tensor:
-    """What the first entry of the weight multiplies in the first channel of the output."""
+def _multiplier(module: Any, inputs: Tensor, name: str) -> Tensor:
+    """What the first entry of this parameter multiplies in the first channel of the output."""
+    first = _first(inputs)
+    if name == "bias":
+        return first.new_ones(())
     if isinstance(module, nn.Conv2d):
         kernel = inputs.new_zeros(1, 1, *module.kernel_size)
         kernel[0, 0, 0, 0] = 1
-        return F.conv2d(inputs[:, :1], kernel, None, module.stride, module.padding, module.dilation)
-    if isinstance(module, nn.Linear):
-        return inputs[:, :1]
-    return (first - module.bias[0]) / module.weight[0]
+        return F.conv2d(first, kernel, None, module.stride, module.padding, module.dilation)
+    return first if isinstance(module, nn.Linear) else first / (1 + module.eps) ** 0.5

@@ -25,14 +25,36 @@ def jacov(jacobian: Tensor) -> Tensor:
     return -((values + _K).log() + 1 / (values + _K)).sum()
 
 
+def calm(jacobian: Tensor) -> Tensor:
+    """- mean of the logarithm of the norms: a network is calm whose output changes little with its input.
+
+    Args:
+        jacobian: (B, ...) as `jacov` takes it.
+
+    Raises:
+        ValueError: an image has no gradient.
+
+    >>> round(calm(torch.tensor([[3.0, 4.0], [0.0, 5.0]])).item(), 3)  # - log 5
+    -1.609
+    """
+    return -_norms(jacobian.flatten(1)).log().mean()
+
+
 def _correlations(rows: Tensor) -> Tensor:
-    """`torch.corrcoef` in float64; a ValueError where a row is constant, as those of a network are that its input does not reach."""
+    """`torch.corrcoef` in float64; a ValueError where a row is constant."""
     flat = rows.flatten(1).double()
     centred = flat - flat.mean(1, keepdim=True)
-    if bool((centred.norm(dim=1) == 0).any()):
-        raise ValueError("no gradient reaches the images: the network's output does not depend on its input")
+    _norms(centred)
     unit = F.normalize(centred, dim=1)
     return unit @ unit.T
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """(B,); a ValueError where one is 0, as all are of a network whose input does not reach its output."""
+    norms = rows.norm(dim=1)
+    if bool((norms == 0).any()):
+        raise ValueError("no gradient reaches the images: the network's output does not depend on its input")
+    return norms
 
 
 def epe_nas(jacobian: Tensor, target: Tensor) -> Tensor:
@@ -70,10 +92,7 @@ def entropy(features: Tensor) -> Tensor:
     True
     """
     rows = features.transpose(0, 1).flatten(1)
-    rows = rows - rows.mean(1, keepdim=True)
-    values = torch.linalg.eigvalsh(rows @ rows.T / rows.shape[1]).clamp_min(0)
-    share = values / values.sum().clamp_min(1e-30)
-    return -(share * (share + 1e-8).log()).sum()
+    return _spectral_entropy(rows - rows.mean(1, keepdim=True))
 
 
 def direction_entropy(features: Tensor) -> Tensor:
@@ -86,7 +105,11 @@ def direction_entropy(features: Tensor) -> Tensor:
     >>> round(direction_entropy(x).item(), 1), abs(direction_entropy(x * 0 + 1).item()) < 1e-3  # log 8, and one direction
     (2.1, True)
     """
-    rows = F.normalize(features.transpose(0, 1).flatten(1), dim=0)
+    return _spectral_entropy(F.normalize(features.transpose(0, 1).flatten(1), dim=0))
+
+
+def _spectral_entropy(rows: Tensor) -> Tensor:
+    """Of the normalised eigenvalues of rows rows^T / n, for rows (C, n)."""
     values = torch.linalg.eigvalsh(rows @ rows.T / rows.shape[1]).clamp_min(0)
     share = values / values.sum().clamp_min(1e-30)
     return -(share * (share + 1e-8).log()).sum()
@@ -105,13 +128,16 @@ def diversity(gradients: Tensor) -> Tensor:
     return (torch.linalg.eigvalsh(_correlations(gradients)).clamp_min(0) + 1e-3).log().sum()
 
 
-def progressivity(entropies: list[Tensor]) -> Tensor:
+def progressivity(entropies: Tensor) -> Tensor:
     """The least gain of entropy from one block to the next (AZ-NAS).
 
-    >>> progressivity([torch.tensor(1.0), torch.tensor(3.0), torch.tensor(3.5)]).item()
+    Args:
+        entropies: (blocks,).
+
+    >>> progressivity(torch.tensor([1.0, 3.0, 3.5])).item()
     0.5
     """
-    return torch.stack(entropies).diff().min()
+    return entropies.diff().min()
 
 
 def block_trainability(inner: Tensor, outer: Tensor) -> Tensor:

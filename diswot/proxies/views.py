@@ -21,6 +21,11 @@ from diswot.space import Cost
 WEIGHTED = (nn.Conv2d, nn.Linear)
 
 
+def weights_of(model: nn.Module) -> list[Tensor]:
+    """Of the convolutions and linear layers."""
+    return [m.weight for m in model.modules() if isinstance(m, WEIGHTED)]
+
+
 class View:
     """One network's observation, and the summaries that proxies share, each computed when first asked for."""
 
@@ -84,6 +89,7 @@ class Trace(View):
         self.agreements: Tensor | None = None
         self.codes: list[Tensor] = []
         self._outputs: list[Tensor] = []
+        self._spectra: dict[tuple[Callable[[Tensor], Tensor], int], Tensor] = {}
         graph = bool(wanted & {"graph", "outputs"})
         self.images = images.detach().requires_grad_(graph)
         with contextlib.ExitStack() as stack:
@@ -111,13 +117,13 @@ class Trace(View):
     def signs(self) -> Tensor:
         """`agreements`, or a ValueError for a network without activation layers."""
         if self.agreements is None:
-            raise ValueError("the network has no activation modules (ReLU, GELU, ...) to look at")
+            raise ValueError(activation.NONE)
         return self.agreements
 
     @cached_property
     def weights(self) -> list[Tensor]:
         """Of the convolutions and linear layers."""
-        return [m.weight for m in self.model.modules() if isinstance(m, WEIGHTED)]
+        return weights_of(self.model)
 
     @cached_property
     def loss(self) -> Tensor:
@@ -162,21 +168,31 @@ class Trace(View):
             view.jacobian_gram, view.stem_gram = self.jacobian_gram, self.stem_gram
         return view
 
-    @cached_property
-    def entropies(self) -> list[Tensor]:
-        """Of the channels' spectrum, after each block."""
-        return [spectrum.entropy(block) for block in self.blocks]
+    def entropies(self, blocks: range) -> Tensor:
+        """(blocks,) of the channels' spectrum after each of these blocks."""
+        return torch.stack([self._spectrum(spectrum.entropy, block) for block in blocks])
 
-    @cached_property
-    def spreads(self) -> list[Tensor]:
-        """Entropies of the directions of features, after each block."""
-        return [spectrum.direction_entropy(block) for block in self.blocks]
+    def spread(self, block: int) -> Tensor:
+        """Entropy of the directions of the features after a block."""
+        return self._spectrum(spectrum.direction_entropy, block)
+
+    def _spectrum(self, entropy: Callable[[Tensor], Tensor], block: int) -> Tensor:
+        """Worked out once: an eigendecomposition costs as much as a small network's pass."""
+        key = (entropy, block)
+        if key not in self._spectra:
+            self._spectra[key] = entropy(self.blocks[block])
+        return self._spectra[key]
 
     @cached_property
     def first_stage(self) -> range:
         """Which blocks work at the resolution of the first one after the stem."""
         shapes = [block.shape[-2:] for block in self.blocks[1:]]
         return range(1, 1 + sum(shape == shapes[0] for shape in shapes))
+
+    @property
+    def every_block(self) -> range:
+        """The stem and all blocks."""
+        return range(len(self.blocks))
 
     def trainabilities(self, generator: torch.Generator) -> list[Tensor]:
         """Of each block after the stem; blocks that their input does not reach are left out."""
@@ -195,7 +211,6 @@ PASSES: dict[str, tuple[Init | None, str]] = {  # initialisation (None: the cand
     "images": (None, "images"),
     "noise": (None, "noise"),
     "wild_images": ("gaussian", "images"),
-    "wild_noise": ("gaussian", "noise"),
 }
 
 
@@ -267,8 +282,7 @@ class Student:
     def loss_gradients(self, part: slice) -> Tensors:
         """Gradients of the weights for a part of the batch run on its own: batch statistics are the part's."""
         self.use(None)
-        weights = [m.weight for m in self.model.modules() if isinstance(m, WEIGHTED)]
         with torch.enable_grad():
             logits = observe(self.model, self.input("images")[part]).logits
             loss = F.cross_entropy(logits, self.target[part])
-        return torch.autograd.grad(loss, weights, materialize_grads=True)
+        return torch.autograd.grad(loss, weights_of(self.model), materialize_grads=True)

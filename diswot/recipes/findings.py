@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from diswot import ranking, runs
 from diswot.errors import RunError
@@ -87,6 +87,10 @@ def _on(study: Study, dataset: str, accuracy: Vector, picks: Mapping[str, NDArra
     budgets = ranking.budgets_between(sizes["flops"], config.budgets)
     regrets = {name: ranking.regret(values, truth, sizes["flops"], budgets) for name, values in scores.items()}
     regrets["random"] = ranking.random_regret(truth, sizes["flops"], budgets)
+
+    def mean_regret(score: ArrayLike, accuracy: ArrayLike) -> float:
+        return float(np.mean(ranking.regret(score, accuracy, sizes["flops"], budgets)))
+
     best = _best_within(truth, sizes["flops"], budgets)
     return Findings(
         dataset,
@@ -96,7 +100,7 @@ def _on(study: Study, dataset: str, accuracy: Vector, picks: Mapping[str, NDArra
         {name: ranking.banded_spearman(values, truth, sizes["flops"], config.bands) for name, values in scores.items()},
         budgets,
         regrets,
-        {c.name: _regret_spread(c.by_seed[known], truth, sizes["flops"], budgets) for c in study.contenders},
+        {c.name: ranking.seed_spread(mean_regret, c.by_seed[known], truth)[1] for c in study.contenders},
         {name: best - accuracy[rows] for name, rows in picks.items()},
         np.array([[ranking.spearman(a, b) for b in scores.values()] for a in scores.values()]),
     )
@@ -106,16 +110,12 @@ def _spreads(
     by_seed: Vector, truth: Vector, statistics: Mapping[str, Callable[..., float]], given: Mapping[str, Vector]
 ) -> dict[str, float]:
     """Of each statistic over the seeds, each taken alone."""
-    found = {}
-    for name, statistic in statistics.items():
-        values = [statistic(column, truth, *((given[name],) if name in given else ())) for column in by_seed.T]
-        found[name] = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-    return found
+    whole = {name: functools.partial(_with_third, statistic, given.get(name)) for name, statistic in statistics.items()}
+    return {name: ranking.seed_spread(statistic, by_seed, truth)[1] for name, statistic in whole.items()}
 
 
-def _regret_spread(by_seed: Vector, truth: Vector, flops: Vector, budgets: Vector) -> float:
-    means = [float(np.mean(ranking.regret(column, truth, flops, budgets))) for column in by_seed.T]
-    return float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
+def _with_third(statistic: Callable[..., float], third: Vector | None, score: ArrayLike, accuracy: ArrayLike) -> float:
+    return statistic(score, accuracy) if third is None else statistic(score, accuracy, third)
 
 
 def _best_within(accuracy: Vector, flops: Vector, budgets: Vector) -> Vector:

@@ -18,7 +18,7 @@ from diswot.engine import Engine, Setting, default_workers, make_setting
 from diswot.errors import ArchitectureError, RunError
 from diswot.options import ScoreConfig
 from diswot.proxies import Ranking, resolve_ranking, see_teacher
-from diswot.ranking import Vector, combine
+from diswot.ranking import Vector
 from diswot.registry import suggest
 from diswot.space import BUILT_IN, Cost, SearchSpace, load_space
 from diswot.teacher import file_digest
@@ -72,7 +72,7 @@ def refuse_giant(arch: Architecture, cost: Cost) -> None:
 def fitness_of(ranking: Ranking, scores: Sequence[Mapping[str, Sequence[float]]]) -> Vector:
     """One number for each candidate, higher is better: its scores averaged over the seeds, then combined over the candidates."""
     table = [[float(np.mean(one[name])) for name in ranking.parts] for one in scores]
-    return combine(table, ranking.combine, ranking.weights)
+    return ranking.fitness(table)
 
 
 def numbers(values: Any, count: int) -> bool:

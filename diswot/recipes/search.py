@@ -165,7 +165,6 @@ class _Problem:
         self.budget = Budget.parse({w: getattr(config, w) for w in ("params", "flops", "depth", "latency")})
         self.space: SearchSpace = load_space(config.space, trusted=True)
         self.ranking, self.setting = prepare(config, device, self.space)
-        self.evolution = Evolution(config.algorithm, config.population, config.sample, config.top_k)
         self._latencies: dict[Architecture, float] = {}
         self._check_reachable()
         if self.ranking.parts != resolve_ranking(config.proxy).parts:
@@ -235,7 +234,7 @@ class _Problem:
         proposals: list[_Proposal] = []
         for index in range(done, min(begin + size, self.config.iterations)):
             rng = np.random.default_rng([self.config.seed, index])
-            found = propose(self.space, history, begin, self.evolution, rng, self.admits, seen, self.excess)
+            found = propose(self.space, history, begin, self.config.evolution, rng, self.admits, seen, self.excess)
             if found is None:
                 break
             seen.add(self.space.canonical(found[0]))

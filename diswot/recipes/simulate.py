@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diswot.architecture import Architecture
-from diswot.evolution import Evolution, Member, propose
+from diswot.evolution import Member, propose
+from diswot.options import SearchConfig
 from diswot.proxies import Ranking
-from diswot.ranking import combine
 from diswot.space import SearchSpace
 
-GENERATION = 16
+_DEFAULT = SearchConfig()  # simulated searches breed as `diswot search` does where nothing else is asked for
 
 
 class SearchTable:
@@ -33,7 +33,6 @@ class SearchTable:
 
     def search(self, allowed: NDArray[np.bool_], evaluations: int, seed: int) -> int:
         """The row that a search picks among the `allowed` (n,) rows; -1 where there is none."""
-        settings = Evolution()
         seen: set[Architecture] = set()
         tried: list[Architecture] = []
 
@@ -44,9 +43,9 @@ class SearchTable:
         while len(tried) < evaluations:
             begin = len(tried)
             history = self.members(tried)
-            for index in range(begin, min(begin + GENERATION, evaluations)):
+            for index in range(begin, min(begin + _DEFAULT.generation, evaluations)):
                 rng = np.random.default_rng([seed, index])
-                found = propose(self.space, history, begin, settings, rng, admits, seen, lambda arch: 0.0)  # type: ignore[arg-type]
+                found = propose(self.space, history, begin, _DEFAULT.evolution, rng, admits, seen, lambda arch: 0.0)  # type: ignore[arg-type]
                 if found is None:
                     break
                 seen.add(self.space.canonical(found[0]))
@@ -60,7 +59,7 @@ class SearchTable:
         """What has been tried, ranked anew among itself."""
         if not tried:
             return []
-        fitness = combine(self.scores[[self.rows[arch] for arch in tried]], self.ranking.combine, self.ranking.weights)
+        fitness = self.ranking.fitness(self.scores[[self.rows[arch] for arch in tried]])
         return [Member(arch, float(value)) for arch, value in zip(tried, fitness, strict=True)]
 
 

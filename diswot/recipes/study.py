@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ from diswot.errors import ConfigError, RunError, first_line
 from diswot.options import StudyConfig
 from diswot.progress import Reporter, Silent
 from diswot.proxies import Ranking, get_proxy, resolve_ranking, see_teacher
-from diswot.ranking import combine
 from diswot.recipes.scoring import numbers, prepare, setting_digests
 from diswot.space import Cost, SearchSpace, load_space
 
@@ -148,12 +148,8 @@ def run_study(
     )
     scored = _score(unique, setting, known, run, workers, reporter)
     times = _times(unique, setting, run)
-    costs = {}
-    for row in rows:
-        arch = benchmark.archs[row]
-        costs[arch] = cost_of(space, arch, setting.num_classes, setting.in_chans, setting.input_size)
     results = [scored[forms[benchmark.archs[row]]] for row in rows]
-    own = [costs[benchmark.archs[row]] for row in rows]
+    own = [cost_of(space, benchmark.archs[row], setting.num_classes, setting.in_chans, setting.input_size) for row in rows]
     place = {form: index for index, form in enumerate(unique)}
     contenders = [_contender(name, ranking, results, own, times) for name, ranking in rankings.items()]
     groups = np.array([place[forms[benchmark.archs[row]]] for row in rows])
@@ -177,21 +173,36 @@ def _forms(space: SearchSpace, archs: Sequence[Architecture]) -> dict[Architectu
     return {arch: space.canonical(arch) for arch in dict.fromkeys(archs)}
 
 
+def _distinct(forms: Sequence[Architecture]) -> NDArray[np.int64]:
+    """The first row of each different network."""
+    first: dict[Architecture, int] = {}
+    for row, form in enumerate(forms):
+        first.setdefault(form, row)
+    return np.array(list(first.values()), np.int64)
+
+
+def _unseen(forms: Sequence[Architecture]) -> NDArray[np.int64]:
+    """The odd rows whose network no even row has."""
+    even = set(forms[::2])
+    return np.array([row for row in range(1, len(forms), 2) if forms[row] not in even], np.int64)
+
+
+_ROWS: dict[str, Callable[[Sequence[Architecture]], NDArray[np.int64]]] = {
+    "all": lambda forms: np.arange(len(forms)),
+    "even": lambda forms: np.arange(0, len(forms), 2),
+    "odd": lambda forms: np.arange(1, len(forms), 2),
+    "distinct": _distinct,
+    "unseen": _unseen,
+}
+
+
 def choose_rows(config: StudyConfig, forms: Sequence[Architecture]) -> NDArray[np.int64]:
     """The rows that `--rows` and `--sample` ask for, in order; `forms` are the canonical forms of all rows.
 
     Raises:
         ConfigError: fewer than ten are left.
     """
-    every = np.arange(len(forms))
-    even = {forms[row] for row in every[::2]} if config.rows == "unseen" else set()
-    chosen = {
-        "all": every,
-        "even": every[::2],
-        "odd": every[1::2],
-        "distinct": np.sort(np.array(list({form: row for row, form in reversed(list(enumerate(forms)))}.values()), np.int64)),
-        "unseen": np.array([row for row in every[1::2] if forms[row] not in even], np.int64),
-    }[config.rows]
+    chosen = _ROWS[config.rows](forms)
     if config.sample is not None and config.sample < len(chosen):
         chosen = np.sort(np.random.default_rng([config.seed, 1]).choice(chosen, config.sample, replace=False))
     if len(chosen) < _FEWEST:
@@ -248,17 +259,6 @@ def _score(
     return found
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; `RunError` where the file holds none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: damaged or missing ({first_line(error, 80)})") from None
-    if not isinstance(found, dict):
-        raise RunError(f"{path}: damaged: no object in it")
-    return found
-
-
 def _scores_of(folder: Path, config: StudyConfig, setting: Setting, inputs: Mapping[str, str]) -> dict[str, Scored]:
     """The outcomes of an earlier study, by the network's choices: those that have all that is asked for now.
 
@@ -268,7 +268,7 @@ def _scores_of(folder: Path, config: StudyConfig, setting: Setting, inputs: Mapp
     run, stored = runs.RunDir.open(folder, "study")
     with run:
         before, _ = resume_config(stored)
-        kept = _read_object(folder / "inputs.json")
+        kept = runs.read_object(folder / "inputs.json")
         unlike = [name for name in inputs if name != "table" and kept.get(name) != inputs[name]]
         unlike += [name for name in _DECIDE_SCORES if getattr(before, name) != getattr(config, name)]
         if unlike:
@@ -276,30 +276,35 @@ def _scores_of(folder: Path, config: StudyConfig, setting: Setting, inputs: Mapp
         records = run.read(JOURNAL)
     found = {}
     for record in records:
-        scores, failed = record.get("scores"), record.get("failed")
-        if not isinstance(scores, dict) or not isinstance(failed, dict):
-            continue
-        if all(name in failed or numbers(scores.get(name), len(setting.batches)) for name in setting.proxies):
-            kept_scores = {name: scores[name] for name in setting.proxies if name not in failed}
-            kept_failed = {name: failed[name] for name in setting.proxies if name in failed}
-            found[canonical_json(record.get("choices"))] = Scored(Cost(0, 0, 0), kept_scores, kept_failed)
+        with contextlib.suppress(ValueError):
+            found[canonical_json(record.get("choices"))] = _outcome(record, setting)
     return found
 
 
 def _replay(unique: Sequence[Architecture], setting: Setting, run: runs.RunDir | None) -> dict[Architecture, Scored]:
+    """The outcomes in the run's own journal, which must be those of this study, in order."""
     found: dict[Architecture, Scored] = {}
     for number, record in enumerate(run.read(JOURNAL, repair=True) if run is not None else []):
         fault = f"{run.path / JOURNAL if run else JOURNAL}, line {number + 1}: "
         if number >= len(unique) or record.get("choices") != unique[number].choices:
             raise RunError(f"{fault}another network than this study's: start a new run")
-        scores, failed = record.get("scores"), record.get("failed")
-        if not isinstance(scores, dict) or not isinstance(failed, dict):
-            raise RunError(f"{fault}no scores in it: the journal is damaged, start a new run")
-        for name in setting.proxies:
-            if name not in failed and not numbers(scores.get(name), len(setting.batches)):
-                raise RunError(f"{fault}its {name} is not this study's: the journal is damaged, start a new run")
-        found[unique[number]] = Scored(Cost(0, 0, 0), scores, failed)
+        try:
+            found[unique[number]] = _outcome(record, setting)
+        except ValueError as error:
+            raise RunError(f"{fault}{error}: the journal is damaged, start a new run") from None
     return found
+
+
+def _outcome(record: Mapping[str, Any], setting: Setting) -> Scored:
+    """What a journal's line says of the setting's proxies; `ValueError` where it lacks one. The cost is not in it."""
+    scores, failed = record.get("scores"), record.get("failed")
+    if not isinstance(scores, dict) or not isinstance(failed, dict):
+        raise ValueError("no scores in it")
+    lacking = [name for name in setting.proxies if name not in failed and not numbers(scores.get(name), len(setting.batches))]
+    if lacking:
+        raise ValueError(f"its {lacking[0]} is not this study's")
+    reasons = {name: failed[name] for name in setting.proxies if name in failed}
+    return Scored(Cost(0, 0, 0), {name: scores[name] for name in setting.proxies if name not in failed}, reasons)
 
 
 def _times(unique: Sequence[Architecture], setting: Setting, run: runs.RunDir | None) -> dict[str, float]:
@@ -331,7 +336,7 @@ def _milliseconds(setting: Setting, arch: Architecture) -> float:
 def read_numbers(path: Path) -> dict[str, float]:
     """A JSON object of numbers; `RunError` where the file is anything else."""
     try:
-        return {str(name): float(value) for name, value in _read_object(path).items()}
+        return {str(name): float(value) for name, value in runs.read_object(path).items()}
     except (ValueError, TypeError) as error:
         raise RunError(f"{path}: damaged ({first_line(error, 80)}): remove it, then --resume") from None
 
@@ -342,9 +347,9 @@ def _contender(name: str, ranking: Ranking, results: Sequence[Scored], costs: Se
     parts = np.stack([_part(part, results, costs, seeds) for part in ranking.parts], 2)  # (n, seeds, parts)
     failed = int(np.isnan(parts).any((1, 2)).sum())
     means = _worst_for_failed(parts.mean(1))
-    by_seed = np.stack([combine(_worst_for_failed(parts[:, seed]), ranking.combine, ranking.weights) for seed in range(seeds)], 1)
+    by_seed = np.stack([ranking.fitness(_worst_for_failed(parts[:, seed])) for seed in range(seeds)], 1)
     milliseconds = sum(times.get(part, 0.0) for part in ranking.parts)
-    return Contender(name, ranking, means, combine(means, ranking.combine, ranking.weights), by_seed, failed, milliseconds)
+    return Contender(name, ranking, means, ranking.fitness(means), by_seed, failed, milliseconds)
 
 
 def _part(name: str, results: Sequence[Scored], costs: Sequence[Cost], seeds: int) -> Vector:

@@ -86,7 +86,7 @@ def name_of(arch: Architecture) -> str:
     return arch.choices if isinstance(arch.choices, str) else arch.digest
 
 
-def _plain_table(title: str, headings: Sequence[str], left: int) -> Table:
+def plain_table(title: str, headings: Sequence[str], left: int) -> Table:
     """A table without walls, so that the usual columns fit into 80 characters; the first `left` columns are text."""
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, heading in enumerate(headings):
@@ -108,7 +108,7 @@ def search_table(result: SearchResult) -> Table:
     names = list(result.table[0].scores)
     names = names if len(names) <= _MOST_PARTS else []  # more would not fit; --json has them
     title = f"{len(result.trials)} candidates scored; rank is among them and this table, 1 is best"
-    table = _plain_table(title, ["", "network", "params", "FLOPs", "depth", *names, "rank"], left=2)
+    table = plain_table(title, ["", "network", "params", "FLOPs", "depth", *names, "rank"], left=2)
     for row in result.table:
         scores = [f"{row.scores[name]:.4g}" for name in names]
         cost = millions(row.cost.params), millions(row.cost.flops), str(row.cost.depth)
@@ -126,7 +126,7 @@ def score_table(rows: Sequence[ScoreRow]) -> Table:
     spread = " ± standard deviation" if seeds > 1 else ""
     names = list(rows[0].scores)
     title = f"mean{spread} over {seeds} seed(s); higher is better"
-    table = _plain_table(title, ["network", "params", "FLOPs", "depth", *names, "place"], left=1)
+    table = plain_table(title, ["network", "params", "FLOPs", "depth", *names, "place"], left=1)
     for row in sorted(rows, key=lambda r: r.place):
         cells = [_mean_and_spread(row.scores[name]) for name in names]
         cost = millions(row.cost.params), millions(row.cost.flops), str(row.cost.depth)
@@ -150,7 +150,7 @@ def show_architecture(found: Description) -> Table:
     """The network from input to output."""
     choices = canonical_json(found.arch.choices)
     title = f"{found.arch.space} {found.arch.digest}: {choices}"
-    table = _plain_table(title, ["part", "layers", "output", "params", "FLOPs"], left=2)
+    table = plain_table(title, ["part", "layers", "output", "params", "FLOPs"], left=2)
     for part in found.parts:
         table.add_row(part.name, part.kind, " x ".join(map(str, part.output)), f"{part.params:,}", millions(part.flops))
     table.add_section()
@@ -172,7 +172,7 @@ def distill_table(result: DistillResult) -> Table:
     """The curve, thinned to a dozen lines, and the accuracy after the last epoch."""
     title = "after each epoch; the last one counts, nothing was chosen by these images"
     keys = [key for key in result.history[-1] if key != "epoch"]
-    table = _plain_table(title, ["epoch", *keys], left=0)
+    table = plain_table(title, ["epoch", *keys], left=0)
     step = max(1, len(result.history) // 12)
     for line in [*result.history[:-1][::step], result.history[-1]]:
         table.add_row(str(line["epoch"]), *(f"{line[key]:.4g}" for key in keys))

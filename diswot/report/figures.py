@@ -31,7 +31,8 @@ from scipy.optimize import isotonic_regression
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
-from diswot.report.tables import Estimate, clean, estimate_of, estimate_text
+from diswot.ranking import Estimate
+from diswot.report.tables import clean, estimate_of, estimate_text
 from diswot.runs import write_atomic
 
 Vector = NDArray[np.float64]

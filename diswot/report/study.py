@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,11 @@ import yaml
 from matplotlib.figure import Figure
 
 from diswot.config import to_dict
+from diswot.ranking import Estimate
+from diswot.recipes.study import BASELINES
 from diswot.report import figures, tables
 from diswot.report.html import Listing, Picture, Section, page
-from diswot.report.tables import Column, Estimate, Table
+from diswot.report.tables import Column, Table
 from diswot.runs import write_atomic
 
 if TYPE_CHECKING:
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
 
 _SHOWN = ("Spearman", "Kendall", "given params", "given FLOPs")  # on the terminal; the files have all
 _LOW_IS_GOOD = ("best rank", "worst rank")
-_BASELINES = ("params", "flops")
 _SCATTERED = 6
 _COLUMN_KEYS = re.compile(r"[^a-z0-9]+")
 
@@ -94,7 +96,7 @@ def correlations(study: Study, found: Findings, only: Sequence[str] | None = Non
         row: dict[str, Any] = {"ranking": name}
         for heading in headings:
             estimate = found.statistics[name][heading]
-            row[key_of(heading)] = Estimate(estimate.value, estimate.low, estimate.high, found.spreads[name][heading])
+            row[key_of(heading)] = replace(estimate, spread=found.spreads[name][heading])
         row["regret"] = Estimate(float(np.mean(found.regrets[name])), spread=found.regret_spreads[name])
         rows.append(row)
     rows.sort(key=lambda row: -np.nan_to_num(row["spearman"].value, nan=-2))
@@ -112,7 +114,7 @@ def regret_table(found: Findings) -> Table:
 
 
 def search_table(found: Findings) -> Table:
-    """The same of simulated searches: mean and standard deviation over them."""
+    """The same of simulated searches, the mean over them."""
     title = (
         f"{found.dataset}: accuracy lost by the pick of a search within a FLOPs budget, mean of {len(next(iter(found.searched.values())))}"
     )
@@ -164,12 +166,12 @@ def drawings(study: Study, found: Findings) -> dict[str, tuple[Figure, str]]:
     truth, flops = study.accuracies[found.dataset][known], study.size("flops")[known]
     data = found.dataset
     drawn = {
-        "intervals": (figures.intervals(names, spearman, title=f"Rank correlation on {data}", baselines=_BASELINES), ""),
+        "intervals": (figures.intervals(names, spearman, title=f"Rank correlation on {data}", baselines=BASELINES), ""),
         "regret": (
             figures.regret_curve(
                 found.budgets,
-                {name: values for name, values in found.regrets.items() if name not in (*_BASELINES, "random")},
-                {name: found.regrets[name] for name in (*_BASELINES, "random") if name in found.regrets},
+                {name: values for name, values in found.regrets.items() if name not in (*BASELINES, "random")},
+                {name: found.regrets[name] for name in (*BASELINES, "random") if name in found.regrets},
                 title=f"What the pick loses on {data}",
             ),
             "Accuracy of the best network within the budget minus that of the pick; params and flops pick the largest.",

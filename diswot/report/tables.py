@@ -16,7 +16,8 @@ import rich.table
 from rich.markup import escape
 from rich.text import Text
 
-from diswot.report.console import _plain_table
+from diswot.ranking import Estimate
+from diswot.report.console import plain_table
 from diswot.runs import write_atomic
 
 Kind = Literal["text", "number", "estimate", "integer"]
@@ -46,16 +47,6 @@ class Column:
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind) or self.best not in ("high", "low", None):
             raise ValueError(f"column {self.key!r}: kind {self.kind!r}, best {self.best!r}")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value, the bounds of its interval (NaN without one) and its standard deviation over seeds (None or NaN without)."""
-
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-    spread: float | None = None
 
 
 @dataclass(frozen=True)
@@ -336,7 +327,7 @@ def to_rich(table: Table) -> rich.table.Table:
     >>> str(found.title), found.columns[0].justify, [str(cell) for cell in found.columns[0].cells]
     ('costs', 'right', ['2.0'])
     """
-    shown = _plain_table("", [escape(clean(column.heading)) for column in table.columns], left=0)
+    shown = plain_table("", [escape(clean(column.heading)) for column in table.columns], left=0)
     shown.title = Text(clean(table.title))
     for column, drawn in zip(table.columns, shown.columns, strict=True):
         drawn.justify = "left" if column.kind == "text" else "right"
