@@ -1,39 +1,51 @@
 #!/usr/bin/env bash
 # The figures of docs/studies.md, from the table of NAS-Bench-201: about three hours on two cores. Broken off, it goes on where it was.
 #
-#     scripts/reproduce_nasbench201.sh nasbench201.csv.gz [folder for the runs]
+#     scripts/reproduce_nasbench201.sh nasbench201.csv.gz [folder for the runs [CIFAR-10 images (.npz) [teacher's weights]]]
+#
+# The images serve the comparison with NASLib's scores alone, the weights (of a resnet56) the comparison of teachers: without them these
+# two studies are left out.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 table=$(realpath "${1:?the table: nasbench201.csv.gz}")
-runs=${2:-runs}
+runs=${2:-runs} images=${3:-} weights=${4:-}
 
-study() {  # name, table, options...: begins the study, or goes on with it
-    local name=$1 source=$2
-    shift 2
+study() {  # name, table, configuration, options...: begins the study, or goes on with it
+    local name=$1 source=$2 config=$3
+    shift 3
     if [ -e "$runs/$name/config.yaml" ]; then
         diswot study --resume "$runs/$name"
     else
-        diswot study "$source" --name "$name" --runs "$runs" "$@"
+        diswot study "$source" --name "$name" --runs "$runs" --config "$here/configs/study/$config.yaml" "$@"
     fi
 }
 
-study parts "$table" --config "$here/configs/study/parts.yaml"
+study parts "$table" parts
 python "$here/scripts/choose_diswot_plus.py" "$runs/parts" --table "$table"
 for rows in even odd unseen distinct; do
-    study "plus_$rows" "$table" --config "$here/configs/study/plus.yaml" --scores-of "$runs/parts" "rows=$rows"
+    study "plus_$rows" "$table" plus --scores-of "$runs/parts" "rows=$rows"
 done
-study plus "$table" --config "$here/configs/study/plus.yaml" --scores-of "$runs/parts" searches=20
-study rivals "$table" --config "$here/configs/study/rivals.yaml" searches=20
-study vkdnw "$table" --config "$here/configs/study/vkdnw.yaml"
-study metrics "$table" --config "$here/configs/study/metrics.yaml"
+study plus "$table" plus --scores-of "$runs/parts" searches=20
+study rivals "$table" rivals searches=20
+study rivals_distinct "$table" rivals --scores-of "$runs/rivals" rows=distinct
+study metrics "$table" metrics
 for teacher in resnet20 resnet56 resnet110 wrn-40-2; do
-    study "teacher_$teacher" "$table" --config "$here/configs/study/teacher.yaml" "teacher=$teacher"
+    study "teacher_$teacher" "$table" teacher "teacher=$teacher"
 done
+if [ -n "$weights" ]; then
+    study teacher_trained "$table" teacher "teacher_weights=$(realpath "$weights")" num_classes=10
+fi
 for init in kaiming gaussian orthogonal torch; do
-    study "init_$init" "$table" --config "$here/configs/study/initialisation.yaml" "init=$init"
+    study "init_$init" "$table" initialisation "init=$init"
 done
 python "$here/scripts/compare_published.py" --write "$runs/published.csv"
-study literature "$runs/published.csv" --config "$here/configs/study/literature.yaml"
+study literature "$runs/published.csv" literature
+study slow "$runs/published.csv" slow
 python "$here/scripts/compare_published.py" "$runs/literature"
+python "$here/scripts/compare_published.py" "$runs/slow"
+if [ -n "$images" ]; then
+    study naslib "$runs/published.csv" naslib "data=$(realpath "$images")"
+    python "$here/scripts/compare_published.py" "$runs/naslib"
+fi
 python "$here/scripts/benchmark_proxies.py"
 python "$here/scripts/benchmark_proxies.py" --memory

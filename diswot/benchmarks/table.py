@@ -217,7 +217,7 @@ def _arch_place(path: Path, header: list[str], wanted: str | None) -> int:
     """Which column holds the architectures."""
     known = [name for name in _ARCH_COLUMNS if name in header]
     if wanted is None and not known:
-        raise DataError(f"{path}: which column holds the architectures? name it (arch_column); there are {_named(header)}")
+        raise DataError(f"{path}: which column holds the architectures? name it with --arch-column; there are {_named(header)}")
     return _place(path, header, known[0] if wanted is None else wanted)
 
 

@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 import matplotlib
 import matplotlib.style
 import numpy as np
+import textalloc
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap, LogNorm, to_rgb
 from matplotlib.figure import Figure
@@ -47,7 +48,6 @@ _MARKS = "osD^vP"
 _DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)), (0, (2, 2)))
 _SMALL, _TEXT, _TITLE = 7.5, 8.5, 10  # points
 _LONGEST = 30  # characters of a name
-_CROSSING = 15.0  # how much worse a line across a name is than a name across a name of the same area
 _STYLE = {
     "figure.facecolor": "white",
     "figure.dpi": 300,  # laid out at the size of the pixels of the PNG, or its text would be measured wrongly
@@ -517,107 +517,38 @@ def _front(x: Vector, y: Vector) -> NDArray[np.bool_]:
 
 
 def _name_points(
-    figure: Figure, axes: Axes, names: Sequence[str], points: Vector, bounds: Vector, steps: Vector, looks: Sequence[str]
+    figure: Figure, axes: Axes, names: Sequence[str], points: Vector, bounds: Vector, steps: Vector, colours: Sequence[str]
 ) -> None:
-    """Writes each name at the nearest place round its point where it covers no mark, no line and no other name."""
+    """Writes each name near its point, where it covers no other name, no mark and no line, if there is such a place."""
     _freeze(figure, axes)
     if not names:
         return
-    point = figure.dpi / 72
-    room = np.asarray(axes.get_window_extent().extents, np.float64) / point
-    centres, *ends = (axes.transData.transform(p) / point for p in (points, *_lines_between(axes, points, bounds, steps)))
-    sizes = [_size_of(figure, _plain(name), point) for name in names]
-    places = _settled(centres, sizes, _boxes_of_marks(centres, *ends), room)
-    for name, where, centre, size, place, look in zip(names, points, centres, sizes, places, looks, strict=True):
-        offset = place[0, 0] + 1 - centre[0], place[0, 1] + size[1] / 2 - centre[1]
-        _write_name(axes, _plain(name), where, offset, size[0], look, len(place) > 1)
+    (x, y), lines = points.T, _lines_between(axes, points, bounds, steps)
+    textalloc.allocate(
+        axes,
+        x,
+        y,
+        [_plain(name) for name in names],
+        x_scatter=x,
+        y_scatter=y,
+        x_lines=[line[:, 0] for line in lines],
+        y_lines=[line[:, 1] for line in lines],
+        textsize=_SMALL,
+        textcolor=[_darker(colour) for colour in colours],
+        linecolor=list(colours),
+        linewidth=0.45,
+        max_distance=0.4,
+        avoid_label_lines_overlap=True,
+        avoid_crossing_label_lines=True,
+    )
 
 
-def _size_of(figure: Figure, text: str, point: float) -> tuple[float, float]:
-    """Width and height in points, with a margin of one on both sides."""
-    drawn = figure.text(0, 0, text, fontsize=_SMALL)
-    extent = drawn.get_window_extent()
-    drawn.remove()
-    return extent.width / point + 2, extent.height / point
-
-
-def _lines_between(axes: Axes, points: Vector, bounds: Vector, steps: Vector) -> tuple[Vector, Vector]:
-    """Where the whiskers, the steps and the line at zero begin and end, in data: two arrays (n, 2)."""
-    whole = np.isfinite(bounds).all(1)
-    low, high = (np.column_stack([points[whole, 0], bounds[whole, side]]) for side in (0, 1))
+def _lines_between(axes: Axes, points: Vector, bounds: Vector, steps: Vector) -> list[Vector]:
+    """The whiskers, the steps and the line at zero, each (n, 2) in data."""
+    whiskers = [np.array([(x, low), (x, high)]) for (x, _), (low, high) in zip(points, bounds, strict=True) if np.isfinite(low + high)]
     corners = np.column_stack([steps[1:, 0], steps[:-1, 1]])
-    left, right = ([[edge, 0.0]] for edge in axes.get_xlim())
-    return np.concatenate([low, steps[:-1], corners, left]), np.concatenate([high, corners, steps[1:], right])
-
-
-def _boxes_of_marks(centres: Vector, begins: Vector, ends: Vector) -> Vector:
-    """The points and the lines as boxes (n, 4): left, bottom, right, top in points."""
-    lines = np.concatenate([np.minimum(begins, ends) - 1, np.maximum(begins, ends) + 1], axis=1)
-    return np.concatenate([np.concatenate([centres - 3, centres + 3], axis=1), lines])
-
-
-def _settled(centres: Vector, sizes: Sequence[tuple[float, float]], marks: Vector, room: Vector) -> list[Vector]:
-    """For each name its box, and those of the line to it where it is far from its point; chosen one after another, then again in the
-    light of all others until nothing moves."""
-    places: list[Vector] = [np.empty((0, 4)) for _ in sizes]
-    for _ in range(6):
-        before = list(places)
-        for index in np.lexsort((centres[:, 0], -centres[:, 1])):
-            others = [place for number, place in enumerate(places) if number != index]
-            taken = np.concatenate([marks, *others])
-            harm = np.concatenate([np.full(len(marks), 4.0), *map(_harm, others)])
-            places[index] = _best_place(centres[index], sizes[index], taken, harm, room)
-        if all(np.array_equal(a, b) for a, b in zip(before, places, strict=True)):
-            break
-    return places
-
-
-def _harm(place: Vector) -> Vector:
-    """How bad it is to cover a name, and the line that leads to it, for the same area."""
-    return np.where(np.arange(len(place)) == 0, 1.0, _CROSSING)
-
-
-def _best_place(centre: Vector, size: tuple[float, float], taken: Vector, harm: Vector, room: Vector) -> Vector:
-    (width, height), reach = size, itertools.product((4, 7, 12, 18, 25, 33, 42, 52, 64, 80, 100, 125, 150), range(0, 360, 20))
-    best, least = np.empty((0, 4)), math.inf
-    for radius, turn in reach:
-        across, up = math.cos(math.radians(turn)), math.sin(math.radians(turn))
-        corner = centre + radius * np.array([across, up]) - np.array([width * (1 - across), height * (1 - up)]) / 2
-        box = np.array([[*corner, corner[0] + width, corner[1] + height]])
-        outside = float(np.clip([room[:2] - box[0, :2], box[0, 2:] - room[2:]], 0, None).sum())
-        trouble = 10 * outside + float((_overlap(box, taken) * harm).sum())
-        if trouble + radius / 4 >= least:
-            continue
-        leader = _leader(centre, box[0]) if radius > 7 else np.empty((0, 4))
-        trouble += _CROSSING * float(_overlap(leader, taken).sum())
-        if trouble + radius / 4 < least:
-            best, least = np.concatenate([box, leader]), trouble + radius / 4
-        if trouble == 0:
-            break
-    return best
-
-
-def _leader(centre: Vector, box: Vector) -> Vector:
-    """The line from a point to its name as a chain of small boxes (n, 4), without its beginning, which lies on the point's own mark."""
-    end = np.array([np.clip(centre[0], box[0], box[2]), (box[1] + box[3]) / 2])
-    length = float(np.hypot(*(end - centre)))
-    spots = centre + (end - centre) * np.arange(5, length - 3, 2)[:, None] / length
-    return np.concatenate([spots - 0.5, spots + 0.5], axis=1)
-
-
-def _overlap(boxes: Vector, others: Vector) -> Vector:
-    """Areas (n, m) that boxes (n, 4) and others (m, 4) share."""
-    a, b = boxes[:, None], others[None]
-    shared = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None)
-    return np.asarray(shared.prod(-1), np.float64)
-
-
-def _write_name(axes: Axes, name: str, point: Vector, offset: tuple[float, float], width: float, colour: str, moved: bool) -> None:
-    """At an offset in points from its own, with a thin line to it where it was moved away."""
-    nearest = min(max(-offset[0] / width, 0.0), 1.0)
-    arrow = {"arrowstyle": "-", "color": colour, "lw": 0.45, "relpos": (nearest, 0.5), "shrinkA": 0, "shrinkB": 2}
-    style: dict[str, Any] = {"fontsize": _SMALL, "color": _darker(colour), "va": "center_baseline", "in_layout": False, "zorder": 5}
-    axes.annotate(name, (point[0], point[1]), xytext=offset, textcoords="offset points", arrowprops=arrow if moved else None, **style)
+    staircase = np.concatenate([steps[:1], np.stack([corners, steps[1:]], 1).reshape(-1, 2)])
+    return [*whiskers, staircase, np.array([(edge, 0.0) for edge in axes.get_xlim()])]
 
 
 @_styled

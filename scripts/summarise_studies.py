@@ -1,0 +1,200 @@
+"""The tables of docs/studies.md, from the runs that scripts/reproduce_nasbench201.sh leaves.
+
+    python scripts/summarise_studies.py runs [--table nasbench201.csv.gz]
+
+Prints Markdown; what a run that is missing would have filled is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import nasbench201_table
+import numpy as np
+
+from diswot.proxies import RANKINGS
+from diswot.ranking import budgets_between, combine, regret, spearman
+from diswot.space import load_space
+
+DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16_120": "ImageNet16-120"}
+# Spearman on CIFAR-10, CIFAR-100, ImageNet16-120 as AZ-NAS (Lee & Ham, CVPR 2024) and VKDNW (Tybl & Neumann, CVPR 2025) print them
+PUBLISHED = {
+    "flops": (0.799, 0.763, 0.718),
+    "grad_norm": (0.438, 0.451, 0.418),
+    "snip": (0.591, 0.597, 0.521),
+    "synflow": (0.758, 0.750, 0.719),
+    "jacov": (0.800, 0.820, 0.779),
+    "nwot": (0.762, 0.799, 0.794),
+    "zico": (0.802, 0.809, 0.779),
+    "az_nas": (0.892, 0.880, 0.859),
+    "vkdnw": (0.815, 0.829, 0.814),
+    "vkdnw_agg": (0.919, 0.919, 0.906),
+    "zen": (0.103, 0.072, 0.109),
+    "grasp": (0.505, 0.498, 0.502),
+    "te_nas": (0.722, 0.723, 0.709),
+}
+ROWS = {"plus": "all 15,625", "plus_odd": "odd 7,812", "plus_unseen": "unseen 2,159", "plus_distinct": "one for each of 4,930 functions"}
+
+
+class Runs:
+    """A folder of finished studies."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def rows(self, run: str, table: str, dataset: str) -> dict[str, dict[str, Any]]:
+        """By ranking; nothing where there is no such table."""
+        path = self.folder / run / "report" / f"{dataset}_{table}.json"
+        if not path.exists():
+            return {}
+        return {row["ranking"]: row for row in json.loads(path.read_text())["rows"]}
+
+    def correlations(self, run: str) -> dict[str, dict[str, dict[str, Any]]]:
+        """By ranking, then by data set."""
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        for dataset in DATA:
+            for ranking, row in self.rows(run, "correlations", dataset).items():
+                found.setdefault(ranking, {})[dataset] = row
+        return found
+
+
+def line(*cells: object) -> None:
+    print("|", " | ".join(map(str, cells)), "|")
+
+
+def head(*cells: str) -> None:
+    print()
+    line(*cells)
+    line(*("---" for _ in cells))
+
+
+def short(value: float, digits: int = 3) -> str:
+    """Correlations without the zero before the point, as papers print them."""
+    text = f"{value:.{digits}f}"
+    return re.sub(r"^(-?)0\.", r"\1.", text) if digits == 3 else text
+
+
+def three(rows: dict[str, dict[str, Any]], key: str, digits: int = 3) -> str:
+    """One figure on each of the three data sets."""
+    return " / ".join(short(rows[dataset][key]["value"], digits) for dataset in DATA)
+
+
+def main_table(runs: Runs) -> None:
+    head("rows", "data set", "`diswot+` ρ", "τ", "partial", "regret", "FLOPs ρ", "FLOPs regret")
+    for run, named in ROWS.items():
+        found = runs.correlations(run)
+        for dataset, title in DATA.items() if found else ():
+            ours, flops = found["diswot+"][dataset], found["flops"][dataset]
+            rho, tau = ours["spearman"], ours["kendall"]
+            line(
+                named if dataset == "cifar10" else "",
+                title,
+                f"**{short(rho['value'])}** ± {short(rho['spread'])} [{short(rho['low'])}, {short(rho['high'])}]",
+                f"{short(tau['value'])} [{short(tau['low'])}, {short(tau['high'])}]",
+                short(ours["given_flops"]["value"]),
+                short(ours["regret"]["value"], 2),
+                short(flops["spearman"]["value"]),
+                short(flops["regret"]["value"], 2),
+            )
+
+
+def search_table(runs: Runs) -> None:
+    """Regret, mean over ten budgets: of searches, and of the whole table ranked."""
+    head("pick by", *DATA.values())
+    found: dict[str, dict[str, str]] = {}
+    for run in ("plus", "rivals"):
+        for dataset in DATA:
+            searched, whole = runs.rows(run, "searches", dataset), runs.rows(run, "regret", dataset)
+            for ranking, row in whole.items():
+                best = f"{searched[ranking]['mean']:.2f}" if ranking in searched else "-"
+                found.setdefault(ranking, {}).setdefault(dataset, f"{best} / {row['mean']:.2f}")
+    for ranking, cells in found.items():
+        line(f"`{ranking}`", *(cells.get(dataset, "") for dataset in DATA))
+
+
+def rankings(runs: Runs, names: Sequence[str], only: Sequence[str] | None = None) -> None:
+    """Correlations of some runs, side by side."""
+    found = {run: rows for run in names if (rows := runs.correlations(run))}
+    if not found:
+        return
+    head("run", "ranking", "ρ", "τ", "partial given FLOPs", "mean regret")
+    for run, by_ranking in found.items():
+        for ranking, rows in by_ranking.items():
+            if only is None or ranking in only:
+                line(
+                    run,
+                    f"`{ranking}`",
+                    three(rows, "spearman"),
+                    three(rows, "kendall"),
+                    three(rows, "given_flops"),
+                    three(rows, "regret", 2),
+                )
+
+
+def published(runs: Runs) -> None:
+    head("proxy", "here, 724 rows (CIFAR-10 with its interval)", "published", "difference on CIFAR-10")
+    found = {**runs.correlations("slow"), **runs.correlations("literature")}
+    for ranking, figures in PUBLISHED.items():
+        if ranking in found:
+            rho = found[ranking]["cifar10"]["spearman"]
+            interval = f"[{short(rho['low'])}, {short(rho['high'])}]"
+            theirs = " / ".join(map(short, figures))
+            line(f"`{ranking}`", f"{three(found[ranking], 'spearman')} {interval}", theirs, f"{rho['value'] - figures[0]:+.3f}")
+
+
+def leave_one_out(runs: Runs, table: Path) -> None:
+    """What each part of `diswot+` contributes: over all rows, Spearman and the mean regret over ten FLOPs budgets."""
+    journal = runs.folder / "parts" / "scores.jsonl"
+    if not journal.exists():
+        return
+    archs, columns = nasbench201_table.read(table)
+    space, ranking = load_space("nasbench201"), RANKINGS["diswot+"]
+    forms = [space.canonical(arch).choices for arch in archs]
+    scores = {entry["choices"]: entry["scores"] for entry in map(json.loads, journal.read_text().splitlines())}
+    known = np.array([[np.mean(scores[form].get(part, [-np.inf])) for part in ranking.parts] for form in forms])
+    head("left out", "ρ", "mean regret")
+    for left, kept in _without_each(ranking.parts):
+        weights = [ranking.weighted[ranking.parts[index]] for index in kept]
+        fitness = combine(known[:, kept], ranking.combine, weights)
+        line(left, *_figures(fitness, columns))
+
+
+def _without_each(parts: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    yield "nothing", list(range(len(parts)))
+    for place, part in enumerate(parts):
+        yield f"`{part}`", [index for index in range(len(parts)) if index != place]
+
+
+def _figures(fitness: np.ndarray, columns: dict[str, np.ndarray]) -> tuple[str, str]:
+    rhos, lost = [], []
+    for dataset in DATA:
+        accuracy, flops = columns[f"{dataset}_test_acc"], columns[f"{dataset}_flops_m"]
+        rhos.append(short(spearman(fitness, accuracy)))
+        lost.append(f"{np.mean(regret(fitness, accuracy, flops, budgets_between(flops, 10))):.2f}")
+    return " / ".join(rhos), " / ".join(lost)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--table", type=Path, default=nasbench201_table.DEFAULT)
+    args = parser.parse_args()
+    runs = Runs(args.runs)
+    main_table(runs)
+    search_table(runs)
+    leave_one_out(runs, args.table)
+    rankings(runs, ["plus", "plus_odd", "plus_unseen", "plus_distinct"], ["diswot+", "diswot+blind", "diswot"])
+    rankings(runs, ["rivals", "rivals_distinct"])
+    rankings(runs, [f"teacher_{name}" for name in ("resnet20", "resnet56", "resnet110", "wrn-40-2", "trained")])
+    rankings(runs, [f"init_{name}" for name in ("kaiming", "gaussian", "orthogonal", "torch")])
+    rankings(runs, ["metrics"])
+    published(runs)
+
+
+if __name__ == "__main__":
+    main()
