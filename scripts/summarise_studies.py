@@ -161,7 +161,7 @@ def leave_one_out(runs: Runs, table: Path) -> None:
     for left, kept in _without_each(ranking.parts):
         weights = [ranking.weighted[ranking.parts[index]] for index in kept]
         fitness = combine(known[:, kept], ranking.combine, weights)
-        line(left, *_figures(fitness, columns))
+        line(left, *_figures([fitness] * 3, columns))
 
 
 def _without_each(parts: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
@@ -170,9 +170,20 @@ def _without_each(parts: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
         yield f"`{part}`", [index for index in range(len(parts)) if index != place]
 
 
-def _figures(fitness: np.ndarray, columns: dict[str, np.ndarray]) -> tuple[str, str]:
+def trained(table: Path) -> None:
+    """What orders by training reach: how far any ranking could come."""
+    columns = nasbench201_table.read(table)[1]
+    head("order by", "ρ", "mean regret")
+    for named, suffix in (("validation accuracy after 12 epochs", "valid_acc_12ep"), ("validation accuracy after 200 epochs", "valid_acc")):
+        line(named, *_figures([columns[f"{dataset}_{suffix}"] for dataset in DATA], columns))
+    for dataset, title in list(DATA.items())[:2]:
+        line(f"test accuracy on {title} after 200 epochs", *_figures([columns[f"{dataset}_test_acc"]] * 3, columns))
+
+
+def _figures(orders: Sequence[np.ndarray], columns: dict[str, np.ndarray]) -> tuple[str, str]:
+    """Of one order for each data set."""
     rhos, lost = [], []
-    for dataset in DATA:
+    for fitness, dataset in zip(orders, DATA, strict=True):
         accuracy, flops = columns[f"{dataset}_test_acc"], columns[f"{dataset}_flops_m"]
         rhos.append(short(spearman(fitness, accuracy)))
         lost.append(f"{np.mean(regret(fitness, accuracy, flops, budgets_between(flops, 10))):.2f}")
@@ -187,6 +198,7 @@ def main() -> None:
     runs = Runs(args.runs)
     main_table(runs)
     search_table(runs)
+    trained(args.table)
     leave_one_out(runs, args.table)
     rankings(runs, ["plus", "plus_odd", "plus_unseen", "plus_distinct"], ["diswot+", "diswot+blind", "diswot"])
     rankings(runs, ["rivals", "rivals_distinct"])

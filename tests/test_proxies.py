@@ -17,11 +17,24 @@ from torch.nn import functional as F
 
 from diswot import losses
 from diswot.architecture import Architecture
-from diswot.errors import ConfigError
+from diswot.errors import ConfigError, TeacherError
 from diswot.models.init import Initialiser, initialise
 from diswot.models.resnet import CifarResNet
 from diswot.observe import batch_statistics, not_in_place, observe, units, watch_blocks
-from diswot.proxies import PASSES, PROXIES, Student, Trace, View, get_proxy, gradient, passes, resolve_ranking, spectrum
+from diswot.proxies import (
+    PASSES,
+    PROXIES,
+    Ranking,
+    Student,
+    Trace,
+    View,
+    get_proxy,
+    gradient,
+    passes,
+    resolve_ranking,
+    see_teacher,
+    spectrum,
+)
 from diswot.space import Cost
 
 NO_COST = Cost(1, 1, 1)
@@ -524,3 +537,16 @@ def test_rankings_name_known_proxies() -> None:
     assert resolve_ranking("diswot,nwot").batch == 32
     with pytest.raises(ConfigError, match="at least one"):
         resolve_ranking(" , ")
+
+
+def test_a_ranking_sees_a_teacher_without_maps_by_another_part_and_keeps_its_weights(student: Student) -> None:
+    blind = View(student.images.observation.detach(), student.target)  # no blocks, as of a transformer
+    ranking = see_teacher(resolve_ranking("diswot+"), "diswot+", [blind])
+    assert ranking.weighted == {
+        **{part: weight for part, weight in resolve_ranking("diswot+").weighted.items() if part != "relation_stem"},
+        "relation_jacobian": 1.0,
+    }
+    twice = Ranking(("relation_jacobian", "params", "relation_stem"), "log", (3.0, 2.0, 1.0))  # its stand-in is there already
+    assert see_teacher(twice, "mine", [blind]).weighted == {"relation_jacobian": 3.0, "params": 2.0}
+    with pytest.raises(TeacherError, match="use relation_jacobian"):
+        see_teacher(resolve_ranking("relation_stem"), "relation_stem", [blind])
