@@ -1,10 +1,11 @@
 """Our scores beside those that NASLib published for some 724 architectures of NAS-Bench-201 (CIFAR-10).
 
-    python scripts/compare_published.py --write published.csv
+    python scripts/compare_published.py --write published.csv [--table nasbench201.csv.gz]
     diswot study published.csv --config configs/study/literature.yaml --name literature
     python scripts/compare_published.py runs/literature
 
-The first command writes the table of the architectures that have published scores; the last prints, for each proxy on the rows in
+The published scores (published_proxy_scores.csv.gz, of automl/NASLib) are looked for beside the table. The first command writes the
+table of the architectures that have them; the last prints, for each proxy on the rows in
 common, the rank correlation of our score with the published one, and of each with the test accuracy.
 """
 
@@ -19,18 +20,16 @@ import nasbench201_table
 import numpy as np
 from scipy.stats import spearmanr
 
-PUBLISHED = nasbench201_table.DEFAULT.with_name("published_proxy_scores.csv.gz")
 
-
-def published() -> dict[str, dict[str, str]]:
+def published(table: Path) -> dict[str, dict[str, str]]:
     """By architecture, the rows of CIFAR-10."""
-    with gzip.open(PUBLISHED, "rt") as file:
+    with gzip.open(table.with_name("published_proxy_scores.csv.gz"), "rt") as file:
         return {row["arch_str"]: row for row in csv.DictReader(file) if row["dataset"].lower() == "cifar10"}
 
 
-def write(path: Path) -> None:
-    archs, columns = nasbench201_table.read()
-    known = published()
+def write(path: Path, table: Path) -> None:
+    archs, columns = nasbench201_table.read(table)
+    known = published(table)
     names = [f"{data}_test_acc" for data in ("cifar10", "cifar100", "imagenet16_120")]
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
@@ -40,8 +39,8 @@ def write(path: Path) -> None:
                 writer.writerow([arch.choices, *(columns[name][row] for name in names)])
 
 
-def compare(run: Path) -> None:
-    known = published()
+def compare(run: Path, table: Path) -> None:
+    known = published(table)
     with open(run / "report" / "scores.csv", newline="") as file:
         ours = [row for row in csv.DictReader(file) if row["choices"] in known]
     accuracy = np.array([float(row["accuracy_cifar10"]) for row in ours])
@@ -59,11 +58,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="?")
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--table", type=Path, default=nasbench201_table.DEFAULT)
     args = parser.parse_args()
     if args.write:
-        write(args.write)
+        write(args.write, args.table)
     if args.run:
-        compare(args.run)
+        compare(args.run, args.table)
 
 
 if __name__ == "__main__":

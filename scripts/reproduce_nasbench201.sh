@@ -3,8 +3,8 @@
 #
 #     scripts/reproduce_nasbench201.sh nasbench201.csv.gz [folder for the runs [CIFAR-10 images (.npz) [teacher's weights]]]
 #
-# The images serve the comparison with NASLib's scores alone, the weights (of a resnet56) the comparison of teachers: without them these
-# two studies are left out.
+# The images serve the comparison with NASLib's scores alone, the weights (resnet56-4bfd9763.th, trained on CIFAR-10) the comparison of
+# teachers: without them these two studies are left out.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 table=$(realpath "${1:?the table: nasbench201.csv.gz}")
@@ -33,19 +33,20 @@ for teacher in resnet20 resnet56 resnet110 wrn-40-2; do
     study "teacher_$teacher" "$table" teacher "teacher=$teacher"
 done
 if [ -n "$weights" ]; then
-    study teacher_trained "$table" teacher "teacher_weights=$(realpath "$weights")" num_classes=10
+    study teacher_trained "$table" teacher teacher=resnet56_pad "teacher_weights=$(realpath "$weights")" teacher_norm=imagenet num_classes=10
 fi
 for init in kaiming gaussian orthogonal torch; do
     study "init_$init" "$table" initialisation "init=$init"
 done
-python "$here/scripts/compare_published.py" --write "$runs/published.csv"
+python "$here/scripts/compare_published.py" --write "$runs/published.csv" --table "$table"
 study literature "$runs/published.csv" literature
 study slow "$runs/published.csv" slow
-python "$here/scripts/compare_published.py" "$runs/literature"
-python "$here/scripts/compare_published.py" "$runs/slow"
+python "$here/scripts/compare_published.py" "$runs/literature" --table "$table"
+python "$here/scripts/compare_published.py" "$runs/slow" --table "$table"
 if [ -n "$images" ]; then
     study naslib "$runs/published.csv" naslib "data=$(realpath "$images")"
-    python "$here/scripts/compare_published.py" "$runs/naslib"
+    python "$here/scripts/compare_published.py" "$runs/naslib" --table "$table"
 fi
+python "$here/scripts/summarise_studies.py" "$runs" --table "$table"
 python "$here/scripts/benchmark_proxies.py"
 python "$here/scripts/benchmark_proxies.py" --memory
