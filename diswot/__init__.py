@@ -15,7 +15,7 @@ from diswot.errors import DiswotError
 from diswot.space import SearchSpace, load_space
 
 if TYPE_CHECKING:
-    from diswot.api import build, distill, load_arch, load_student, score, search
+    from diswot.api import build, distill, load_arch, load_student, score, search, study
 
 __all__ = [
     "Architecture",
@@ -28,6 +28,7 @@ __all__ = [
     "load_student",
     "score",
     "search",
+    "study",
 ]
 
 

@@ -12,11 +12,14 @@ from diswot import runs
 from diswot.architecture import Architecture, arch_json, read_arch_json
 from diswot.config import resolve, to_dict
 from diswot.devices import choose_device
-from diswot.options import DistillConfig, ScoreConfig, SearchConfig
+from diswot.options import DistillConfig, ScoreConfig, SearchConfig, StudyConfig
 from diswot.progress import Reporter
 from diswot.recipes.distill import DistillResult, complete_config, identity, load_student, run_distill
+from diswot.recipes.findings import Findings, find
 from diswot.recipes.scoring import ScoreRow, read_architecture, run_score
 from diswot.recipes.search import SearchResult, run_search
+from diswot.recipes.study import Study, run_study
+from diswot.report.study import write_report
 from diswot.space import BUILT_IN, load_space
 
 
@@ -79,6 +82,70 @@ def distill(
         return run_distill(config, architecture, found_by, run, device=device, reporter=reporter)
 
 
+def study(
+    table: str | Path,
+    *,
+    folder: str | Path | None = None,
+    scores_of: str | Path | None = None,
+    device: str = "auto",
+    workers: int = 0,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> tuple[Study, list[Findings]]:
+    """Measures how well proxies rank the networks of a table whose accuracies are known; `diswot study` as a function.
+
+    Args:
+        table: a CSV with a column of architectures and columns of accuracies.
+        folder: where the run and its report are kept; None keeps nothing.
+        scores_of: folder of an earlier study under the same setting, whose scores are taken over where it has them.
+        device, workers, reporter: as in `search`.
+        options: the fields of `StudyConfig`: proxy, rows, sample, dataset, split, seeds, batch, teacher, ...
+
+    Returns:
+        The study: what was scored, and the fitness of every ranking; and for each data set what was found.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "mine.csv"
+    >>> names = "resnet8 resnet14 resnet20 resnet32 resnet44 resnet56 resnet110 wrn_16_1 wrn_16_2 vgg8".split()
+    >>> _ = path.write_text("arch,toy_test_acc\\n" + "".join(f"{name},{50 + n}\\n" for n, name in enumerate(names)))
+    >>> _, (found,) = study(path, space="zoo", proxy="params", resamples=20)
+    >>> found.dataset, round(found.statistics["params"]["Spearman"].value, 2)
+    ('toy', 0.68)
+    """
+    config = resolve(StudyConfig, None, [], options)
+    earlier = Path(scores_of) if scores_of is not None else None
+    if folder is None:
+        measured = run_study(config, str(table), earlier=earlier, device=device, workers=workers, reporter=reporter)
+        return measured, find(measured)
+    with start_study(Path(folder), config, table, device) as run:
+        return finish_study(config, str(table), run, earlier=earlier, device=device, workers=workers, reporter=reporter)
+
+
+def start_study(folder: Path, config: StudyConfig, table: str | Path, device: str) -> runs.RunDir:
+    """A new run folder for a study."""
+    config.check()
+    document = {**to_dict(config), "table": str(Path(table).resolve())}
+    return runs.RunDir.create(folder, "study", document, runs.environment(choose_device(device)))
+
+
+def finish_study(
+    config: StudyConfig,
+    table: str,
+    run: runs.RunDir,
+    *,
+    earlier: Path | None = None,
+    device: str = "auto",
+    workers: int = 0,
+    reporter: Reporter | None = None,
+    searching: Reporter | None = None,
+) -> tuple[Study, list[Findings]]:
+    """Scores, measures and reports, from where the run was left; `searching` is told of the simulated searches."""
+    measured = run_study(config, table, run, earlier=earlier, device=device, workers=workers, reporter=reporter)
+    findings = find(measured, run, searching)
+    write_report(measured, findings, run.path)
+    return measured, findings
+
+
 def start_distill(folder: Path, config: DistillConfig, arch: Architecture, found_by: dict[str, Any], device: str) -> runs.RunDir:
     """A new run folder for a distillation, with the arch.json it began from."""
     files = {"arch.json": arch_json(arch, found_by)}
@@ -104,4 +171,4 @@ def build(arch: Architecture, num_classes: int, in_chans: int = 3) -> nn.Module:
     return space.build(arch, num_classes, in_chans)
 
 
-__all__ = ["build", "distill", "load_arch", "load_student", "score", "search"]
+__all__ = ["build", "distill", "load_arch", "load_student", "score", "search", "study"]

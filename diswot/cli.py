@@ -311,12 +311,10 @@ def study(
     needed = "study needs a table of architectures and accuracies: diswot study TABLE.csv"
     table, words = _subject(table, words, resume, config_file, flags, needed)
     config = None if resume is not None else resolve(StudyConfig, config_file, words, flags)
-    from diswot import runs
-    from diswot.devices import choose_device
-    from diswot.recipes.findings import find
-    from diswot.recipes.study import resume_config, run_study
+    from diswot import api, runs
+    from diswot.recipes.study import resume_config
     from diswot.report import console
-    from diswot.report.study import terminal_table, write_report
+    from diswot.report.study import PAGE, terminal_table
     from diswot.report.tables import to_json, to_rich
 
     if config is None:
@@ -325,17 +323,15 @@ def study(
         config, table = resume_config(stored)
     else:
         assert table is not None
-        config.check()
         folder = Path(runs_folder) / (name or _run_name("study", Path(table).name.partition(".")[0]))
-        document = {**to_dict(config), "table": str(Path(table).resolve())}
-        run = runs.RunDir.create(folder, "study", document, runs.environment(choose_device(device)))
+        run = api.start_study(folder, config, table, device)
     progress, searching = console.reporter("network", quiet), console.reporter("pick", quiet)
     with run, _kept(run.path, "study"), runs.disk_errors(run.path):
         try:
             before = Path(earlier) if earlier else None
-            result = run_study(config, table, run, earlier=before, device=device, workers=workers, reporter=progress)
-            findings = find(result, run, searching)
-            page = write_report(result, findings, run.path)
+            result, findings = api.finish_study(
+                config, table, run, earlier=before, device=device, workers=workers, reporter=progress, searching=searching
+            )
         finally:
             progress.stop()
             searching.stop()
@@ -345,7 +341,7 @@ def study(
         return
     for one in shown:
         console.show_table(to_rich(one))
-    click.echo(f"{page}: all tables and figures")
+    click.echo(f"{run.path / PAGE}: all tables and figures")
 
 
 @cli.command()

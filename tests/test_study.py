@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
+import diswot
 from diswot.architecture import Architecture
 from diswot.config import to_dict
 from diswot.errors import ConfigError, DiswotError, RunError
@@ -65,6 +66,16 @@ def test_the_contenders_and_the_baselines_are_there(study: Any) -> None:
     assert [c.name for c in study.contenders] == ["relation", "az_nas", "params", "flops"]
     assert all(c.fitness.shape == (40,) and c.by_seed.shape == (40, 2) for c in study.contenders)
     assert list(study.accuracies) == ["toy"]
+
+
+def test_as_a_function_with_a_folder_it_leaves_the_report(table: Path, tmp_path: Path) -> None:
+    options = {**QUICK, "proxy": "params"}
+    measured, (found,) = diswot.study(table, folder=tmp_path / "kept", **options)
+    assert (tmp_path / "kept" / "report.html").exists() and len(measured.rows) == found.rows == 40
+    _, (again,) = diswot.study(table, scores_of=tmp_path / "kept", **options)
+    assert again.statistics == found.statistics
+    with pytest.raises(RunError, match="exists"):
+        diswot.study(table, folder=tmp_path / "kept", **options)
 
 
 def test_equal_networks_are_scored_once_and_counted_each(table: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from diswot.recipes.findings import Findings
     from diswot.recipes.study import Study
 
+PAGE = "report.html"
 _SHOWN = ("Spearman", "Kendall", "given params", "given FLOPs")  # on the terminal; the files have all
 _LOW_IS_GOOD = ("best rank", "worst rank")
 _SCATTERED = 6
@@ -31,7 +32,7 @@ _COLUMN_KEYS = re.compile(r"[^a-z0-9]+")
 
 
 def write_report(study: Study, findings: Sequence[Findings], folder: Path) -> Path:
-    """Writes every table and figure below `folder / "report"` and the page report.html; returns the page's path."""
+    """Writes every table and figure below `folder / "report"` and the page `PAGE`; returns the page's path."""
     out = folder / "report"
     out.mkdir(exist_ok=True)
     sections = [_about(study)]
@@ -47,7 +48,7 @@ def write_report(study: Study, findings: Sequence[Findings], folder: Path) -> Pa
         sections.append(Section(found.dataset, [*listed.values(), *(Picture(*both) for both in drawn.values())]))
     sections.append(Section("Configuration", [Listing(yaml.safe_dump(to_dict(study.config), sort_keys=False))]))
     write_atomic(out / "scores.csv", tables.to_csv(score_table(study)))
-    path = folder / "report.html"
+    path = folder / PAGE
     write_atomic(path, page(f"How {len(study.contenders)} rankings order {study.benchmark.name}", sections))
     return path
 
