@@ -62,6 +62,8 @@ class Setting:
         num_classes, in_chans, input_size: of the data.
         device: where networks run.
         space_modules: names of spaces of the user's own that may be imported.
+        patient: whether a candidate that cannot be compared with the teacher is a failure like any other, or (a search, in which it is the
+            teacher or the space that does not fit) the end of the run.
     """
 
     proxies: tuple[str, ...]
@@ -73,6 +75,7 @@ class Setting:
     input_size: int
     device: str = "cpu"
     space_modules: frozenset[str] = frozenset()
+    patient: bool = False
 
 
 def make_setting(
@@ -132,7 +135,7 @@ def score_one(setting: Setting, arch: Architecture) -> Scored:
     counted = [proxy for proxy in proxies if "student" not in proxy.needs]
     measured = [proxy for proxy in proxies if "student" in proxy.needs]
     for _ in setting.batches:
-        _score(counted, None, None, outcome)
+        _score(counted, None, None, outcome, setting.patient)
     if measured:
         try:
             form = space.canonical(arch)
@@ -142,16 +145,16 @@ def score_one(setting: Setting, arch: Architecture) -> Scored:
             with batch_statistics(model):
                 live = cost_of(space, form, setting.num_classes, setting.in_chans, setting.input_size)
                 for index, student in enumerate(_students(model, setting, measured, live)):
-                    _score(measured, student, setting.teachers[index] if setting.teachers else None, outcome)
-        except DiswotError:
-            raise
-        except (RuntimeError, ValueError, torch.OutOfMemoryError) as error:
+                    _score(measured, student, setting.teachers[index] if setting.teachers else None, outcome, setting.patient)
+        except (DiswotError, RuntimeError, ValueError, torch.OutOfMemoryError) as error:
+            if isinstance(error, DiswotError) and not setting.patient:
+                raise
             outcome.failed.update((proxy.name, first_line(error, 200)) for proxy in measured)
     kept = {name: outcome.scores[name] for name in setting.proxies if name not in outcome.failed}
     return Scored(cost, kept, outcome.failed)
 
 
-def _score(proxies: Sequence[Proxy], student: Student | None, teacher: View | None, outcome: Scored) -> None:
+def _score(proxies: Sequence[Proxy], student: Student | None, teacher: View | None, outcome: Scored, patient: bool) -> None:
     """Adds one seed's number for each proxy, or the reason why there is none; one proxy's failure leaves the others alone."""
     for proxy in proxies:
         if proxy.name in outcome.failed:
@@ -159,9 +162,9 @@ def _score(proxies: Sequence[Proxy], student: Student | None, teacher: View | No
         try:
             with torch.no_grad():  # what needs a gradient says so itself
                 value = float(proxy.score(student, teacher, outcome.cost))
-        except DiswotError:
-            raise
         except Exception as error:  # whatever a foreign network makes of an unusual pass
+            if isinstance(error, DiswotError) and not patient:
+                raise
             outcome.failed[proxy.name] = first_line(error, 200)
             continue
         if math.isfinite(value):

@@ -253,31 +253,44 @@ def _chance_of_top(column: Column, k: int) -> Vector:
 def best_rank_at(score: ArrayLike, accuracy: ArrayLike, k: int) -> float:
     """BR@K: the best rank by accuracy (1 is the highest) among the k rows with the highest score, divided by the number of rows.
 
-    The source is Ning et al., "Evaluating Efficient Performance Estimators of Neural Architectures", NeurIPS 2021. Ties are broken in
-    both by the order of the rows, the first being the higher. With fewer than k rows all count; NaN where k is below 1.
+    The source is Ning et al., "Evaluating Efficient Performance Estimators of Neural Architectures", NeurIPS 2021. Equal scores at the
+    border count by expectation, the mean over all ways to break the tie, so that the order of the rows does not matter; equal accuracies
+    share the best of their ranks. With fewer than k rows all count; NaN where k is below 1.
 
     Returns:
         In (0, 1], lower is better.
 
     >>> best_rank_at([4, 3, 2, 1], [70, 80, 10, 90], 2), worst_rank_at([4, 3, 2, 1], [70, 80, 10, 90], 2)
     (0.5, 0.75)
+    >>> best_rank_at([2, 1, 1], [70, 90, 80], 2)  # 1 / 3 or 2 / 3
+    0.5
     """
-    return float(_ranks_at(score, accuracy, k).min())
+    return _rank_at(score, accuracy, k, np.minimum)
 
 
 def worst_rank_at(score: ArrayLike, accuracy: ArrayLike, k: int) -> float:
     """WR@K: the worst rank by accuracy among the k rows with the highest score, else as `best_rank_at`."""
-    return float(_ranks_at(score, accuracy, k).max())
+    return _rank_at(score, accuracy, k, np.maximum)
 
 
-def _ranks_at(score: ArrayLike, accuracy: ArrayLike, k: int) -> Vector:
-    """(k,): the normalised ranks by accuracy of the k rows with the highest score."""
+def _rank_at(score: ArrayLike, accuracy: ArrayLike, k: int, extreme: np.ufunc) -> float:
+    """The expected `extreme` of the ranks by accuracy of the k rows with the highest score."""
     x, y = Column.of(score), Column.of(accuracy)
     if k < 1 or not (x.varies and y.varies):
-        return np.array([_NAN])
-    ranks = np.empty(len(y))
-    ranks[np.argsort(-y.codes, kind="stable")] = np.arange(1, len(y) + 1)
-    return ranks[np.argsort(-x.codes, kind="stable")[:k]] / len(y)
+        return _NAN
+    ranks = (1 + y.above[y.codes]) / len(y)
+    before = x.above[x.codes]
+    certain = before + x.counts[x.codes] <= k
+    tied = np.sort(ranks[(before < k) & ~certain])  # some of these are among the k
+    known = [extreme.reduce(ranks[certain])] if certain.any() else []
+    if not len(tied):
+        return float(known[0])
+    tied = tied if extreme is np.minimum else tied[::-1]
+    drawn, place = k - int(certain.sum()), np.arange(1, len(tied))
+    # The chance that the i-th is the extreme of those drawn; each follows from the one before it.
+    left = len(tied) - place
+    chance = np.cumprod([drawn / len(tied), *((left - drawn + 1) / left)])
+    return float(chance @ (extreme(tied, known[0]) if known else tied))
 
 
 @dataclass(frozen=True)

@@ -474,16 +474,109 @@ def test_every_proxy_works_on_foreign_networks(name: str) -> None:
             assert math.isfinite(score(proxy, candidate, view)), proxy
 
 
+class Unusual(nn.Module):
+    """timm's protocol round layers that are easily got wrong: an activation in place right after a convolution, a grouped convolution, an
+    operation in place, a linear layer on channels-last maps, a layer that is used twice, one that never is, a norm of sequences."""
+
+    def __init__(self, inplace: bool = False, padding_mode: str = "zeros") -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1, padding_mode=padding_mode)
+        self.act = nn.Hardswish(inplace=inplace)
+        self.grouped = nn.Conv2d(4, 4, 3, stride=2, padding=1, groups=2)
+        self.mixer = nn.Linear(4, 4)
+        self.twice = nn.Conv2d(4, 4, 1, bias=False)
+        self.unused = nn.Linear(5, 5)
+        self.norm = nn.BatchNorm1d(4)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        x = self.grouped(self.act(self.stem(x)))
+        x.mul_(1.5)
+        x = self.mixer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.twice(F.relu(self.twice(x)))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.norm(x.flatten(2)).mean(2)
+        return x if pre_logits else self.head(x)
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+
+def test_fisher_matrix_of_unusual_layers_by_autograd_image_by_image() -> None:
+    torch.manual_seed(0)
+    model = not_in_place(Unusual(inplace=True)).double()
+    candidate = student_of(model, torch.randn(3, 3, SIDE, SIDE, dtype=torch.float64), torch.tensor([0, 1, 2]))
+    with batch_statistics(model), torch.no_grad():
+        found = passes.fisher_matrix(candidate)
+    plain, expected = evaluated(model), torch.zeros_like(found)
+    for image in candidate.input("noise"):
+        logits = observe(plain, image[None]).logits[0]
+        rows = [torch.autograd.grad(logit, list(plain.parameters()), retain_graph=True, materialize_grads=True) for logit in logits]
+        slopes = torch.tensor([[float(gradient.view(-1)[0]) for gradient in row] for row in rows], dtype=torch.float64)
+        p = logits.detach().softmax(0) * 0.95 + 0.05 / CLASSES
+        expected += slopes.T @ (torch.diag(p) - torch.outer(p, p)) @ slopes / 3
+    assert len(found) == len(list(model.parameters())) == 13
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (lambda: Unusual(padding_mode="reflect"), "Conv2d"),
+        (lambda: timm.create_model("nf_resnet26", num_classes=CLASSES), "ScaledStdConv2d"),
+    ],
+)
+def test_fisher_matrix_of_layers_it_does_not_know_is_refused(model: Callable[[], nn.Module], says: str) -> None:
+    network = model()
+    with batch_statistics(network), pytest.raises(ValueError, match=says):
+        passes.fisher_matrix(student_of(network, torch.randn(2, 3, 32, 32), torch.tensor([0, 1])))
+
+
+@pytest.mark.parametrize(("proxy", "name"), [("synflow", "convnext_atto"), ("synflow", "nf_resnet26"), ("zen", "convnext_atto")])
+def test_proxies_that_mean_nothing_without_batch_norm_say_so(proxy: str, name: str) -> None:
+    network = not_in_place(timm.create_model(name, num_classes=CLASSES))
+    with batch_statistics(network), pytest.raises(ValueError, match="and the network has"):
+        score(proxy, student_of(network, torch.randn(2, 3, 64, 64), torch.tensor([0, 1])))
+
+
+def test_units_of_timms_own_activations_are_seen() -> None:
+    network = not_in_place(timm.create_model("convnext_atto", num_classes=CLASSES))
+    with batch_statistics(network):
+        assert math.isfinite(score("nwot", student_of(network, torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 2, 3]))))
+
+
+def test_fisher_of_tokens_sums_over_places_and_not_over_channels() -> None:
+    """The linear layer of `Unusual` sees (B, H, W, C): its share is that of the same layer as a 1x1 convolution."""
+    torch.manual_seed(0)
+    model = not_in_place(Unusual()).double()
+    images, target = torch.randn(3, 3, SIDE, SIDE, dtype=torch.float64), torch.tensor([0, 1, 2])
+    with batch_statistics(model):
+        candidate = student_of(model, images, target)
+        outputs, gradients = ([x.detach() for x in xs] for xs in candidate.images.outputs)
+        assert [tuple(output.shape) for output in outputs][2] == (3, 4, 4, 4)
+        expected = sum(
+            0.5 * sum(float((a[n, c] * g[n, c]).sum()) ** 2 for n in range(3)) / 3
+            for a, g in zip(outputs, gradients, strict=True)
+            for c in range(a.shape[1])
+        )
+        mixed = model.mixer(model.grouped(model.act(model.stem(images))).mul(1.5).permute(0, 2, 3, 1))
+        torch.testing.assert_close(outputs[2], mixed.movedim(-1, 1))
+        assert score("fisher", candidate) == pytest.approx(expected, rel=1e-9)
+
+
 def test_in_place_activations_change_nothing() -> None:
+    """An activation in place overwrites the output of the convolution before it, which `fisher` looks at."""
     images, target = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
-    scores = []
-    for prepare in (not_in_place, lambda model: model):
-        torch.manual_seed(0)
-        model = prepare(timm.create_model("resnet10t", num_classes=CLASSES))
+
+    def scored(model: nn.Module) -> list[float]:
         with batch_statistics(model):
             candidate = student_of(model, images, target)
-            scores.append([score(name, candidate) for name in ("nwot", "grad_norm", "jacov", "az_expressivity")])
-    assert scores[0] == pytest.approx(scores[1], rel=1e-6)
+            return [score(name, candidate) for name in ("fisher", "nwot", "grad_norm", "jacov")]
+
+    plain = scored(Unusual())
+    assert scored(not_in_place(Unusual(inplace=True))) == plain
+    assert scored(Unusual(inplace=True)) != plain
 
 
 def test_blocks_are_found_in_networks_of_all_kinds() -> None:

@@ -14,19 +14,21 @@ from scipy.stats import kendalltau, spearmanr
 import diswot
 from diswot.architecture import Architecture
 from diswot.config import to_dict
+from diswot.engine import Scored
 from diswot.errors import ConfigError, DiswotError, RunError
 from diswot.evolution import Evolution
 from diswot.options import StudyConfig
 from diswot.proxies import RANKINGS, Ranking
 from diswot.recipes.findings import find
 from diswot.recipes.simulate import SearchTable
-from diswot.recipes.study import JOURNAL, TIMES, _worst_for_failed, choose_rows, run_study
+from diswot.recipes.study import JOURNAL, TIMES, _contender, _worst_for_failed, choose_rows, run_study
 from diswot.runs import RunDir
-from diswot.space import load_space
+from diswot.space import Cost, load_space
 from search_spaces.nasbench201 import KERNELS, parse
 from tests.processes import finish, kill_and_resume
 
 SPACE = load_space("nasbench201")
+NO_COST = Cost(0, 0, 0)
 QUICK: dict[str, Any] = {
     "proxy": "relation,az_nas", "teacher": "resnet8", "num_classes": 5, "seeds": 2, "batch": 2, "input_size": 8, "resamples": 30,
     "budgets": 3, "bands": 2,
@@ -53,6 +55,10 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def _without_accuracy(line: str) -> str:
+    return line.split(",")[0] + ",,"
+
+
 def config(**options: Any) -> StudyConfig:
     return StudyConfig(**{**QUICK, **options})
 
@@ -73,7 +79,7 @@ def test_as_a_function_with_a_folder_it_leaves_the_report(table: Path, tmp_path:
     measured, (found,) = diswot.study(table, folder=tmp_path / "kept", **options)
     assert (tmp_path / "kept" / "report.html").exists() and len(measured.rows) == found.rows == 40
     _, (again,) = diswot.study(table, scores_of=tmp_path / "kept", **options)
-    assert again.statistics == found.statistics
+    assert again.statistics["params"]["Spearman"] == found.statistics["params"]["Spearman"]
     with pytest.raises(RunError, match="exists"):
         diswot.study(table, folder=tmp_path / "kept", **options)
 
@@ -142,6 +148,19 @@ def test_failed_networks_rank_below_all_others() -> None:
     assert np.array_equal(filled[~np.isnan(scores)], scores[~np.isnan(scores)])
 
 
+def test_rows_that_lack_a_part_rank_below_all_others_whatever_the_other_parts_say() -> None:
+    """The largest of ten networks has no jacov: by FLOPs alone it would be in the middle."""
+    results = [Scored(NO_COST, {"jacov": [float(row), float(row)]}) for row in range(9)] + [Scored(NO_COST, {}, {"jacov": "dead"})]
+    costs = [Cost(1, 1 + row, 1) for row in range(10)]
+    for combine in ("rank", "log", "sum"):
+        found = _contender("mine", Ranking(("jacov", "flops"), combine), results, costs, {})
+        assert found.fitness.argmin() == 9 and (found.by_seed.argmin(0) == 9).all()
+        assert found.failed == 1 and found.reason == "dead" and not found.complete[9]
+        searched = SearchTable(SPACE, list(SPACE.enumerate())[:10], found.parts, found.complete, found.ranking)
+        assert searched.search(np.ones(10, bool), 10, seed=0) == 8
+        assert searched.search(~found.complete, 10, seed=0) == -1
+
+
 def test_a_ranking_is_its_parts_combined_over_the_table(study: Any) -> None:
     from scipy.stats import rankdata
 
@@ -157,7 +176,7 @@ def test_a_ranking_is_its_parts_combined_over_the_table(study: Any) -> None:
 def test_a_search_that_may_try_everything_finds_the_best() -> None:
     archs = list(SPACE.enumerate())[::40]
     truth = np.array([quality(arch) for arch in archs])
-    searched = SearchTable(SPACE, archs, truth[:, None], Ranking(("params",)))
+    searched = SearchTable(SPACE, archs, truth[:, None], np.ones(len(archs), bool), Ranking(("params",)))
     allowed = np.zeros(len(archs), bool)
     allowed[::3] = True
     assert searched.search(allowed, 1000, seed=0) == np.flatnonzero(allowed)[np.argmax(truth[allowed])]
@@ -166,7 +185,7 @@ def test_a_search_that_may_try_everything_finds_the_best() -> None:
 def test_a_search_is_better_than_as_many_random_draws() -> None:
     archs = list(SPACE.enumerate())
     truth = np.array([quality(arch) for arch in archs])
-    searched = SearchTable(SPACE, archs, truth[:, None], Ranking(("params",)))
+    searched = SearchTable(SPACE, archs, truth[:, None], np.ones(len(archs), bool), Ranking(("params",)))
     everything = np.ones(len(archs), bool)
     found = [truth[searched.search(everything, 150, seed)] for seed in range(4)]
     rng = np.random.default_rng(0)
@@ -267,6 +286,52 @@ def test_what_cannot_be_is_one_line(diswot: Any, table: Path, tmp_path: Path, ar
     code, out, err = diswot("study", *(word.format(table=table) for word in arguments), "--quiet")
     assert code == 2 and out == "" and says in err and len(err.strip().splitlines()) == 1, err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_candidate_that_cannot_be_compared_is_a_failure_of_that_proxy_alone(tmp_path: Path) -> None:
+    """The last map of these networks has channels of many numbers, the teacher's 64."""
+    names = ["resnet8", "resnet14", "resnet20", "resnet8x4", "resnet32x4", "wrn_16_1", "wrn_16_2", "wrn_40_1", "vgg8", "shufflenetv1"]
+    path = tmp_path / "zoo.csv"
+    path.write_text("arch,toy_test_acc\n" + "".join(f"{name},{50 + row}\n" for row, name in enumerate(names)))
+    found = run_study(config(proxy="semantic_outer,params", space="zoo", input_size=32, seeds=1), str(path), workers=1)
+    outer = found.contenders[0]
+    assert outer.complete.tolist() == [name in ("resnet8", "resnet14", "resnet20", "wrn_16_1", "wrn_40_1") for name in names]
+    assert "the teacher has 64" in outer.reason
+
+
+def test_copies_of_a_row_without_an_accuracy_are_not_picked(table: Path, tmp_path: Path) -> None:
+    lines = table.read_text().splitlines()
+    path = tmp_path / "copies.csv"
+    path.write_text("\n".join([*lines, *(_without_accuracy(line) for line in lines[1:])]) + "\n")
+    study = run_study(config(proxy="params", searches=1, evaluations=10), str(path))
+    (found,) = find(study)
+    assert len(study.rows) == 80 and found.rows == 40 and np.isfinite(found.searched["params"]).all()
+
+
+def test_a_handful_of_accuracies_is_refused(table: Path, tmp_path: Path) -> None:
+    lines = table.read_text().splitlines()
+    path = tmp_path / "few.csv"
+    path.write_text("\n".join([*lines[:5], *(_without_accuracy(line) for line in lines[5:])]) + "\n")
+    with pytest.raises(ConfigError, match="4 known"):
+        run_study(config(proxy="params"), str(path))
+
+
+def test_scores_of_another_space_are_not_taken_over(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same strings, another network; and the module's own code is part of the setting."""
+    module = tmp_path / "narrow_space.py"
+    code = "from search_spaces.nasbench201 import NasBench201\nclass Narrow(NasBench201):\n    name = 'narrow_space:own'\nown = Narrow()\n"
+    module.write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with RunDir.create(tmp_path / "first", "study", {**to_dict(config(proxy="params")), "table": str(table)}, {}) as run:
+        run_study(config(proxy="params"), str(table), run)
+    with pytest.raises(RunError, match=r"another setting .*space"):
+        run_study(config(proxy="params", space="narrow_space:own"), str(table), earlier=tmp_path / "first")
+    own = config(proxy="params", space="narrow_space:own")
+    with RunDir.create(tmp_path / "own", "study", {}, {}) as run:
+        run_study(own, str(table), run)
+        module.write_text(code + "# changed\n")
+        with pytest.raises(RunError, match="begun with other space"):
+            run_study(own, str(table), run)
 
 
 def test_accuracies_that_are_all_alike_are_refused(tmp_path: Path) -> None:

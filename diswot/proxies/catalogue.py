@@ -234,7 +234,8 @@ def _progressivity(student: Student, *_: Any) -> Tensor:
 
 
 def _trainability(student: Student, *_: Any) -> Tensor:
-    return _mean(_with_blocks(student.noise).trainabilities(student.generator(4)))
+    """As AZ-NAS has it, a network with a block that is the identity has no score."""
+    return _mean(_with_blocks(student.noise).trainabilities(student.generator(4), identity=False))
 
 
 def _mean(found: list[Tensor]) -> Tensor:
@@ -323,6 +324,6 @@ _add(
     lambda s, *_: passes.vkdnw(s),
     norm="fresh",
     input="noise",
-    passes="forward, N backward, of 8 images, N the classes",
+    passes="forward, N backward, N the classes",
 )
 _add("l2_norm", "sum of the norms of the layers' weights", lambda s, *_: gradient.l2_norm(s.images.weights), input="-", norm="-")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -18,6 +19,8 @@ from diswot.proxies.views import WEIGHTED, Student, weights_of
 FISHER_IMAGES, FISHER_TENSORS = 8, 128
 REGION_INPUTS, REGION_SIZE = 1000, 3
 _STEP = 0.01
+_OTHER_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
+_STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
 
 
 After = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -73,9 +76,17 @@ def _absolute(model: nn.Module) -> Iterator[None]:
             module._parameters[name] = parameter
 
 
+def _refuse(model: nn.Module, because: str, kinds: tuple[type[nn.Module], ...]) -> None:
+    """A ValueError where the network has a layer that takes away what the proxy means."""
+    for module in model.modules():
+        if isinstance(module, kinds):
+            raise ValueError(f"{because}, and the network has {type(module).__name__}")
+
+
 def synflow(student: Student) -> Tensor:
     """`gradient.synflow` in float64: absolute weights, batch norm bypassed, one image of ones."""
     student.use(None)
+    _refuse(student.model, "synflow bypasses batch norm alone", (*_OTHER_NORMS, *_STANDARDISED))
     image = torch.ones_like(student.input("images")[:1], dtype=torch.float64)
     with _absolute(student.model), torch.enable_grad(), _norms_as(student.model, _bypassed):
         weights = weights_of(student.model)
@@ -89,6 +100,7 @@ def zen(student: Student) -> Tensor:
     Weights and input are drawn from N(0, 1) (Zen-NAS, Lin et al., ICCV 2021).
     """
     student.use("gaussian")
+    _refuse(student.model, "zen rescales by batch norms alone", _OTHER_NORMS)
     scales: list[Tensor] = []
 
     def note(_norm: nn.Module, inputs: Tensor, _output: Tensor) -> None:
@@ -145,18 +157,27 @@ def vkdnw(student: Student) -> Tensor:
 def fisher_matrix(student: Student) -> Tensor:
     """(P, P) empirical Fisher information of the first entry of each of the first P <= 128 parameter tensors (VKDNW, section 3).
 
-    Parameters are those of convolutions, linear layers and batch norms. The input is noise, at most 8 images; batch norms run as a
-    network fresh from its initialisation runs when it is evaluated: mean 0, variance 1.
+    Parameters are those of convolutions, linear layers and batch norms. The input is noise: as many images of the batch as the matrix
+    needs for twice its rank, at least 8. Batch norms run as a network fresh from its initialisation runs when it is evaluated: mean 0,
+    variance 1.
+
+    Raises:
+        ValueError: a layer that multiplies its input by anything else than its weight (weight standardisation), or mixes up images.
     """
     student.use(None)
-    images = student.input("noise")[:FISHER_IMAGES]
     entries = _Entries(student.model)
     layers = watch(student.model, WEIGHTED, entries.note)
     with torch.enable_grad(), layers, _norms_as(student.model, _fresh, entries.note):
-        logits = observe(student.model, images).logits
+        logits = observe(student.model, _for_fisher(student)).logits
     roots = spectrum.covariance_root(logits.detach().softmax(1))  # (B, N, N)
     jacobian = torch.cat([entries.gradients(logits, column) for column in roots.unbind(2)])  # (N B, P)
-    return jacobian.T @ jacobian / len(images)
+    return jacobian.T @ jacobian / len(logits)
+
+
+def _for_fisher(student: Student) -> Tensor:
+    classes = student.model.get_classifier().out_features  # type: ignore[operator]
+    count = max(FISHER_IMAGES, -(-2 * FISHER_TENSORS // max(classes - 1, 1)))  # each image adds a rank of N - 1
+    return student.input("noise")[:count]
 
 
 class _Entries:
@@ -165,40 +186,56 @@ class _Entries:
 
     def __init__(self, model: nn.Module) -> None:
         kinds = (*WEIGHTED, _BatchNorm)
-        owned: list[tuple[nn.Module, str]] = [
-            (m, name) for m in model.modules() if isinstance(m, kinds) for name, _ in m.named_parameters(recurse=False)
-        ]
+        owned: list[tuple[nn.Module, str]] = []
+        for module in model.modules():
+            if isinstance(module, kinds):
+                owned += [(module, name) for name, _ in module.named_parameters(recurse=False)]
         self._place = {entry: index for index, entry in enumerate(owned[:FISHER_TENSORS])}
-        self._outputs: list[Tensor] = []
+        self._outputs: list[tuple[nn.Module, Tensor]] = []
         self._slopes: list[dict[int, Tensor]] = []
+        for module, name in self._place:
+            if name not in ("weight", "bias") or not _is_plain(module):
+                raise ValueError(f"vkdnw does not know what the {name} of {type(module).__name__} does to its output")
 
     def note(self, module: nn.Module, inputs: Tensor, output: Tensor) -> Tensor:
-        """Keeps the output, and for each entry what it multiplies in the first channel of it."""
+        """Keeps the output, and for each entry what it multiplies in the first channel of it. What follows works on a copy, so that it may
+        work in place."""
         names = [name for name in ("weight", "bias") if (module, name) in self._place]
-        slopes = {self._place[module, name]: _multiplier(module, inputs.detach(), name) for name in names}
-        if slopes:
-            self._outputs.append(output)
-            self._slopes.append(slopes)
-        return output
+        if not names:
+            return output
+        self._outputs.append((module, output))
+        self._slopes.append({self._place[module, name]: _multiplier(module, inputs.detach(), name) for name in names})
+        return output.clone()
 
     def gradients(self, logits: Tensor, direction: Tensor) -> Tensor:
         """(B, P) of each image's logits in the `direction` (B, N)."""
         found = logits.new_zeros(len(logits), len(self._place))
-        backs = torch.autograd.grad(logits, self._outputs, direction, retain_graph=True, materialize_grads=True)
-        for back, slopes in zip(backs, self._slopes, strict=True):
+        modules, outputs = zip(*self._outputs, strict=True)
+        backs = torch.autograd.grad(logits, outputs, direction, retain_graph=True, materialize_grads=True)
+        for module, back, slopes in zip(modules, backs, self._slopes, strict=True):
+            if len(back) != len(found):
+                raise ValueError(f"vkdnw: a {type(module).__name__} sees {len(back)} pieces of {len(found)} images")
             for place, slope in slopes.items():
-                found[:, place] += (_first(back) * slope).flatten(1).sum(1)
+                found[:, place] += (_first(module, back) * slope).flatten(1).sum(1)
         return found
 
 
-def _first(x: Tensor) -> Tensor:
-    """The first channel of maps (B, C, H, W), or of tokens and vectors (B, ..., C)."""
-    return x[:, :1] if x.ndim == 4 else x[..., :1]
+def _is_plain(module: Any) -> bool:
+    """Whether a layer's output is its weight's plain product with its input."""
+    if isinstance(module, _BatchNorm):
+        return True
+    usual = nn.Linear.forward if isinstance(module, nn.Linear) else nn.Conv2d.forward
+    return type(module).forward is usual and getattr(module, "padding_mode", "zeros") == "zeros"
+
+
+def _first(module: nn.Module, x: Tensor) -> Tensor:
+    """The first channel: the second axis of maps, the last one of what linear layers see."""
+    return x[..., :1] if isinstance(module, nn.Linear) else x[:, :1]
 
 
 def _multiplier(module: Any, inputs: Tensor, name: str) -> Tensor:
     """What the first entry of this parameter multiplies in the first channel of the output."""
-    first = _first(inputs)
+    first = _first(module, inputs)
     if name == "bias":
         return first.new_ones(())
     if isinstance(module, nn.Conv2d):

@@ -88,7 +88,7 @@ class Trace(View):
         self.model, self.wanted = model, wanted
         self.agreements: Tensor | None = None
         self.codes: list[Tensor] = []
-        self._outputs: list[Tensor] = []
+        self._outputs: list[tuple[nn.Module, Tensor]] = []
         self._spectra: dict[tuple[Callable[[Tensor], Tensor], int], Tensor] = {}
         graph = bool(wanted & {"graph", "outputs"})
         self.images = images.detach().requires_grad_(graph)
@@ -110,8 +110,8 @@ class Trace(View):
             if "codes" in self.wanted:
                 self.codes.append(torch.unique(activation.codes(inputs[: activation.MOST_CODED])))
 
-    def _note_output(self, _module: nn.Module, _inputs: Tensor, output: Tensor) -> None:
-        self._outputs.append(output)
+    def _note_output(self, module: nn.Module, _inputs: Tensor, output: Tensor) -> None:
+        self._outputs.append((module, output))
 
     @property
     def signs(self) -> Tensor:
@@ -134,7 +134,8 @@ class Trace(View):
     @cached_property
     def _backward(self) -> Tensors:
         """One backward pass for everything that is wanted of the loss; zeros for what takes no part in it."""
-        return torch.autograd.grad(self.loss, [*self.weights, *self._outputs], retain_graph=True, materialize_grads=True)
+        places = [*self.weights, *(output for _, output in self._outputs)]
+        return torch.autograd.grad(self.loss, places, retain_graph=True, materialize_grads=True)
 
     @property
     def gradients(self) -> Tensors:
@@ -142,9 +143,13 @@ class Trace(View):
         return self._backward[: len(self.weights)]
 
     @property
-    def outputs(self) -> tuple[list[Tensor], Tensors]:
-        """The outputs of the convolutions and linear layers, and the gradient of the loss at each."""
-        return self._outputs, self._backward[len(self.weights) :]
+    def outputs(self) -> tuple[Tensors, Tensors]:
+        """The outputs (B, C, ...) of the convolutions and linear layers, and the gradient of the loss at each."""
+        gradients = self._backward[len(self.weights) :]
+        linear = [isinstance(module, nn.Linear) for module, _ in self._outputs]  # tokens have their channels last
+        both = ([x for _, x in self._outputs], gradients)
+        ours, theirs = ([x.movedim(-1, 1) if last else x for x, last in zip(xs, linear, strict=True)] for xs in both)
+        return ours, theirs
 
     @cached_property
     def gradients_seen(self) -> tuple[Tensor, Tensor]:
@@ -194,14 +199,17 @@ class Trace(View):
         """The stem and all blocks."""
         return range(len(self.blocks))
 
-    def trainabilities(self, generator: torch.Generator) -> list[Tensor]:
-        """Of each block after the stem; blocks that their input does not reach are left out."""
+    def trainabilities(self, generator: torch.Generator, identity: bool = True) -> list[Tensor]:
+        """Of each block after the stem; blocks that their input does not reach are left out. A block that is the identity is a
+        `ValueError` where it may not be one."""
         found = []
         for inner, outer in zip(self.blocks, self.blocks[1:], strict=False):
             if not (outer.requires_grad and inner.requires_grad):
                 continue
             signs = torch.randint(0, 2, outer.shape, generator=generator).to(outer) * 2 - 1
             (back,) = torch.autograd.grad(outer, inner, signs.to(memory_format=torch.channels_last), retain_graph=True, allow_unused=True)
+            if not identity and back is not None and torch.equal(back, signs):
+                raise ValueError("a block hands its gradient on unchanged")
             if back is not None:
                 found.append(spectrum.block_trainability(back, signs))
         return found

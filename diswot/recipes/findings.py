@@ -35,7 +35,8 @@ class Findings:
         budgets: FLOPs limits.
         regrets: best accuracy within each budget minus that of the pick, in the table's unit; `random` is the mean over all networks.
         regret_spreads: standard deviation over the seeds of the regret's mean over the budgets.
-        searched: (searches, budgets) the regrets of simulated searches, by contender; empty where none were asked for.
+        searched: (searches, budgets) the regrets of simulated searches, by contender, NaN where a search found nothing with a score; empty
+            where none were asked for.
         matrix: (contenders, contenders) Spearman between rankings.
     """
 
@@ -101,7 +102,7 @@ def _on(study: Study, dataset: str, accuracy: Vector, picks: Mapping[str, NDArra
         budgets,
         regrets,
         {c.name: ranking.seed_spread(mean_regret, c.by_seed[known], truth)[1] for c in study.contenders},
-        {name: best - accuracy[rows] for name, rows in picks.items()},
+        {name: np.where(rows >= 0, best - accuracy[rows], np.nan) for name, rows in picks.items()},
         np.array([[ranking.spearman(a, b) for b in scores.values()] for a in scores.values()]),
     )
 
@@ -139,7 +140,7 @@ def simulate(study: Study, known: NDArray[np.bool_], run: runs.RunDir | None, re
     picks = {c.name: np.full((config.searches, len(budgets)), -1) for c in study.contenders}
     reporter.start(len(picks) * config.searches * len(budgets), len(done))
     for contender in study.contenders:
-        table = SearchTable(space, study.archs, contender.parts, contender.ranking)
+        table = SearchTable(space, study.archs, contender.parts, contender.complete, contender.ranking)
         for number in range(config.searches):
             for place, budget in enumerate(budgets):
                 key = (contender.name, number, place)
@@ -163,7 +164,7 @@ def _replay(run: runs.RunDir | None, among: str, rows: int) -> dict[tuple[str, i
             key = (str(record["contender"]), int(record["search"]), int(record["budget"]))
         except (KeyError, TypeError, ValueError):
             row = None
-        if not isinstance(row, int) or not 0 <= row < rows:
+        if not isinstance(row, int) or not -1 <= row < rows:
             raise RunError(f"{SEARCHES}, line {number + 1}: damaged: remove the file, then --resume")
         if record.get("among") == among:
             done[key] = row

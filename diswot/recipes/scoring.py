@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,15 +53,18 @@ def prepare(config: ScoreConfig, device: str, space: SearchSpace) -> tuple[Ranki
     return ranking, replace(setting, proxies=ranking.parts)
 
 
-def setting_digests(config: ScoreConfig, setting: Setting) -> dict[str, str]:
-    """Digests of what lies outside the configuration and decides the scores: the images, the teacher's weights, the device."""
+def setting_digests(config: ScoreConfig, setting: Setting, space: SearchSpace) -> dict[str, str]:
+    """Digests of what lies outside the configuration and decides the scores: the space's code where it is the user's own, the images, the
+    teacher's weights, the device."""
     pixels = hashlib.sha256()
     for batch in setting.batches:
         pixels.update(batch.images.contiguous().numpy().tobytes() + batch.target.numpy().tobytes())
     path = Path(config.teacher_weights)
     weights = file_digest(path) if path.is_file() else config.teacher_weights
     shape = f"{setting.num_classes} classes, {setting.in_chans} x {setting.input_size} x {setting.input_size}"
-    return {"images": pixels.hexdigest()[:12], "shape": shape, "teacher weights": weights, "device": setting.device}
+    own = "" if space.name in BUILT_IN else f" {file_digest(Path(inspect.getfile(type(space))))}"
+    digests = {"images": pixels.hexdigest()[:12], "shape": shape, "teacher weights": weights, "device": setting.device}
+    return {"space": space.name + own, **digests}
 
 
 def refuse_giant(arch: Architecture, cost: Cost) -> None:

@@ -125,7 +125,7 @@ def run_search(
     reporter = reporter or Silent()
     problem = _Problem(config, choose_device(device), reporter)
     if run is not None:
-        run.hold_to("inputs.json", setting_digests(config, problem.setting))
+        run.hold_to("inputs.json", setting_digests(config, problem.setting, problem.space))
     trials = problem.replay(run)
     with Engine(problem.setting, workers or default_workers(problem.setting.device), executor) as engine:
         reporter.start(config.iterations, len(trials))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,43 +24,47 @@ class SearchTable:
         space: whose members the table holds.
         archs: (n,) the rows; a member of the space that is not among them is never proposed.
         scores: (n, parts) higher is better.
+        complete: (n,) whether a row has all of them; those that have not are tried as any, and never picked or bred from.
         ranking: how the parts are combined, over what a search has seen so far.
     """
 
-    def __init__(self, space: SearchSpace, archs: Sequence[Architecture], scores: NDArray[np.float64], ranking: Ranking) -> None:
-        self.space, self.scores, self.ranking = _Table(space, list(archs)), scores, ranking
-        self.rows = {arch: row for row, arch in enumerate(archs)}
+    def __init__(
+        self,
+        space: SearchSpace,
+        archs: Sequence[Architecture],
+        scores: NDArray[np.float64],
+        complete: NDArray[np.bool_],
+        ranking: Ranking,
+    ) -> None:
+        self.archs, self.scores, self.complete, self.ranking = list(archs), scores, complete, ranking
+        self.space = _Table(space, self.archs)
 
     def search(self, allowed: NDArray[np.bool_], evaluations: int, seed: int) -> int:
-        """The row that a search picks among the `allowed` (n,) rows; -1 where there is none."""
+        """The row that a search picks among the `allowed` (n,) rows, of equal architectures the first; -1 where none has a score."""
+        rows = {arch: row for row, arch in reversed(list(enumerate(self.archs))) if allowed[row]}
         seen: set[Architecture] = set()
         tried: list[Architecture] = []
-
-        def admits(arch: Architecture) -> bool:
-            row = self.rows.get(arch)
-            return row is not None and bool(allowed[row])
-
         while len(tried) < evaluations:
             begin = len(tried)
-            history = self.members(tried)
+            history = self._members(rows[arch] for arch in tried)
             for index in range(begin, min(begin + _DEFAULT.generation, evaluations)):
                 rng = np.random.default_rng([seed, index])
-                found = propose(self.space, history, begin, _DEFAULT.evolution, rng, admits, seen, lambda arch: 0.0)  # type: ignore[arg-type]
+                found = propose(self.space, history, begin, _DEFAULT.evolution, rng, rows.__contains__, seen, lambda arch: 0.0)  # type: ignore[arg-type]
                 if found is None:
                     break
                 seen.add(self.space.canonical(found[0]))
                 tried.append(found[0])
             if len(tried) == begin:
                 break
-        members = self.members(tried)
-        return self.rows[max(members, key=lambda member: member.fitness).arch] if members else -1
+        members = self._members(rows[arch] for arch in tried)
+        return rows[max(members, key=lambda member: member.fitness).arch] if members else -1
 
-    def members(self, tried: Sequence[Architecture]) -> list[Member]:
-        """What has been tried, ranked anew among itself."""
-        if not tried:
+    def _members(self, tried: Iterable[int]) -> list[Member]:
+        """Of the rows that have been tried, those with a score, ranked anew among themselves."""
+        scored = [row for row in tried if self.complete[row]]
+        if not scored:
             return []
-        fitness = self.ranking.fitness(self.scores[[self.rows[arch] for arch in tried]])
-        return [Member(arch, float(value)) for arch, value in zip(tried, fitness, strict=True)]
+        return [Member(self.archs[row], float(value)) for row, value in zip(scored, self.ranking.fitness(self.scores[scored]), strict=True)]
 
 
 class _Table:

@@ -48,19 +48,26 @@ class Contender:
         name: as it was asked for.
         ranking: its parts and how they are combined.
         parts: (n, parts) scores averaged over the seeds.
+        complete: (n,) whether it has all of them; rows that it has not rank below all others.
         fitness: (n,) from these, higher is better.
         by_seed: (n, seeds) from each seed's scores alone.
-        failed: rows among n that it has no score for; they rank below all others.
+        reason: why the first of the rows that are not complete is not; empty where all are.
         milliseconds: of one network and seed, median; 0 for what is only counted.
     """
 
     name: str
     ranking: Ranking
     parts: Vector
+    complete: NDArray[np.bool_]
     fitness: Vector
     by_seed: Vector
-    failed: int
+    reason: str
     milliseconds: float
+
+    @property
+    def failed(self) -> int:
+        """Rows that it has no score for."""
+        return int((~self.complete).sum())
 
 
 @dataclass(frozen=True)
@@ -134,11 +141,12 @@ def run_study(
     rows = choose_rows(config, [forms[arch] for arch in benchmark.archs])
     for name, values in accuracies.items():
         reached = values[rows][~np.isnan(values[rows])]
-        if len(reached) < 2 or np.ptp(reached) == 0:
-            raise ConfigError(f"the {config.split} accuracies on {name} are all alike or missing: there is nothing to rank")
+        if len(reached) < _FEWEST or np.ptp(reached) == 0:
+            raise ConfigError(f"the {config.split} accuracies on {name} are all alike or missing ({len(reached)} known): nothing to rank")
     _, setting = prepare(dataclasses.replace(config, proxy=",".join(_names(config.proxy))), choose_device(device), space)
+    setting = dataclasses.replace(setting, patient=True)
     rankings = _rankings(config, setting)
-    inputs = {**setting_digests(config, setting), "table": _digest(benchmark)}
+    inputs = {**setting_digests(config, setting, space), "table": _digest(benchmark)}
     known = _scores_of(earlier, config, setting, inputs) if earlier is not None else {}
     if run is not None:
         run.hold_to("inputs.json", inputs)
@@ -147,7 +155,7 @@ def run_study(
         f"{len(rows):,} rows of {benchmark.name}, {len(unique):,} different networks, {len(setting.proxies)} proxies, images {config.data}"
     )
     scored = _score(unique, setting, known, run, workers, reporter)
-    times = _times(unique, setting, run)
+    times = _times(unique, setting, rankings, run)
     results = [scored[forms[benchmark.archs[row]]] for row in rows]
     own = [cost_of(space, benchmark.archs[row], setting.num_classes, setting.in_chans, setting.input_size) for row in rows]
     place = {form: index for index, form in enumerate(unique)}
@@ -307,8 +315,9 @@ def _outcome(record: Mapping[str, Any], setting: Setting) -> Scored:
     return Scored(Cost(0, 0, 0), {name: scores[name] for name in setting.proxies if name not in failed}, reasons)
 
 
-def _times(unique: Sequence[Architecture], setting: Setting, run: runs.RunDir | None) -> dict[str, float]:
-    """Milliseconds that each proxy takes by itself for one network and seed: the median over a few networks, measured once and kept."""
+def _times(unique: Sequence[Architecture], setting: Setting, rankings: Mapping[str, Ranking], run: runs.RunDir | None) -> dict[str, float]:
+    """Milliseconds that each ranking takes by itself for one network and seed: the median over a few networks, measured once and kept. 0
+    for what is only counted."""
     path = run.path / TIMES if run is not None else None
     if path is not None and path.exists():
         return read_numbers(path)
@@ -316,12 +325,10 @@ def _times(unique: Sequence[Architecture], setting: Setting, run: runs.RunDir | 
     archs = [unique[i] for i in rng.choice(len(unique), min(_TIMED, len(unique)), replace=False)]
     times = {}
     with single_thread(setting.device):
-        for name in setting.proxies:
-            if "student" not in get_proxy(name).needs:
-                times[name] = 0.0
-                continue
-            alone = dataclasses.replace(setting, proxies=(name,), batches=setting.batches[:1])
-            times[name] = statistics.median(_milliseconds(alone, arch) for arch in archs)
+        for name, ranking in rankings.items():
+            runs_network = any("student" in get_proxy(part).needs for part in ranking.parts)
+            alone = dataclasses.replace(setting, proxies=ranking.parts, batches=setting.batches[:1])
+            times[name] = statistics.median(_milliseconds(alone, arch) for arch in archs) if runs_network else 0.0
     if path is not None:
         runs.write_atomic(path, json.dumps(times, indent=2) + "\n")
     return times
@@ -345,11 +352,12 @@ def _contender(name: str, ranking: Ranking, results: Sequence[Scored], costs: Se
     """A ranking's fitness over all rows. What is counted is counted on each row's own network, what is measured on the function."""
     seeds = max((len(values) for one in results for values in one.scores.values()), default=1)
     parts = np.stack([_part(part, results, costs, seeds) for part in ranking.parts], 2)  # (n, seeds, parts)
-    failed = int(np.isnan(parts).any((1, 2)).sum())
+    complete = np.asarray(np.isfinite(parts).all((1, 2)), np.bool_)
     means = _worst_for_failed(parts.mean(1))
-    by_seed = np.stack([ranking.fitness(_worst_for_failed(parts[:, seed])) for seed in range(seeds)], 1)
-    milliseconds = sum(times.get(part, 0.0) for part in ranking.parts)
-    return Contender(name, ranking, means, ranking.fitness(means), by_seed, failed, milliseconds)
+    fitness = _last(ranking.fitness(means), ~complete)
+    by_seed = np.stack([_last(ranking.fitness(_worst_for_failed(parts[:, seed])), ~complete) for seed in range(seeds)], 1)
+    reasons = (one.failed[part] for one in results for part in ranking.parts if part in one.failed)
+    return Contender(name, ranking, means, complete, fitness, by_seed, next(reasons, ""), times.get(name, 0.0))
 
 
 def _part(name: str, results: Sequence[Scored], costs: Sequence[Cost], seeds: int) -> Vector:
@@ -358,6 +366,14 @@ def _part(name: str, results: Sequence[Scored], costs: Sequence[Cost], seeds: in
     if "student" not in proxy.needs:
         return np.array([[float(proxy.score(None, None, cost))] * seeds for cost in costs])
     return np.array([one.scores.get(name, [float("nan")] * seeds) for one in results])
+
+
+def _last(fitness: Vector, failed: NDArray[np.bool_]) -> Vector:
+    """(n,) with the `failed` just below all others, whatever their other parts say."""
+    if not failed.any() or failed.all():
+        return fitness
+    lowest = fitness[~failed].min()
+    return np.where(failed, lowest - max(abs(float(lowest)), 1.0) * 1e-3, fitness)
 
 
 def _worst_for_failed(scores: Vector) -> Vector:

@@ -55,7 +55,7 @@ def write_report(study: Study, findings: Sequence[Findings], folder: Path) -> Pa
 
 def _about(study: Study) -> Section:
     config = study.config
-    failed = [f"{c.name} ({c.failed})" for c in study.contenders if c.failed]
+    failed = [f"{c.name} ({c.failed}, the first because {c.reason})" for c in study.contenders if c.failed]
     networks = f"{len(study.rows):,} rows of {study.benchmark.name}, {len(np.unique(study.groups)):,} different networks"
     lines = [
         f"{networks}; {study.measured}. Scores: {study.seeds} seeds x {study.batch} images ({config.data}), "
