@@ -39,6 +39,8 @@ for init in kaiming gaussian orthogonal torch; do
     study "init_$init" "$table" initialisation "init=$init"
 done
 python "$here/scripts/compare_published.py" --write "$runs/published.csv" --table "$table"
+study plus_published "$runs/published.csv" plus --scores-of "$runs/parts"
+study rivals_published "$runs/published.csv" rivals --scores-of "$runs/rivals"
 study literature "$runs/published.csv" literature
 study slow "$runs/published.csv" slow
 python "$here/scripts/compare_published.py" "$runs/literature" --table "$table"

@@ -38,6 +38,7 @@ PUBLISHED = {
     "grasp": (0.505, 0.498, 0.502),
     "te_nas": (0.722, 0.723, 0.709),
 }
+RIVALS = ("diswot+", "az_nas", "vkdnw", "vkdnw_agg", "flops")
 ROWS = {"plus": "all 15,625", "plus_odd": "odd 7,812", "plus_unseen": "unseen 2,159", "plus_distinct": "one for each of 4,930 functions"}
 
 
@@ -73,8 +74,10 @@ def head(*cells: str) -> None:
     line(*("---" for _ in cells))
 
 
-def short(value: float, digits: int = 3) -> str:
-    """Correlations without the zero before the point, as papers print them."""
+def short(value: float | None, digits: int = 3) -> str:
+    """Correlations without the zero before the point, as papers print them; what is undefined as `-`."""
+    if value is None:
+        return "-"
     text = f"{value:.{digits}f}"
     return re.sub(r"^(-?)0\.", r"\1.", text) if digits == 3 else text
 
@@ -138,7 +141,7 @@ def rankings(runs: Runs, names: Sequence[str], only: Sequence[str] | None = None
 
 def published(runs: Runs) -> None:
     head("proxy", "here, 724 rows (CIFAR-10 with its interval)", "published", "difference on CIFAR-10")
-    found = {**runs.correlations("slow"), **runs.correlations("literature")}
+    found = {**runs.correlations("slow"), **runs.correlations("literature"), **runs.correlations("rivals_published")}
     for ranking, figures in PUBLISHED.items():
         if ranking in found:
             rho = found[ranking]["cifar10"]["spearman"]
@@ -201,7 +204,7 @@ def main() -> None:
     trained(args.table)
     leave_one_out(runs, args.table)
     rankings(runs, ["plus", "plus_odd", "plus_unseen", "plus_distinct"], ["diswot+", "diswot+blind", "diswot"])
-    rankings(runs, ["rivals", "rivals_distinct"])
+    rankings(runs, ["plus", "rivals", "plus_distinct", "rivals_distinct", "plus_published", "rivals_published"], RIVALS)
     rankings(runs, [f"teacher_{name}" for name in ("resnet20", "resnet56", "resnet110", "wrn-40-2", "trained")])
     rankings(runs, [f"init_{name}" for name in ("kaiming", "gaussian", "orthogonal", "torch")])
     rankings(runs, ["metrics"])
