@@ -98,16 +98,19 @@ def zico(batches: Sequence[Tensors]) -> Tensor:
 
 
 def gradsign(images: Sequence[Tensors]) -> Tensor:
-    """Mean over weights of |sum over images of the sign of the image's own gradient| (Zhang & Jia, ICLR 2022), in [0, B].
+    """Sum over weights of |sum over images of the sign of the image's own gradient|, in [0, B P] (Zhang & Jia, ICLR 2022).
+
+    The authors' code has the sum over the P weights in one place and the mean in another. The mean ranks upside down: larger networks
+    agree less.
 
     Args:
         images: the gradients of each image alone.
 
     >>> gradsign([[torch.tensor([1.0, -2.0])], [torch.tensor([3.0, 4.0])]]).item()
-    1.0
+    2.0
     """
     layers = [torch.stack([g.sign() for g in layer]).sum(0).abs() for layer in zip(*images, strict=True)]
-    return torch.cat([layer.flatten() for layer in layers]).mean()
+    return torch.stack([layer.double().sum() for layer in layers]).sum()
 
 
 def ntk_condition(images: Sequence[Tensors]) -> Tensor:
