@@ -141,6 +141,8 @@ def finish_study(
 ) -> tuple[Study, list[Findings]]:
     """Scores, measures and reports, from where the run was left; `searching` is told of the simulated searches."""
     measured = run_study(config, table, run, earlier=earlier, device=device, workers=workers, reporter=reporter)
+    if reporter is not None:
+        reporter.say("all scored; now the intervals, the figures and the report")
     findings = find(measured, run, searching)
     write_report(measured, findings, run.path)
     return measured, findings

@@ -117,6 +117,9 @@ class StudyConfig(ScoreConfig):
 
     def check(self) -> None:
         super().check()
+        for name in ("proxy", "dataset"):
+            if getattr(self, name) is not None and not getattr(self, name).strip(" ,"):
+                raise ConfigError(f"{name} {getattr(self, name)!r}: name at least one, or leave it out")
         positive(self, "top", "budgets", "bands", "evaluations")
         positive(self, "resamples", least=20)
         positive(self, "searches", least=0)

@@ -10,18 +10,24 @@ from diswot.errors import ConfigError
 
 T = TypeVar("T")
 
+_MOST_LISTED = 100  # names that an error message has room for
+
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """The tail of an error message: the nearest known name, or all of them where none is near.
+    """The tail of an error message: the nearest known name, or, where none is near, all of them if there are not too many.
 
     >>> suggest("resnet65", ["resnet56", "vgg8"])
     'did you mean resnet56?'
     >>> suggest("x", ["b", "a"])
     'known: a, b'
+    >>> suggest("x", map(str, range(1000)))
+    '1,000 names are known, and none is like it'
     """
     names = sorted(known)
     near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"known: {', '.join(names)}" if len(names) <= _MOST_LISTED else f"{len(names):,} names are known, and none is like it"
 
 
 class Registry(Generic[T]):

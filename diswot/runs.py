@@ -119,7 +119,7 @@ class RunDir:
         try:
             document = yaml.safe_load(config_path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunError(f"{path}: no run to resume (it has no config.yaml)") from None
+            raise RunError(f"{path}: no run is there (it has no config.yaml)") from None
         except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
             raise RunError(f"{config_path}: cannot be read ({first_line(error)})") from None
         if not isinstance(document, dict) or document.get("format") != FORMAT:

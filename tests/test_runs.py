@@ -97,7 +97,7 @@ def test_configurations_that_are_none_are_refused(tmp_path: Path, content: str) 
 
 
 def test_no_run_to_resume(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no run to resume"):
+    with pytest.raises(RunError, match="no run is there"):
         RunDir.open(tmp_path / "nowhere", "search")
 
 

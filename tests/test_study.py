@@ -277,6 +277,8 @@ def test_the_report_holds_every_table_and_figure(diswot: Any, table: Path, tmp_p
         (["{table}", "--split", "validation"], "it has test, valid"),
         (["{table}", "--proxy", "relatoin"], "did you mean relation"),
         (["{table}", "--sample", "3"], "sample 3"),
+        (["{table}", "--proxy", ""], "proxy ''"),
+        (["{table}", "--dataset", ","], "dataset ','"),
         (["{table}", "--accuracy-column", "top1"], "top1"),
         (["{table}", "--resamples", "1"], "resamples 1"),
         ([], "diswot study TABLE.csv"),
