@@ -39,7 +39,13 @@ PUBLISHED = {
     "te_nas": (0.722, 0.723, 0.709),
 }
 RIVALS = ("diswot+", "az_nas", "vkdnw", "vkdnw_agg", "flops")
-ROWS = {"plus": "all 15,625", "plus_odd": "odd 7,812", "plus_unseen": "unseen 2,159", "plus_distinct": "one for each of 4,930 functions"}
+ROWS = {
+    "plus": "all 15,625",
+    "plus_published": "724 with published scores",
+    "plus_odd": "odd 7,812",
+    "plus_unseen": "unseen 2,159",
+    "plus_distinct": "one for each of 4,930 functions",
+}
 
 
 class Runs:
@@ -125,18 +131,24 @@ def rankings(runs: Runs, names: Sequence[str], only: Sequence[str] | None = None
     found = {run: rows for run in names if (rows := runs.correlations(run))}
     if not found:
         return
-    head("run", "ranking", "ρ", "τ", "partial given FLOPs", "mean regret")
+    head("", "ranking", "ρ", "τ", "partial given FLOPs", "mean regret")
     for run, by_ranking in found.items():
         for ranking, rows in by_ranking.items():
             if only is None or ranking in only:
                 line(
-                    run,
+                    _named(run),
                     f"`{ranking}`",
                     three(rows, "spearman"),
                     three(rows, "kendall"),
                     three(rows, "given_flops"),
                     three(rows, "regret", 2),
                 )
+
+
+def _named(run: str) -> str:
+    """What a run is of, for a reader who has not seen the folder."""
+    kind, _, rest = run.partition("_")
+    return ROWS.get("_".join(["plus", rest]) if rest else "plus", run) if kind in ("plus", "rivals") else rest or run
 
 
 def published(runs: Runs) -> None:
