@@ -643,3 +643,5 @@ def test_a_ranking_sees_a_teacher_without_maps_by_another_part_and_keeps_its_wei
     assert see_teacher(twice, "mine", [blind]).weighted == {"relation_jacobian": 3.0, "params": 2.0}
     with pytest.raises(TeacherError, match="use relation_jacobian"):
         see_teacher(resolve_ranking("relation_stem"), "relation_stem", [blind])
+    with pytest.raises(TeacherError, match="use relation_jacobian"):
+        see_teacher(resolve_ranking("diswot, relation_stem"), "diswot, relation_stem", [blind])

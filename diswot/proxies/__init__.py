@@ -104,7 +104,7 @@ def see_teacher(ranking: Ranking, named: str, teachers: list[View]) -> Ranking:
         swaps["semantic_profile"] = ("semantic_cam_rows", "its features have zero mean (layer norm)")
     if "relation_stem" in ranking.parts and not all(view.blocks for view in teachers):
         swaps["relation_stem"] = ("relation_jacobian", "it has no maps (B, C, H, W) on the way")
-    asked_for = set(named.split(","))
+    asked_for = {name.strip() for name in named.split(",")}
     for part, (instead, reason) in swaps.items():
         if part in asked_for:
             raise TeacherError(f"{part} cannot see this teacher: {reason}; use {instead}")
