@@ -178,6 +178,8 @@ def search(
         click.echo(json.dumps({**console.search_json(result), "folder": str(run.path)}))
         return
     console.show_table(console.search_table(result))
+    if remark := console.search_remark(result):
+        click.echo(remark)
     moved = f" (the earlier one is now {aside})" if aside else ""
     click.echo(f"{out}: the winner{moved}; the run is in {run.path}\nnext: diswot distill {out}")
 
@@ -459,7 +461,7 @@ _LISTS = {"spaces": _spaces, "proxies": _proxies, "teachers": _teachers, "losses
 
 
 class _kept:
-    """Ctrl-C inside says how to go on, and exits as interrupted programs do."""
+    """Ctrl-C inside, or being asked to end (SIGTERM, as schedulers do), says how to go on, and exits as interrupted programs do."""
 
     def __init__(self, folder: Path, verb: str) -> None:
         self.folder, self.verb = folder, verb
@@ -467,21 +469,22 @@ class _kept:
     def __enter__(self) -> None:
         from diswot.runs import interrupted
 
-        def note(_signal: int, _frame: object) -> None:
+        def note(number: int, _frame: object) -> None:
+            self.number = number
             interrupted.set()
             raise KeyboardInterrupt
 
-        self.interrupted, self.before = interrupted, None
+        self.interrupted, self.number, self.before = interrupted, int(signal.SIGINT), {}
         if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGINT, note)
+            self.before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGINT, self.before)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
         self.interrupted.clear()
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             click.echo(f"stopped; go on with: diswot {self.verb} --resume {self.folder}", err=True)
-            raise SystemExit(130)
+            raise SystemExit(128 + self.number)
 
 
 def _subject(

@@ -58,18 +58,20 @@ class PlainLines:
 
     def __init__(self, stream: TextIO, unit: str, every: float = 10.0, clock: Clock = time.monotonic) -> None:
         self.stream, self.unit, self.every, self.clock = stream, unit, every, clock
-        self._total = self._first = 0
+        self._total = 0
         self._begun = self._shown = 0.0
+        self._paced_from: tuple[float, int] | None = None  # time and count of the first step: what comes before it is starting up
         self._pending: Callable[[], str] | None = None
 
     def start(self, total: int, done: int = 0) -> None:
-        self._total, self._first = total, done
+        self._total = total
         self._begun = self._shown = self.clock()
+        self._paced_from = None
         if done:
             self.say(f"resumed at {done} of {total} {self.unit}s")
 
     def update(self, done: int, detail: Callable[[], str]) -> None:
-        now = self.clock()
+        now = self.stepped(done)
 
         def line() -> str:
             return self.line(done, now, detail())
@@ -80,11 +82,23 @@ class PlainLines:
         self._shown, self._pending = now, None
         self.say(line())
 
+    def stepped(self, done: int) -> float:
+        """The time of a step."""
+        now = self.clock()
+        self._paced_from = self._paced_from or (now, done)
+        return now
+
     def line(self, done: int, now: float, detail: str) -> str:
-        rate = (done - self._first) / max(now - self._begun, 1e-9)
-        left = duration((self._total - done) / rate) if rate else "?"
-        speed = f"{rate:.1f} {self.unit}s/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.1f} s per {self.unit}"
-        return f"{done}/{self._total} {self.unit}s, {speed}, {left} left; {detail}"
+        return "; ".join(filter(None, (f"{done}/{self._total} {self.unit}s, {self._pace(done, now)}", detail)))
+
+    def _pace(self, done: int, now: float) -> str:
+        """How fast and how long still, by the steps after the first: that one also waits for processes to start."""
+        since, first = self._paced_from or (self._begun, 0)
+        if done <= first:
+            return f"after {duration(now - self._begun)}"
+        rate = (done - first) / max(now - since, 1e-9)
+        speed = f"{rate:.1f} {self.unit}s/s" if rate >= 1 else f"{1 / rate:.1f} s per {self.unit}"
+        return f"{speed}, {duration((self._total - done) / rate)} left"
 
     def say(self, line: str) -> None:
         print(line, file=self.stream, flush=True)

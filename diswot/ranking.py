@@ -295,16 +295,25 @@ def _rank_at(score: ArrayLike, accuracy: ArrayLike, k: int, extreme: np.ufunc) -
 
 @dataclass(frozen=True)
 class Band:
-    """Rows whose size is in [low, high], and Spearman's correlation among them alone."""
+    """Networks of about the same size: the `count` whose size is in [low, high]."""
 
     low: float
     high: float
     count: int
-    spearman: float
+
+    def spearman(self, score: ArrayLike, accuracy: ArrayLike, size: ArrayLike) -> float:
+        """Spearman's correlation among the rows of the band alone.
+
+        >>> Band(10, 20, 3).spearman([1, 3, 2, 0], [1, 2, 3, 4], [10, 15, 20, 30])
+        0.5
+        """
+        sizes = np.asarray(size, np.float64)
+        rows = np.flatnonzero((sizes >= self.low) & (sizes <= self.high))
+        return spearman(Column.of(score).take(rows), Column.of(accuracy).take(rows))
 
 
-def banded_spearman(score: ArrayLike, accuracy: ArrayLike, size: ArrayLike, bands: int = 10) -> list[Band]:
-    """Spearman's correlation among networks of about the same size.
+def size_bands(size: ArrayLike, bands: int = 10) -> list[Band]:
+    """Networks in bands of about the same size.
 
     Args:
         size: (n,), say FLOPs.
@@ -314,20 +323,14 @@ def banded_spearman(score: ArrayLike, accuracy: ArrayLike, size: ArrayLike, band
     Returns:
         From the smallest sizes to the largest.
 
-    >>> for band in banded_spearman([1, 2, 3, 9, 8, 7], [1, 2, 3, 4, 5, 6], [10, 10, 11, 20, 21, 22], bands=2):
-    ...     print(band)
-    Band(low=10.0, high=11.0, count=3, spearman=1.0)
-    Band(low=20.0, high=22.0, count=3, spearman=-1.0)
+    >>> size_bands([10, 10, 11, 20, 21, 22], bands=2)
+    [Band(low=10.0, high=11.0, count=3), Band(low=20.0, high=22.0, count=3)]
     """
-    x, y, sizes = Column.of(score), Column.of(accuracy), Column.of(size)
+    sizes = Column.of(size)
     middle = 2 * (len(sizes) - sizes.above) - sizes.counts  # twice the number of rows before the middle of the equal sizes
     band = (bands * middle // max(2 * len(sizes), 1))[sizes.codes]
-    found = []
-    for one in np.unique(band):
-        rows = np.flatnonzero(band == one)
-        within = sizes.values[rows]
-        found.append(Band(float(within.min()), float(within.max()), len(rows), spearman(x.take(rows), y.take(rows))))
-    return found
+    members = [sizes.values[band == one] for one in np.unique(band)]
+    return [Band(float(within.min()), float(within.max()), len(within)) for within in members]
 
 
 def regret(score: ArrayLike, accuracy: ArrayLike, size: ArrayLike, budgets: ArrayLike) -> Vector:
@@ -352,6 +355,15 @@ def regret(score: ArrayLike, accuracy: ArrayLike, size: ArrayLike, budgets: Arra
         # The mean of differences, for the mean of equal accuracies can differ from them in the last bit.
         lost.append((within.max() - within[scores == scores.max()]).mean() if known else _NAN)
     return np.asarray(lost, np.float64)
+
+
+def mean_regret(score: ArrayLike, accuracy: ArrayLike, size: ArrayLike, budgets: ArrayLike) -> float:
+    """The mean of `regret` over the budgets.
+
+    >>> mean_regret([1, 3, 2], [70, 80, 90], [10, 20, 30], [20, 30])
+    5.0
+    """
+    return float(regret(score, accuracy, size, budgets).mean())
 
 
 def random_regret(accuracy: ArrayLike, size: ArrayLike, budgets: ArrayLike) -> Vector:

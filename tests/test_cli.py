@@ -255,14 +255,15 @@ def test_bad_input_is_one_line_that_names_it(  # type: ignore[no-untyped-def]
     assert sorted(p for p in bad_files.rglob("*") if not {"home", "__pycache__"} & set(p.parts)) == before, "nothing is left behind"
 
 
-def test_ctrl_c_says_how_to_go_on(spawn, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_search_says_how_to_go_on(spawn, tmp_path: Path, number: signal.Signals) -> None:  # type: ignore[no-untyped-def]
     process = spawn("search", "--proxy", "diswot", *QUICK[:-1], "1", "--iterations", "5000", "--params", "0.3M", "--name", "long")
     journal = tmp_path / "runs" / "long" / "trials.jsonl"
     while not journal.exists() and process.poll() is None:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert err.splitlines()[-1] == "stopped; go on with: diswot search --resume runs/long"
     assert "Traceback" not in err
 

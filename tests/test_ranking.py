@@ -18,7 +18,6 @@ from diswot.ranking import (
     Band,
     Column,
     Vector,
-    banded_spearman,
     best_rank_at,
     bootstrap,
     bootstrap_interval,
@@ -32,6 +31,7 @@ from diswot.ranking import (
     random_regret,
     regret,
     seed_spread,
+    size_bands,
     spearman,
     worst_rank_at,
 )
@@ -262,24 +262,24 @@ def test_rank_statistics_forget_monotone_transforms_of_the_score(name: str) -> N
 def test_bands_hold_every_row_once_and_separate_no_size(rows: list[tuple[int, int]], bands: int) -> None:
     score, size = columns(rows)
     accuracy = np.arange(len(rows)) % 3.0
-    found = banded_spearman(score, accuracy, size, bands)
+    found = size_bands(size, bands)
     assert sum(band.count for band in found) == len(rows)
     assert all(one.high < other.low for one, other in pairwise(found))
     for band in found:
         rows_of = (size >= band.low) & (size <= band.high)
         assert (min(size[rows_of]), max(size[rows_of]), rows_of.sum()) == (band.low, band.high, band.count)
-        assert band.spearman == pytest.approx(spearman(score[rows_of], accuracy[rows_of]), nan_ok=True)
+        assert band.spearman(score, accuracy, size) == pytest.approx(spearman(score[rows_of], accuracy[rows_of]), nan_ok=True)
 
 
 def test_bands_of_different_sizes_are_equally_filled() -> None:
     size = np.random.default_rng(0).permutation(103)
-    counts = [band.count for band in banded_spearman(size, size, size)]
+    counts = [band.count for band in size_bands(size)]
     assert sorted(set(counts)) == [10, 11]
     assert len(counts) == 10
-    assert banded_spearman([1, 2, 3, 4], [4, 3, 2, 1], [5, 5, 5, 9], 2) == [
-        Band(5, 5, 3, -1),
-        Band(9, 9, 1, pytest.approx(math.nan, nan_ok=True)),
-    ]
+    first, second = size_bands([5, 5, 5, 9], 2)
+    assert (first, second) == (Band(5, 5, 3), Band(9, 9, 1))
+    assert first.spearman([1, 2, 3, 4], [4, 3, 2, 1], [5, 5, 5, 9]) == -1
+    assert math.isnan(second.spearman([1, 2, 3, 4], [4, 3, 2, 1], [5, 5, 5, 9]))
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 5)] * 3), min_size=1, max_size=20), st.integers(0, 5))
@@ -433,3 +433,15 @@ def test_plain_progress_says_how_far_how_fast_and_how_long(capsys: pytest.Captur
     assert out[1] == "40/100 candidates, 2.0 candidates/s, 30 s left; best 0.9"
     assert out[2] == "60/100 candidates, 2.0 candidates/s, 20 s left; best 0.9"
     assert len(out) == 3
+
+
+def test_progress_does_not_take_the_start_for_the_pace(capsys: pytest.CaptureFixture[str]) -> None:
+    import sys
+
+    now = [0.0]
+    lines = PlainLines(sys.stderr, "network", every=10, clock=lambda: now[0])
+    lines.start(100)
+    for step in (13.0, 13.5, 23.5):
+        now[0] = step
+        lines.update(round(step - 12) if step < 14 else 21, lambda: "")
+    assert capsys.readouterr().err.splitlines() == ["1/100 networks, after 13 s", "21/100 networks, 1.9 networks/s, 41 s left"]

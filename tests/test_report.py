@@ -316,7 +316,20 @@ def test_bands_show_whiskers_of_a_few_proxies_inside_the_axes() -> None:
     (whiskers,) = figure.axes[0].collections
     assert [segment[:, 1].tolist() for segment in whiskers.get_segments()] == [[-0.3, 0.4]] * 2  # type: ignore[attr-defined]
     assert figure.axes[0].get_ylim()[0] < -0.3 and figure.axes[0].get_ylim()[1] > 0.4
-    assert not figures.bands(list("abcd"), {"x": band * 4}, title="t").axes[0].collections
+    four = [{"value": place / 10, "low": -0.3, "high": 0.4} for place in range(4)]
+    assert not figures.bands(list("abcd"), {"x": four}, title="t").axes[0].collections
+
+
+def test_lines_that_are_the_same_share_their_name() -> None:
+    by_band = figures.bands(["nwot", "params", "flops"], {"a": [0.5, 0.1, 0.1], "b": [0.6, 0.2, 0.2]}, title="t")
+    assert texts(by_band) == ["nwot", "params, flops"]
+    regret = figures.regret_curve([1e7, 1e8], {"nwot": [1, 1]}, {"params": [2, 3], "random": [5, 5], "flops": [2, 3]}, title="t")
+    assert texts(regret) == ["params, flops", "random", "nwot"]
+
+
+def test_a_latex_table_of_many_columns_is_scaled_to_the_page() -> None:
+    wide = to_latex(Table("t", [Column(f"c{i}", f"c{i}") for i in range(9)], [{}]))
+    assert r"\resizebox{\textwidth}" in wide and "graphicx" in wide.splitlines()[0] and wide.count("{") == wide.count("}")
 
 
 @pytest.mark.parametrize("count", [2, 12, 25])

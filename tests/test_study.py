@@ -19,6 +19,7 @@ from diswot.errors import ConfigError, DiswotError, RunError
 from diswot.evolution import Evolution
 from diswot.options import StudyConfig
 from diswot.proxies import RANKINGS, Ranking
+from diswot.ranking import _resamples
 from diswot.recipes.findings import find
 from diswot.recipes.simulate import SearchTable
 from diswot.recipes.study import JOURNAL, TIMES, _contender, _worst_for_failed, choose_rows, run_study
@@ -107,7 +108,7 @@ def test_statistics_are_scipys(study: Any) -> None:
         assert figures["Kendall"].value == pytest.approx(kendalltau(contender.fitness, truth).statistic, abs=1e-12)
         assert figures["Spearman"].low <= figures["Spearman"].value <= figures["Spearman"].high
         alone = [spearmanr(contender.by_seed[:, seed], truth).statistic for seed in range(2)]
-        assert found.spreads[contender.name]["Spearman"] == pytest.approx(np.std(alone, ddof=1), abs=1e-12)
+        assert figures["Spearman"].spread == pytest.approx(np.std(alone, ddof=1), abs=1e-12)
     assert np.isnan(found.statistics["flops"]["given FLOPs"].value)
 
 
@@ -119,7 +120,27 @@ def test_regret_is_what_the_best_within_a_budget_has_more(study: Any) -> None:
             within = np.flatnonzero(flops <= budget)
             top = within[contender.fitness[within] == contender.fitness[within].max()]
             assert found.regrets[contender.name][place] == pytest.approx(truth[within].max() - truth[top].mean(), abs=1e-9)
+        assert found.statistics[contender.name]["regret"].value == pytest.approx(found.regrets[contender.name].mean())
     assert found.regrets["random"][-1] == pytest.approx(truth.max() - truth.mean())
+
+
+def test_regret_and_bands_have_intervals_over_resampled_networks(study: Any) -> None:
+    """From the definitions, on the rows that the bootstrap draws, with the budgets and bands of the whole table."""
+    (found,) = find(study)
+    contender, truth, flops = study.contenders[0], study.accuracies["toy"], study.size("flops")
+    band, lost, inside = found.bands[1], [], []
+    for rows in _resamples(40, study.groups, QUICK["resamples"], np.random.default_rng(study.config.seed)):
+        drawn = [(contender.fitness[row], truth[row], flops[row]) for row in rows]
+        each = []
+        for budget in found.budgets:
+            within = [(score, accuracy) for score, accuracy, size in drawn if size <= budget]
+            picks = [accuracy for score, accuracy in within if score == max(within)[0]]
+            each.append(max(accuracy for _, accuracy in within) - np.mean(picks))
+        lost.append(np.mean(each))
+        inside.append(spearmanr([(score, accuracy) for score, accuracy, size in drawn if band.low <= size <= band.high]).statistic)
+    for estimate, values in ((found.statistics["relation"]["regret"], lost), (found.banded["relation"][1], inside)):
+        assert (estimate.low, estimate.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])), abs=1e-9)
+        assert estimate.spread > 0
 
 
 def test_validation_and_test_accuracies_are_not_mixed(table: Path) -> None:
@@ -267,6 +288,11 @@ def test_the_report_holds_every_table_and_figure(diswot: Any, table: Path, tmp_p
     with open(folder / "report" / "scores.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 40 and rows[0]["choices"].startswith("|")
+    entries = map(json.loads, (folder / JOURNAL).read_text().splitlines())
+    means = {entry["choices"]: np.mean(entry["scores"]["relation"]) for entry in entries}
+    for row in rows:
+        form = SPACE.canonical(Architecture("nasbench201", row["choices"])).choices
+        assert float(row["score_relation"]) == pytest.approx(means[form], rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diswot.architecture import Architecture
-from diswot.errors import ArchitectureError, ConfigError, DataError, first_line
+from diswot.errors import ArchitectureError, ConfigError, DataError, first_line, shown
 from diswot.registry import suggest
 from diswot.space import SearchSpace, load_space
 
@@ -209,7 +209,7 @@ def _header(path: Path, rows: Iterator[tuple[int, list[str]]]) -> list[str]:
         raise DataError(f"{path}: the file is empty: its first line must name the columns")
     twice = [name for place, name in enumerate(names) if name in names[:place]]
     if twice:
-        raise DataError(f"{path}: two columns are named {twice[0]!r:.60}: rename one")
+        raise DataError(f"{path}: two columns are named {shown(twice[0])}: rename one")
     return names
 
 
@@ -223,7 +223,7 @@ def _arch_place(path: Path, header: list[str], wanted: str | None) -> int:
 
 def _place(path: Path, header: list[str], name: str) -> int:
     if name not in header:
-        raise ConfigError(f"{path} has no column {name!r:.60}: {suggest(name, header)[:300]}")
+        raise ConfigError(f"{path} has no column {shown(name)}: {suggest(name, header)[:300]}")
     return header.index(name)
 
 
@@ -251,7 +251,7 @@ def _recognise(path: Path, line: int, text: str) -> SearchSpace:
         with contextlib.suppress(ArchitectureError):
             _architecture(space, text)
             return space
-    raise DataError(f"{path} line {line}: of which space is the architecture {text!r:.60}? name it (--space)")
+    raise DataError(f"{path} line {line}: of which space is the architecture {shown(text)}? name it (--space)")
 
 
 def _architecture(space: SearchSpace, text: str) -> Architecture:
@@ -303,7 +303,7 @@ def _read_rows(
         for column in [c for c in columns if not _append(c, row[c.place])]:
             if column.needed:
                 value = row[column.place]
-                raise DataError(f"{path} line {line}: {column.name} is {value!r:.60}, not a number: leave it empty where it is unknown")
+                raise DataError(f"{path} line {line}: {column.name} is {shown(value)}, not a number: leave it empty where it is unknown")
             columns.remove(column)
     return archs
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diswot.data.images import ArrayImages, Dataset, DecodedImages, ImageSet, check_labels, drawn
-from diswot.errors import DataError, first_line
+from diswot.errors import DataError, first_line, shown
 from diswot.registry import suggest
 
 SOURCES = {
@@ -192,7 +192,7 @@ def _image_list(path: Path, side: int) -> Dataset:
             continue
         name, _, label = line.replace("\t", " ").rpartition(" ")
         if not name or not (label.isascii() and label.isdigit() and len(label) < 10):
-            raise DataError(f"{path}, line {number}: {line!r:.80} is not a path and a label (a whole number)")
+            raise DataError(f"{path}, line {number}: {shown(line)} is not a path and a label (a whole number)")
         files.append(path.parent / name.strip())
         labels.append(int(label))
     missing = next((file for file in files if not file.is_file()), None)

@@ -114,7 +114,7 @@ def complete_config(config: DistillConfig, found_by: Mapping[str, Any]) -> Disti
     searched = searched if isinstance(searched, dict) else {}
     teacher = config.teacher or str(searched.get("teacher", "resnet56"))
     if config.teacher is None and ":" in teacher:
-        raise ConfigError(f"arch.json names the teacher {teacher!r:.60}, which is Python code: allow it with --teacher {teacher:.60}")
+        raise ConfigError(f"arch.json names the teacher {shown(teacher)}, which is Python code: allow it with --teacher {teacher:.60}")
     if config.data is not None or searched.get("data") in (None, *_DRAWN):
         return replace(config, teacher=teacher, data=config.data or "cifar100")
     where = {name: searched.get(name) for name in ("data", "data_dir", "input_size")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,12 @@ class Findings:
     Attributes:
         dataset: its name.
         rows: how many rows have an accuracy there.
-        statistics: by contender and statistic, a figure and its bootstrap interval; networks that compute one function are drawn together.
-        spreads: the same statistics' standard deviation over the seeds, NaN with one seed.
-        bands: Spearman's correlation inside groups of like FLOPs.
+        statistics: by contender and statistic, a figure, its bootstrap interval (networks that compute one function are drawn together)
+            and its standard deviation over the seeds (NaN with one).
+        bands: groups of like FLOPs.
+        banded: by contender, Spearman's correlation inside each band, likewise.
         budgets: FLOPs limits.
         regrets: best accuracy within each budget minus that of the pick, in the table's unit; `random` is the mean over all networks.
-        regret_spreads: standard deviation over the seeds of the regret's mean over the budgets.
         searched: (searches, budgets) the regrets of simulated searches, by contender, NaN where a search found nothing with a score; empty
             where none were asked for.
         matrix: (contenders, contenders) Spearman between rankings.
@@ -43,17 +43,16 @@ class Findings:
     dataset: str
     rows: int
     statistics: dict[str, dict[str, Estimate]]
-    spreads: dict[str, dict[str, float]]
-    bands: dict[str, list[Band]]
+    bands: list[Band]
+    banded: dict[str, list[Estimate]]
     budgets: Vector
     regrets: dict[str, Vector]
-    regret_spreads: dict[str, float]
     searched: dict[str, Vector]
     matrix: Vector
 
 
-def statistics_of(top: int) -> dict[str, Callable[..., float]]:
-    """The statistics by their headings; those `given` something take a third column."""
+def statistics_of(top: int, budgets: Vector) -> dict[str, Callable[..., float]]:
+    """The statistics by their headings; those `given` something take it as a third column, the regret takes the FLOPs."""
     return {
         "Spearman": ranking.spearman,
         "Kendall": ranking.kendall,
@@ -64,6 +63,7 @@ def statistics_of(top: int) -> dict[str, Callable[..., float]]:
         f"precision at {top}": functools.partial(ranking.precision_at, k=top),
         f"best rank at {top}": functools.partial(ranking.best_rank_at, k=top),
         f"worst rank at {top}": functools.partial(ranking.worst_rank_at, k=top),
+        "regret": functools.partial(ranking.mean_regret, budgets=budgets),
     }
 
 
@@ -78,33 +78,39 @@ def find(study: Study, run: runs.RunDir | None = None, reporter: Reporter | None
 
 def _on(study: Study, dataset: str, accuracy: Vector, picks: Mapping[str, NDArray[np.int64]]) -> Findings:
     config, known = study.config, ~np.isnan(accuracy)
-    truth, sizes = accuracy[known], {what: study.size(what)[known] for what in ("params", "flops")}
-    statistics = statistics_of(min(config.top, len(truth)))
-    given = {"given params": sizes["params"], "given FLOPs": sizes["flops"]}
+    truth, flops = accuracy[known], study.size("flops")[known]
+    budgets, bands = ranking.budgets_between(flops, config.budgets), ranking.size_bands(flops, config.bands)
+    statistics = statistics_of(min(config.top, len(truth)), budgets)
+    inside = {f"band {place}": band.spearman for place, band in enumerate(bands)}
+    given = {"given params": study.size("params")[known], **dict.fromkeys(["given FLOPs", "regret", *inside], flops)}
+    estimates = _estimates(study, known, truth, {**statistics, **inside}, given)
     scores = {c.name: c.fitness[known] for c in study.contenders}
-    estimates = ranking.bootstrap(
-        statistics, scores, truth, rng=np.random.default_rng(config.seed), given=given, groups=study.groups[known], repeats=config.resamples
-    )
-    budgets = ranking.budgets_between(sizes["flops"], config.budgets)
-    regrets = {name: ranking.regret(values, truth, sizes["flops"], budgets) for name, values in scores.items()}
-    regrets["random"] = ranking.random_regret(truth, sizes["flops"], budgets)
-
-    def mean_regret(score: ArrayLike, accuracy: ArrayLike) -> float:
-        return float(np.mean(ranking.regret(score, accuracy, sizes["flops"], budgets)))
-
-    best = _best_within(truth, sizes["flops"], budgets)
+    regrets = {name: ranking.regret(values, truth, flops, budgets) for name, values in scores.items()}
+    best = _best_within(truth, flops, budgets)
     return Findings(
         dataset,
         int(known.sum()),
-        estimates,
-        {c.name: _spreads(c.by_seed[known], truth, statistics, given) for c in study.contenders},
-        {name: ranking.banded_spearman(values, truth, sizes["flops"], config.bands) for name, values in scores.items()},
+        {name: {heading: found[heading] for heading in statistics} for name, found in estimates.items()},
+        bands,
+        {name: [found[heading] for heading in inside] for name, found in estimates.items()},
         budgets,
-        regrets,
-        {c.name: ranking.seed_spread(mean_regret, c.by_seed[known], truth)[1] for c in study.contenders},
+        {**regrets, "random": ranking.random_regret(truth, flops, budgets)},
         {name: np.where(rows >= 0, best - accuracy[rows], np.nan) for name, rows in picks.items()},
         np.array([[ranking.spearman(a, b) for b in scores.values()] for a in scores.values()]),
     )
+
+
+def _estimates(
+    study: Study, known: NDArray[np.bool_], truth: Vector, statistics: Mapping[str, Callable[..., float]], given: Mapping[str, Vector]
+) -> dict[str, dict[str, Estimate]]:
+    """By contender and statistic, over the `known` rows."""
+    rng, scores = np.random.default_rng(study.config.seed), {c.name: c.fitness[known] for c in study.contenders}
+    groups, repeats = study.groups[known], study.config.resamples
+    found = ranking.bootstrap(statistics, scores, truth, rng=rng, given=given, groups=groups, repeats=repeats)
+    for contender in study.contenders:
+        spreads = _spreads(contender.by_seed[known], truth, statistics, given)
+        found[contender.name] = {name: replace(one, spread=spreads[name]) for name, one in found[contender.name].items()}
+    return found
 
 
 def _spreads(

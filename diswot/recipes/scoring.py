@@ -16,7 +16,7 @@ from diswot.budget import cost_of
 from diswot.data import load_data, proxy_batches
 from diswot.devices import choose_device
 from diswot.engine import Engine, Setting, default_workers, make_setting
-from diswot.errors import ArchitectureError, RunError
+from diswot.errors import ArchitectureError, RunError, shown
 from diswot.options import ScoreConfig
 from diswot.proxies import Ranking, resolve_ranking, see_teacher
 from diswot.ranking import Vector
@@ -99,7 +99,7 @@ def read_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
         return read_arch_json(text)
     if zoo_name(text) in ZOO:
         return Architecture("zoo", zoo_name(text)), {}
-    raise ArchitectureError(f"{text!r:.120} is no file, no NAS-Bench-201 string and no hand-made network: {suggest(text, ZOO)}"[:300])
+    raise ArchitectureError(f"{shown(text)} is no file, no NAS-Bench-201 string and no hand-made network: {suggest(text, ZOO)}"[:300])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,8 +151,10 @@ def run_study(
     if run is not None:
         run.hold_to("inputs.json", inputs)
     unique = list(dict.fromkeys(forms[benchmark.archs[row]] for row in rows))
+    shape = len(setting.batches), len(setting.batches[0].target)
     reporter.say(
-        f"{len(rows):,} rows of {benchmark.name}, {len(unique):,} different networks, {len(setting.proxies)} proxies, images {config.data}"
+        f"{len(rows):,} rows of {benchmark.name}, {len(unique):,} different networks, {len(setting.proxies)} proxies, "
+        f"{shape[0]} seeds x {shape[1]} images ({config.data})"
     )
     scored = _score(unique, setting, known, run, workers, reporter)
     times = _times(unique, setting, rankings, run)
@@ -161,7 +163,6 @@ def run_study(
     place = {form: index for index, form in enumerate(unique)}
     contenders = [_contender(name, ranking, results, own, times) for name, ranking in rankings.items()]
     groups = np.array([place[forms[benchmark.archs[row]]] for row in rows])
-    shape = len(setting.batches), len(setting.batches[0].target)
     return Study(config, benchmark, rows, *shape, groups, own, contenders, {name: values[rows] for name, values in accuracies.items()})
 
 
@@ -262,9 +263,19 @@ def _score(
             if run is not None:
                 run.append(JOURNAL, {"choices": arch.choices, "scores": scored.scores, "failed": scored.failed})
             found[arch] = scored
-            reporter.update(len(found), lambda: f"{sum(bool(one.failed) for one in found.values())} with a proxy that failed")
+            reporter.update(len(found), lambda: _failures(found.values()))
     reporter.stop()
     return found
+
+
+def _failures(outcomes: Iterable[Scored]) -> str:
+    """How many networks lack a score, and whose; nothing where none does."""
+    failed = [one.failed for one in outcomes if one.failed]
+    if not failed:
+        return ""
+    names = list(dict.fromkeys(name for reasons in failed for name in reasons))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(failed)} without a score by {', '.join(names[:3])}{more}"
 
 
 def _scores_of(folder: Path, config: StudyConfig, setting: Setting, inputs: Mapping[str, str]) -> dict[str, Scored]:

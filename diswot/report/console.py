@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from diswot.recipes.search import SearchResult
 
 Json = dict[str, Any]
+_MANY = 2  # times the cost of the others that a user should be told of
 _MOST_PARTS = 3  # of a ranking, in a table of 80 characters
 
 
@@ -43,7 +44,7 @@ class LiveLine(PlainLines):
         self._progress.start()
 
     def update(self, done: int, detail: Callable[[], str]) -> None:
-        now = self.clock()
+        now = self.stepped(done)
         if now - self._shown >= self.every or done == self._total:
             self._shown = now
             self._progress.update(self._task, completed=done, description=self.line(done, now, detail()))
@@ -114,6 +115,17 @@ def search_table(result: SearchResult) -> Table:
         cost = millions(row.cost.params), millions(row.cost.flops), str(row.cost.depth)
         table.add_row(row.role, name_of(row.arch), *cost, *scores, str(row.rank), style="bold" if row.role == "winner" else None)
     return table
+
+
+def search_remark(result: SearchResult) -> str:
+    """What the budget leaves free where the winner takes far more of it than the networks beside it; empty where it does not."""
+    asked, (winner, *others) = result.found_by["search"], result.table
+    for what in ("FLOPs", "params"):
+        most = max((getattr(row.cost, what.lower()) for row in others), default=0)
+        times = getattr(winner.cost, what.lower()) / max(most, 1)
+        if most and times >= _MANY and not asked[what.lower()] and not asked["latency"]:
+            return f"the winner has {times:.1f} times the {what} of any other here, which the budget leaves free: limit --{what.lower()}"
+    return ""
 
 
 def score_json(rows: Sequence[ScoreRow]) -> list[Json]:

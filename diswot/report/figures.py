@@ -250,6 +250,8 @@ def bands(
     """
     estimates = [[estimate_of(cell) for cell in band] for band in bands.values()]
     values = np.array([[e.value for e in band] for band in estimates], np.float64).reshape(len(bands), len(names)).T
+    names, first = _named_together(names, list(values))
+    values, estimates = values[first], [[band[row] for row in first] for band in estimates]
     notes = _without_value([name for name, line in zip(names, values, strict=True) if not np.isfinite(line).any()])
     figure, axes = _canvas(max(3.4, 0.155 * len(names) + 1.2), title, xlabel, ylabel, notes=notes)
     x = np.arange(len(bands), dtype=np.float64)
@@ -268,6 +270,18 @@ def bands(
 def _whiskers(axes: Axes, x: Vector, estimates: Sequence[Sequence[Estimate]], looks: Sequence[Mapping[str, Any]]) -> None:
     for row, look in enumerate(looks):
         axes.vlines(x, [band[row].low for band in estimates], [band[row].high for band in estimates], color=look["color"], lw=1, alpha=0.6)
+
+
+def _named_together(names: Sequence[str], curves: Sequence[Vector]) -> tuple[list[str], list[int]]:
+    """One name for all the curves that are the same, which would hide each other, and where the first of each is.
+
+    >>> _named_together(["params", "nwot", "flops"], [np.ones(2), np.zeros(2), np.ones(2)])
+    (['params, flops', 'nwot'], [0, 1])
+    """
+    alike: dict[bytes, list[int]] = {}
+    for index, curve in enumerate(curves):
+        alike.setdefault(np.round(curve, 12).tobytes(), []).append(index)
+    return [", ".join(names[index] for index in group) for group in alike.values()], [group[0] for group in alike.values()]
 
 
 def _looks(curves: Sequence[Sequence[float]], sign: int = 1) -> list[dict[str, Any]]:
@@ -354,7 +368,7 @@ def regret_curve(
     """
     x = _vector(budgets)
     order = np.argsort(x)
-    plain, proxies = ({name: _vector(y)[order] for name, y in group.items()} for group in (baselines, curves))
+    plain, proxies = (_drawn_once({name: _vector(y)[order] for name, y in group.items()}) for group in (baselines, curves))
     notes = _without_value([name for name, y in {**plain, **proxies}.items() if not np.isfinite(y).any()])
     count = len(plain) + len(proxies)
     figure, axes = _canvas(max(3.4, 0.155 * count + 1.2), title, xlabel, ylabel, notes=notes)
@@ -365,6 +379,12 @@ def regret_curve(
         axes.set_ylim(bottom=0)
     _name_ends(figure, axes, lines)
     return _finished(figure)
+
+
+def _drawn_once(curves: Mapping[str, Vector]) -> dict[str, Vector]:
+    lines = list(curves.values())
+    names, first = _named_together(list(curves), lines)
+    return {name: lines[index] for name, index in zip(names, first, strict=True)}
 
 
 def _dashed(count: int, mark: str) -> list[dict[str, Any]]:
@@ -497,7 +517,7 @@ def cost(
     colours = np.where(front, _COLOURS[0], _GREY)
     axes.vlines(x, bounds[:, 0], bounds[:, 1], color=colours, lw=0.9, alpha=0.55)
     best = np.flatnonzero(front)[np.argsort(x[front])]
-    axes.step(x[best], y[best], where="post", color=_COLOURS[0], lw=0.9, alpha=0.45, zorder=1)
+    axes.step(x[best], y[best], where="post", color=_GREY, lw=0.8, ls=_DASHES[1], zorder=1)
     axes.scatter(x, y, s=18, color=colours, linewidths=0, zorder=3)
     _log_axis(axes, np.concatenate([x / 1.3, x * 1.3]))
     _mark_zero(axes, y)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ import yaml
 from matplotlib.figure import Figure
 
 from diswot.config import to_dict
-from diswot.ranking import Estimate
 from diswot.recipes.study import BASELINES
 from diswot.report import figures, tables
 from diswot.report.html import Listing, Picture, Section, page
@@ -25,8 +23,8 @@ if TYPE_CHECKING:
     from diswot.recipes.study import Study
 
 PAGE = "report.html"
-_SHOWN = ("Spearman", "Kendall", "given params", "given FLOPs")  # on the terminal; the files have all
-_LOW_IS_GOOD = ("best rank", "worst rank")
+_SHOWN = ("Spearman", "Kendall", "given params", "given FLOPs", "regret")  # on the terminal; the files have all
+_LOW_IS_GOOD = ("best rank", "worst rank", "regret")
 _SCATTERED = 6
 _COLUMN_KEYS = re.compile(r"[^a-z0-9]+")
 
@@ -61,6 +59,7 @@ def _about(study: Study) -> Section:
         f"{networks}; {study.measured}. Scores: {study.seeds} seeds x {study.batch} images ({config.data}), "
         f"initialisation {config.init}, teacher {config.teacher} ({config.teacher_weights} weights).",
         "In brackets 95 % bootstrap intervals that resample networks; ± is the standard deviation over seeds, each taken alone. "
+        "Regret is the accuracy that a ranking's pick loses against the best network within a FLOPs budget, mean over the budgets. "
         "Parameters and FLOPs stand beside every ranking; 'given' columns are partial correlations with them held fixed. "
         "FLOPs are multiply-accumulates. Networks that a ranking has no score for rank last.",
     ]
@@ -89,17 +88,12 @@ def correlations(study: Study, found: Findings, only: Sequence[str] | None = Non
     """Every statistic of every ranking, the highest Spearman first."""
     headings = only or list(next(iter(found.statistics.values())))
     columns = [Column("ranking", "ranking")]
-    columns += [Column(key_of(h), h, "estimate", 3, "low" if h.startswith(_LOW_IS_GOOD) else "high") for h in headings]
-    columns += [Column("regret", "mean regret", "estimate", 2, "low")]
-    rows = []
-    for contender in study.contenders:
-        name = contender.name
-        row: dict[str, Any] = {"ranking": name}
-        for heading in headings:
-            estimate = found.statistics[name][heading]
-            row[key_of(heading)] = replace(estimate, spread=found.spreads[name][heading])
-        row["regret"] = Estimate(float(np.mean(found.regrets[name])), spread=found.regret_spreads[name])
-        rows.append(row)
+    columns += [
+        Column(key_of(h), h, "estimate", 2 if h == "regret" else 3, "low" if h.startswith(_LOW_IS_GOOD) else "high") for h in headings
+    ]
+    rows: list[dict[str, Any]] = [
+        {"ranking": name, **{key_of(heading): statistics[heading] for heading in headings}} for name, statistics in found.statistics.items()
+    ]
     rows.sort(key=lambda row: -np.nan_to_num(row["spearman"].value, nan=-2))
     return Table(f"{found.dataset}, {study.measured}: {found.rows:,} rows", columns, rows)
 
@@ -135,26 +129,31 @@ def _budget_table(found: Findings, title: str, regrets: dict[str, Any]) -> Table
 
 def band_table(found: Findings) -> Table:
     """Spearman inside groups of like FLOPs."""
-    some = next(iter(found.bands.values()))
     columns = [Column("ranking", "ranking")]
-    columns += [
-        Column(f"band_{i + 1}", f"{band.low / 1e6:.4g} to {band.high / 1e6:.4g}M", "number", 2, "high") for i, band in enumerate(some)
-    ]
-    rows = [{"ranking": name, **{f"band_{i + 1}": band.spearman for i, band in enumerate(bands)}} for name, bands in found.bands.items()]
-    return Table(f"{found.dataset}: Spearman inside bands of FLOPs ({', '.join(f'{band.count:,}' for band in some)} rows)", columns, rows)
+    columns += [Column(f"band_{i + 1}", heading, "estimate", 2, "high") for i, heading in enumerate(_band_names(found))]
+    rows = [{"ranking": name, **{f"band_{i + 1}": one for i, one in enumerate(banded)}} for name, banded in found.banded.items()]
+    counts = ", ".join(f"{band.count:,}" for band in found.bands)
+    return Table(f"{found.dataset}: Spearman inside bands of FLOPs ({counts} rows)", columns, rows)
+
+
+def _band_names(found: Findings) -> list[str]:
+    return [f"{band.low / 1e6:.4g} to {band.high / 1e6:.4g}M" for band in found.bands]
 
 
 def score_table(study: Study) -> Table:
-    """One row for each row of the table: its fitness by every ranking, and its accuracies."""
+    """One row for each row of the table: its fitness by every ranking, the scores that these are made of, and its accuracies."""
     columns = [Column("row", "row", "integer"), Column("choices", "choices"), Column("params", "params", "integer")]
     columns += [Column("flops", "FLOPs", "integer")]
     columns += [Column(f"fitness_{c.name}", c.name, "number") for c in study.contenders]
+    scores = {part: np.where(c.complete, c.parts[:, place], np.nan) for c in study.contenders for place, part in enumerate(c.ranking.parts)}
+    columns += [Column(f"score_{part}", f"{part}, mean over the seeds", "number") for part in scores]
     columns += [Column(f"accuracy_{name}", name, "number") for name in study.accuracies]
     rows = []
     for index, (row, arch) in enumerate(zip(study.rows, study.archs, strict=True)):
         cost = study.costs[index]
         line = {"row": int(row), "choices": str(arch.choices), "params": cost.params, "flops": cost.flops}
         line |= {f"fitness_{c.name}": float(c.fitness[index]) for c in study.contenders}
+        line |= {f"score_{part}": float(values[index]) for part, values in scores.items()}
         rows.append(line | {f"accuracy_{name}": float(values[index]) for name, values in study.accuracies.items()})
     return Table("scores", columns, rows)
 
@@ -166,6 +165,7 @@ def drawings(study: Study, found: Findings) -> dict[str, tuple[Figure, str]]:
     known = ~np.isnan(study.accuracies[found.dataset])
     truth, flops = study.accuracies[found.dataset][known], study.size("flops")[known]
     data = found.dataset
+    by_band = {band: [found.banded[name][place] for name in names] for place, band in enumerate(_band_names(found))}
     drawn = {
         "intervals": (figures.intervals(names, spearman, title=f"Rank correlation on {data}", baselines=BASELINES), ""),
         "regret": (
@@ -178,7 +178,7 @@ def drawings(study: Study, found: Findings) -> dict[str, tuple[Figure, str]]:
             "Accuracy of the best network within the budget minus that of the pick; params and flops pick the largest.",
         ),
         "bands": (
-            figures.bands(names, _by_band(found, names), title=f"Rank correlation among networks of one size, {data}", xlabel="FLOPs"),
+            figures.bands(names, by_band, title=f"Rank correlation among networks of one size, {data}", xlabel="FLOPs"),
             "",
         ),
         "matrix": (figures.matrix(names, found.matrix, title="How alike the rankings are"), ""),
@@ -196,11 +196,3 @@ def drawings(study: Study, found: Findings) -> dict[str, tuple[Figure, str]]:
         title = f"{contender.name} on {data}"
         drawn[f"scatter_{contender.name}"] = (figures.scatter(contender.fitness[known], truth, flops, title=title, corner=corner), "")
     return drawn
-
-
-def _by_band(found: Findings, names: Sequence[str]) -> dict[str, list[float]]:
-    some = found.bands[names[0]]
-    return {
-        f"{band.low / 1e6:.3g} to {band.high / 1e6:.3g}M": [found.bands[name][place].spearman for name in names]
-        for place, band in enumerate(some)
-    }

@@ -21,6 +21,7 @@ from diswot.report.console import plain_table
 from diswot.runs import write_atomic
 
 Kind = Literal["text", "number", "estimate", "integer"]
+_MOST_COLUMNS = 5  # of a LaTeX table that is as wide as it likes
 _BOUNDS = ("low", "high", "spread")
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -267,7 +268,7 @@ def _markdown_text(text: str) -> str:
 
 
 def to_latex(table: Table, label: str = "") -> str:
-    """A `table` float with booktabs rules, the best of each column in bold.
+    """A `table` float with booktabs rules, the best of each column in bold; one of many columns is scaled to the width of the text.
 
     Args:
         label: what \\ref finds it by; none where empty.
@@ -291,9 +292,12 @@ def to_latex(table: Table, label: str = "") -> str:
     heading = [latex_text(column.heading) for column in table.columns]
     layout = "".join("l" if column.kind == "text" else "r" for column in table.columns)
     lines = [r"\toprule", _latex_row(heading), r"\midrule", *map(_latex_row, rows), r"\bottomrule"]
-    head = ["% needs \\usepackage{booktabs}", r"\begin{table}", r"  \centering", rf"  \caption{{{latex_text(table.title)}}}"]
+    wide = len(table.columns) > _MOST_COLUMNS
+    packages = "booktabs,graphicx" if wide else "booktabs"
+    head = [f"% needs \\usepackage{{{packages}}}", r"\begin{table}", r"  \centering", rf"  \caption{{{latex_text(table.title)}}}"]
     named = [rf"  \label{{{label}}}"] if label else []
     tabular = [rf"  \begin{{tabular}}{{{layout}}}", *("    " + line for line in lines), r"  \end{tabular}"]
+    tabular = [r"  \resizebox{\textwidth}{!}{%", *tabular, "  }"] if wide else tabular
     return "\n".join([*head, *named, *tabular, r"\end{table}"]) + "\n"
 
 
