@@ -38,13 +38,15 @@ PUBLISHED = {
     "grasp": (0.505, 0.498, 0.502),
     "te_nas": (0.722, 0.723, 0.709),
 }
-RIVALS = ("diswot+", "az_nas", "vkdnw", "vkdnw_agg", "flops")
+RIVALS = ("diswot+", "vkdnw_agg", "az_nas", "vkdnw", "flops")
+TEACHERS = ("resnet20", "resnet56", "resnet110", "wrn-40-2", "trained")
+INITIALISATIONS = ("kaiming", "torch", "orthogonal", "gaussian")
 ROWS = {
     "plus": "all 15,625",
-    "plus_published": "724 with published scores",
     "plus_odd": "odd 7,812",
     "plus_unseen": "unseen 2,159",
     "plus_distinct": "one for each of 4,930 functions",
+    "plus_published": "724 with published scores",
 }
 
 
@@ -93,56 +95,56 @@ def three(rows: dict[str, dict[str, Any]], key: str, digits: int = 3) -> str:
     return " / ".join(short(rows[dataset][key]["value"], digits) for dataset in DATA)
 
 
+def interval(cell: dict[str, Any], digits: int = 3) -> str:
+    return f"[{short(cell['low'], digits)}, {short(cell['high'], digits)}]"
+
+
 def main_table(runs: Runs) -> None:
     head("rows", "data set", "`diswot+` ρ", "τ", "partial", "regret", "FLOPs ρ", "FLOPs regret")
     for run, named in ROWS.items():
-        found = runs.correlations(run)
+        found = runs.correlations(run) if run != "plus_published" else {}
         for dataset, title in DATA.items() if found else ():
             ours, flops = found["diswot+"][dataset], found["flops"][dataset]
             rho, tau = ours["spearman"], ours["kendall"]
             line(
                 named if dataset == "cifar10" else "",
                 title,
-                f"**{short(rho['value'])}** ± {short(rho['spread'])} [{short(rho['low'])}, {short(rho['high'])}]",
-                f"{short(tau['value'])} [{short(tau['low'])}, {short(tau['high'])}]",
+                f"**{short(rho['value'])}** ± {short(rho['spread'])} {interval(rho)}",
+                f"{short(tau['value'])} {interval(tau)}",
                 short(ours["given_flops"]["value"]),
-                short(ours["regret"]["value"], 2),
+                f"{short(ours['regret']['value'], 2)} {interval(ours['regret'], 2)}",
                 short(flops["spearman"]["value"]),
                 short(flops["regret"]["value"], 2),
             )
 
 
 def search_table(runs: Runs) -> None:
-    """Regret, mean over ten budgets: of searches, and of the whole table ranked."""
+    """Regret, mean over ten budgets: of searches, with the deviation over them, and of the whole table ranked."""
     head("pick by", *DATA.values())
     found: dict[str, dict[str, str]] = {}
     for run in ("plus", "rivals"):
         for dataset in DATA:
             searched, whole = runs.rows(run, "searches", dataset), runs.rows(run, "regret", dataset)
             for ranking, row in whole.items():
-                best = f"{searched[ranking]['mean']:.2f}" if ranking in searched else "-"
-                found.setdefault(ranking, {}).setdefault(dataset, f"{best} / {row['mean']:.2f}")
+                mean = searched[ranking]["mean"] if ranking in searched else None
+                best = f"{short(mean['value'], 2)} ± {short(mean['spread'], 2)}" if mean else "-"
+                found.setdefault(ranking, {}).setdefault(dataset, f"{best} / {short(row['mean']['value'], 2)}")
     for ranking, cells in found.items():
         line(f"`{ranking}`", *(cells.get(dataset, "") for dataset in DATA))
 
 
 def rankings(runs: Runs, names: Sequence[str], only: Sequence[str] | None = None) -> None:
     """Correlations of some runs, side by side."""
-    found = {run: rows for run in names if (rows := runs.correlations(run))}
-    if not found:
-        return
+    found: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+    for run in names:
+        found.setdefault(_named(run), {}).update(runs.correlations(run))
     head("", "ranking", "ρ", "τ", "partial given FLOPs", "mean regret")
-    for run, by_ranking in found.items():
-        for ranking, rows in by_ranking.items():
+    for named, by_ranking in found.items():
+        best_first = sorted(by_ranking.items(), key=lambda item: -item[1]["cifar10"]["spearman"]["value"])
+        for ranking, rows in best_first:
             if only is None or ranking in only:
-                line(
-                    _named(run),
-                    f"`{ranking}`",
-                    three(rows, "spearman"),
-                    three(rows, "kendall"),
-                    three(rows, "given_flops"),
-                    three(rows, "regret", 2),
-                )
+                figures = three(rows, "spearman"), three(rows, "kendall"), three(rows, "given_flops"), three(rows, "regret", 2)
+                line(named, f"`{ranking}`", *figures)
 
 
 def _named(run: str) -> str:
@@ -157,9 +159,8 @@ def published(runs: Runs) -> None:
     for ranking, figures in PUBLISHED.items():
         if ranking in found:
             rho = found[ranking]["cifar10"]["spearman"]
-            interval = f"[{short(rho['low'])}, {short(rho['high'])}]"
             theirs = " / ".join(map(short, figures))
-            line(f"`{ranking}`", f"{three(found[ranking], 'spearman')} {interval}", theirs, f"{rho['value'] - figures[0]:+.3f}")
+            line(f"`{ranking}`", f"{three(found[ranking], 'spearman')} {interval(rho)}", theirs, f"{rho['value'] - figures[0]:+.3f}")
 
 
 def leave_one_out(runs: Runs, table: Path) -> None:
@@ -217,8 +218,8 @@ def main() -> None:
     leave_one_out(runs, args.table)
     rankings(runs, ["plus", "plus_odd", "plus_unseen", "plus_distinct"], ["diswot+", "diswot+blind", "diswot"])
     rankings(runs, ["plus", "rivals", "plus_distinct", "rivals_distinct", "plus_published", "rivals_published"], RIVALS)
-    rankings(runs, [f"teacher_{name}" for name in ("resnet20", "resnet56", "resnet110", "wrn-40-2", "trained")])
-    rankings(runs, [f"init_{name}" for name in ("kaiming", "gaussian", "orthogonal", "torch")])
+    rankings(runs, [f"teacher_{name}" for name in TEACHERS], ["diswot+", "relation_stem", "diswot"])
+    rankings(runs, [f"init_{name}" for name in INITIALISATIONS], ["diswot+", "relation_stem", "diswot", "diswot_code"])
     rankings(runs, ["metrics"])
     published(runs)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ import yaml
 from matplotlib.figure import Figure
 
 from diswot.config import to_dict
-from diswot.recipes.study import BASELINES
+from diswot.ranking import Estimate
+from diswot.recipes.study import BASELINES, Vector
 from diswot.report import figures, tables
 from diswot.report.html import Listing, Picture, Section, page
 from diswot.report.tables import Column, Table
@@ -105,26 +106,34 @@ def terminal_table(study: Study, found: Findings) -> Table:
 
 def regret_table(found: Findings) -> Table:
     """What each ranking's pick loses within each budget."""
-    return _budget_table(found, f"{found.dataset}: accuracy lost by the pick within a FLOPs budget, the whole table ranked", found.regrets)
+    means = {
+        name: found.statistics[name]["regret"] if name in found.statistics else values.mean() for name, values in found.regrets.items()
+    }
+    return _budget_table(found, "the pick within a FLOPs budget, the whole table ranked", means, found.regrets)
 
 
 def search_table(found: Findings) -> Table:
-    """The same of simulated searches, the mean over them."""
-    title = (
-        f"{found.dataset}: accuracy lost by the pick of a search within a FLOPs budget, mean of {len(next(iter(found.searched.values())))}"
-    )
-    return _budget_table(found, title, {name: regrets.mean(0) for name, regrets in found.searched.items()})
+    """The same of simulated searches, the mean over them; ± is the standard deviation of a search's mean over the budgets."""
+    count = len(next(iter(found.searched.values())))
+    means = {name: _over_searches(regrets.mean(1)) for name, regrets in found.searched.items()}
+    title = f"the pick of a search within a FLOPs budget, mean of {count} (± over searches)"
+    return _budget_table(found, title, means, {name: regrets.mean(0) for name, regrets in found.searched.items()})
 
 
-def _budget_table(found: Findings, title: str, regrets: dict[str, Any]) -> Table:
+def _over_searches(regrets: Vector) -> Estimate:
+    return Estimate(float(regrets.mean()), spread=float(regrets.std(ddof=1)) if len(regrets) > 1 else None)
+
+
+def _budget_table(found: Findings, picked: str, means: Mapping[str, Any], regrets: Mapping[str, Vector]) -> Table:
     budgets = [f"{budget / 1e6:.4g}M" for budget in found.budgets]
-    columns = [Column("ranking", "pick by"), Column("mean", "mean", "number", 2, "low")]
+    columns = [Column("ranking", "pick by"), Column("mean", "mean", "estimate", 2, "low")]
     columns += [Column(f"within_{budget}", budget, "number", 2, "low") for budget in dict.fromkeys(budgets)]
-    rows = [
-        {"ranking": name, "mean": float(np.mean(values)), **{f"within_{b}": float(v) for b, v in zip(budgets, values, strict=True)}}
+    rows: list[dict[str, Any]] = [
+        {"ranking": name, "mean": means[name], **{f"within_{b}": float(v) for b, v in zip(budgets, values, strict=True)}}
         for name, values in regrets.items()
     ]
-    return Table(title, columns, sorted(rows, key=lambda row: row["mean"]))
+    rows.sort(key=lambda row: np.nan_to_num(tables.estimate_of(row["mean"]).value, nan=np.inf))
+    return Table(f"{found.dataset}: accuracy lost by {picked}", columns, rows)
 
 
 def band_table(found: Findings) -> Table:
@@ -137,7 +146,7 @@ def band_table(found: Findings) -> Table:
 
 
 def _band_names(found: Findings) -> list[str]:
-    return [f"{band.low / 1e6:.4g} to {band.high / 1e6:.4g}M" for band in found.bands]
+    return [f"{band.low / 1e6:.3g} to {band.high / 1e6:.3g}M" for band in found.bands]
 
 
 def score_table(study: Study) -> Table:
