@@ -150,7 +150,7 @@ def rankings(runs: Runs, names: Sequence[str], only: Sequence[str] | None = None
 def _named(run: str) -> str:
     """What a run is of, for a reader who has not seen the folder."""
     kind, _, rest = run.partition("_")
-    return ROWS.get("_".join(["plus", rest]) if rest else "plus", run) if kind in ("plus", "rivals") else rest or run
+    return ROWS.get("_".join(["plus", rest]) if rest else "plus", rest) if kind in ("plus", "rivals") else rest or run
 
 
 def published(runs: Runs) -> None:
@@ -221,6 +221,7 @@ def main() -> None:
     rankings(runs, [f"teacher_{name}" for name in TEACHERS], ["diswot+", "relation_stem", "diswot"])
     rankings(runs, [f"init_{name}" for name in INITIALISATIONS], ["diswot+", "relation_stem", "diswot", "diswot_code"])
     rankings(runs, ["metrics"])
+    rankings(runs, ["teacher_resnet56", "rivals_drawn", "rivals_noise"], RIVALS)
     published(runs)
 
 

@@ -98,6 +98,11 @@ def zen(student: Student) -> Tensor:
     """log of the mean change of the last map for a step of 0.01 in the input, plus log of each batch norm's root mean variance.
 
     Weights and input are drawn from N(0, 1) (Zen-NAS, Lin et al., ICCV 2021).
+
+    >>> import diswot
+    >>> deep, shallow = diswot.score(["resnet20", "resnet8"], proxy="zen", seeds=1, batch=2, input_size=16)
+    >>> deep.scores["zen"] > shallow.scores["zen"]
+    True
     """
     student.use("gaussian")
     _refuse(student.model, "zen rescales by batch norms alone", _OTHER_NORMS)
@@ -149,7 +154,13 @@ def te_regions(student: Student) -> float:
 
 def vkdnw(student: Student) -> Tensor:
     """Number of parameter tensors, and below it `spectrum.decile_entropy` of the Fisher matrix (single VKDNW: first by the one, then by
-    the other)."""
+    the other).
+
+    >>> import diswot
+    >>> (row,) = diswot.score(["resnet8"], proxy="vkdnw", seeds=1, batch=2, input_size=16, num_classes=4)
+    >>> int(row.scores["vkdnw"][0]), len(list(diswot.build(row.arch, 4).parameters()))
+    (29, 29)
+    """
     tensors = len(list(student.model.parameters()))
     return tensors + spectrum.decile_entropy(fisher_matrix(student)) / 3
 

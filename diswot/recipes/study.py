@@ -133,6 +133,7 @@ def run_study(
     """
     reporter = reporter or Silent()
     config.check()
+    asked = {name: resolve_ranking(name, config.combine) for name in _names(config.proxy)}  # refuses before a large table is read
     space = load_space(config.space, trusted=True) if config.space else None
     benchmark = read_benchmark(table, space, config.arch_column, config.accuracy_column)
     space = space or load_space(benchmark.space)
@@ -145,7 +146,7 @@ def run_study(
             raise ConfigError(f"the {config.split} accuracies on {name} are all alike or missing ({len(reached)} known): nothing to rank")
     _, setting = prepare(dataclasses.replace(config, proxy=",".join(_names(config.proxy))), choose_device(device), space)
     setting = dataclasses.replace(setting, patient=True)
-    rankings = _rankings(config, setting)
+    rankings = {name: see_teacher(ranking, name, setting.teachers) if setting.teachers else ranking for name, ranking in asked.items()}
     inputs = {**setting_digests(config, setting, space), "table": _digest(benchmark)}
     known = _scores_of(earlier, config, setting, inputs) if earlier is not None else {}
     if run is not None:
@@ -223,14 +224,6 @@ def _names(proxy: str) -> list[str]:
     """The contenders' names; the baselines are always among them."""
     asked = [name.strip() for name in proxy.split(",") if name.strip()]
     return list(dict.fromkeys([*asked, *BASELINES]))
-
-
-def _rankings(config: StudyConfig, setting: Setting) -> dict[str, Ranking]:
-    """By name; each is put together as `--combine` says, else as it is published."""
-    found = {name: resolve_ranking(name, config.combine) for name in _names(config.proxy)}
-    if setting.teachers:
-        found = {name: see_teacher(ranking, name, setting.teachers) for name, ranking in found.items()}
-    return found
 
 
 def _digest(benchmark: Benchmark) -> str:
