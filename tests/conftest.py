@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.processes import diswot_process
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: tests run side by side, one core each
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
