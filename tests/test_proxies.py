@@ -513,7 +513,7 @@ def test_fisher_matrix_of_unusual_layers_by_autograd_image_by_image() -> None:
     for image in candidate.input("noise"):
         logits = observe(plain, image[None]).logits[0]
         rows = [torch.autograd.grad(logit, list(plain.parameters()), retain_graph=True, materialize_grads=True) for logit in logits]
-        slopes = torch.tensor([[float(gradient.view(-1)[0]) for gradient in row] for row in rows], dtype=torch.float64)
+        slopes = torch.tensor([[float(gradient.detach().view(-1)[0]) for gradient in row] for row in rows], dtype=torch.float64)
         p = logits.detach().softmax(0) * 0.95 + 0.05 / CLASSES
         expected += slopes.T @ (torch.diag(p) - torch.outer(p, p)) @ slopes / 3
     assert len(found) == len(list(model.parameters())) == 13

@@ -139,8 +139,9 @@ def read_benchmark(
 
 @dataclass
 class _Column:
-    """A column on its way in; `needed` ones must hold numbers, others are dropped where they do not."""
+    """A column on its way in, under the `heading` of the file; `needed` ones must hold numbers, others are dropped where they do not."""
 
+    heading: str
     name: str
     place: int
     needed: bool
@@ -242,7 +243,11 @@ def _columns(path: Path, header: list[str], arch_at: int, accuracy_column: str |
     else:
         raise DataError(f"{path}: which column holds the accuracy? name it (accuracy_column); there are {_named(header)}")
     left_out = {header[arch_at], "index", *accuracies} - set(chosen)
-    return [_Column(chosen.get(name, name), place, name in chosen, array("d")) for place, name in enumerate(header) if name not in left_out]
+    return [
+        _Column(name, chosen.get(name, name), place, name in chosen, array("d"))
+        for place, name in enumerate(header)
+        if name not in left_out
+    ]
 
 
 def _recognise(path: Path, line: int, text: str) -> SearchSpace:
@@ -303,7 +308,7 @@ def _read_rows(
         for column in [c for c in columns if not _append(c, row[c.place])]:
             if column.needed:
                 value = row[column.place]
-                raise DataError(f"{path} line {line}: {column.name} is {shown(value)}, not a number: leave it empty where it is unknown")
+                raise DataError(f"{path} line {line}: {column.heading} is {shown(value)}, not a number: leave it empty where it is unknown")
             columns.remove(column)
     return archs
 
