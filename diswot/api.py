@@ -13,7 +13,7 @@ from diswot.architecture import Architecture, arch_json, read_arch_json
 from diswot.config import resolve, to_dict
 from diswot.devices import choose_device
 from diswot.options import DistillConfig, ScoreConfig, SearchConfig, StudyConfig
-from diswot.progress import Reporter
+from diswot.progress import Reporter, Silent
 from diswot.recipes.distill import DistillResult, complete_config, identity, load_student, run_distill
 from diswot.recipes.findings import Findings, find
 from diswot.recipes.scoring import ScoreRow, read_architecture, run_score
@@ -140,9 +140,9 @@ def finish_study(
     searching: Reporter | None = None,
 ) -> tuple[Study, list[Findings]]:
     """Scores, measures and reports, from where the run was left; `searching` is told of the simulated searches."""
+    reporter = reporter or Silent()
     measured = run_study(config, table, run, earlier=earlier, device=device, workers=workers, reporter=reporter)
-    if reporter is not None:
-        reporter.say("all scored; now the intervals, the figures and the report")
+    reporter.say("all scored; now the intervals, the figures and the report")
     findings = find(measured, run, searching)
     write_report(measured, findings, run.path)
     return measured, findings

@@ -53,9 +53,10 @@ def shown(value: object, length: int = 60) -> str:
     """A value in an error message: plain ones as they are, cut to a length, others by their type, so that a huge one is never written out.
 
     >>> shown("x" * 100, 5), shown([[1]]), shown(0.5)
-    ("'xxxxx…'", 'a list', '0.5')
+    ("'xxxx…'", 'a list', '0.5')
     """
-    if isinstance(value, str) and len(value) > length:
-        value = value[:length] + "…"
-    plain = isinstance(value, str | int | float | bool) or value is None
-    return repr(value)[: 4 * length] if plain else f"a {type(value).__name__}"
+    if not (isinstance(value, str | int | float | bool) or value is None):
+        return f"a {type(value).__name__}"
+    text = repr(value)
+    closing = text[0] if isinstance(value, str) else ""
+    return text if len(text) <= length else text[:length] + "…" + closing
