@@ -4,50 +4,80 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
+import torch
 from timm.layers import activations as timm_acts
 from timm.models.nfnet import GammaAct
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.utils.hooks import RemovableHandle
 
 from diswot.errors import TeacherError
+
+_SHORTCUTS = ("downsample", "shortcut")
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One forward pass of B images through a network with C features and N classes.
+    """One forward pass of B images through a network with C features and N classes. What was not asked for is empty.
 
     Attributes:
         features: (B, C, H, W) the map before global pooling; a transformer's patch tokens on their grid.
         pooled: (B, C') the classifier's input. C' is C but where a network has a layer between the map and the classifier.
         logits: (B, N).
         weight: (N, C') the classifier's weight.
+        blocks: the map (B, C_i, H_i, W_i) after the stem and after every block.
+        stages: the last of these of each resolution, from the finest to the coarsest.
+        preacts: of each stage, what goes into the activation that ends it (the map itself where none does).
+        norms: of each stage, (2, C_i): mean and deviation of its preacts by the affine part of the batch norm before them; empty where
+            there is none.
     """
 
     features: Tensor
     pooled: Tensor
     logits: Tensor
     weight: Tensor
+    blocks: tuple[Tensor, ...] = ()
+    stages: tuple[Tensor, ...] = ()
+    preacts: tuple[Tensor, ...] = ()
+    norms: tuple[Tensor, ...] = ()
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Observation:
+        """With every tensor changed; empty ones stay."""
+
+        def one(tensor: Tensor) -> Tensor:
+            return change(tensor) if tensor.numel() else tensor
+
+        features, pooled, logits, weight = map(one, (self.features, self.pooled, self.logits, self.weight))
+        lists = (tuple(map(one, several)) for several in (self.blocks, self.stages, self.preacts, self.norms))
+        return Observation(features, pooled, logits, weight, *lists)
 
     def detach(self) -> Observation:
-        return Observation(self.features.detach(), self.pooled.detach(), self.logits.detach(), self.weight.detach())
+        return self.map(Tensor.detach)
 
 
-def observe(model: nn.Module, images: Tensor) -> Observation:
+FINAL = frozenset({"features", "pooled", "logits", "weight"})
+
+
+def observe(model: nn.Module, images: Tensor, needs: Collection[str] = FINAL) -> Observation:
     """Runs `model` once on (B, in_chans, H, W) images; gradients flow unless the caller turns them off.
 
-    Raises:
-        TeacherError: the network lacks timm's protocol (`forward_features`, `forward_head`, `get_classifier`) or its classifier
-            is not one linear layer.
+    Args:
+        needs: which of features, pooled, logits and weight are read off. For logits alone any network will do.
 
-    >>> import torch
+    Raises:
+        TeacherError: the network lacks what is asked for: timm's protocol (`forward_features`, `forward_head`, `get_classifier`), a
+            classifier that is one linear layer, a feature map, logits (B, N).
+
     >>> from diswot.models.resnet import CifarResNet
     >>> observe(CifarResNet([1, 1, 1], num_classes=10), torch.zeros(2, 3, 32, 32)).features.shape
     torch.Size([2, 64, 8, 8])
     """
+    if FINAL.isdisjoint(needs) or FINAL.intersection(needs) == {"logits"}:
+        return _observe_logits(model, images)
     protocol: Any = model
     try:
         classifier = protocol.get_classifier()
@@ -57,7 +87,17 @@ def observe(model: nn.Module, images: Tensor) -> Observation:
         raise TeacherError(f"{type(model).__name__} does not follow timm's protocol ({error})") from None
     if not isinstance(classifier, nn.Linear):
         raise TeacherError(f"{type(model).__name__}: its classifier is {type(classifier).__name__}, not one linear layer")
-    return Observation(_as_map(model, features), pooled, classifier(pooled), classifier.weight)
+    shown = _as_map(model, features) if "features" in needs else pooled.new_empty(0)
+    return Observation(shown, pooled, classifier(pooled), classifier.weight)
+
+
+def _observe_logits(model: nn.Module, images: Tensor) -> Observation:
+    logits = model(images)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise TeacherError(f"{type(model).__name__} gives {found}, not logits (images, classes)")
+    nothing = logits.new_empty(0)
+    return Observation(nothing, nothing, logits, nothing)
 
 
 def _as_map(model: nn.Module, features: Tensor) -> Tensor:
@@ -82,7 +122,6 @@ def batch_statistics(model: nn.Module) -> Iterator[nn.Module]:
 
     Running statistics are neither read nor written, and the model is left as it was found.
 
-    >>> import torch
     >>> norm = nn.BatchNorm2d(3)
     >>> with batch_statistics(norm):
     ...     _ = norm(torch.full((2, 3, 4, 4), 5.0))
@@ -130,36 +169,136 @@ def _is_block(unit: nn.Module) -> bool:
     return not isinstance(unit, _NormBase | nn.LayerNorm | nn.GroupNorm) and any(True for _ in unit.children())
 
 
-@contextlib.contextmanager
-def watch_blocks(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Inside, each forward pass puts the maps (B, C, H, W) after the stem and after every block into the list, in order.
+@dataclass
+class Block:
+    """What a block of the trunk left: its output, what went into the activation that ends it, and the batch norm before that."""
+
+    output: Tensor
+    preact: Tensor
+    norm: nn.Module | None
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.output.shape
+
+
+class BlockHooks:
+    """Hooks that note a `Block` for the stem and for every block of each forward pass, in order, until they are removed.
 
     A block is a convolution, or a unit of the trunk that is made of several layers, with the single layers that follow it.
-    """
-    blocks: list[Tensor] = []
 
-    def note(unit: nn.Module) -> Callable[..., None]:
+    Args:
+        preacts: also what goes into activations, which then no longer write over it.
+    """
+
+    def __init__(self, model: nn.Module, preacts: bool = False) -> None:
+        self.blocks: list[Block] = []
+        self._channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+        self._activated: tuple[Tensor, Tensor] | None = None
+        self._norm: nn.Module | None = None
+        self._handles = [self._watch_norm(name, m) for name, m in model.named_modules() if preacts and isinstance(m, _BatchNorm)]
+        for module in model.modules():
+            if preacts and isinstance(module, ACTIVATIONS):
+                not_in_place(module)
+                self._handles.append(module.register_forward_hook(self._note_activation))
+        self._handles += [unit.register_forward_hook(self._note(unit)) for unit in units(model)]
+
+    def clear(self) -> None:
+        """Before a pass."""
+        self.blocks.clear()
+        self._activated = self._norm = None
+
+    def remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _note(self, unit: nn.Module) -> Callable[..., None]:
         new = _is_block(unit)
         weighted = any(isinstance(m, nn.Conv2d | nn.Linear) for m in unit.modules())
 
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if not isinstance(output, Tensor) or output.ndim != 4:
                 return
-            if blocks and output.shape[-2:] == (1, 1) and not weighted:
+            if self.blocks and output.shape[-2:] == (1, 1) and not weighted:
                 return  # global pooling is the head's
-            if new or not blocks:
-                blocks.append(output)
+            if new or not self.blocks:
+                self.blocks.append(self._block(output))
             else:
-                blocks[-1] = output
+                self.blocks[-1] = self._block(output)
 
         return hook
 
-    handles = [unit.register_forward_hook(note(unit)) for unit in units(model)]
+    def _block(self, output: Tensor) -> Block:
+        preact = self._activated[1] if self._activated is not None and self._activated[0] is output else output
+        if self._channels_last:
+            output, preact = output.permute(0, 3, 1, 2), preact.permute(0, 3, 1, 2)
+        return Block(output, preact, self._norm)
+
+    def _note_activation(self, _module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self._activated = output, inputs[0]
+
+    def _watch_norm(self, name: str, norm: nn.Module) -> RemovableHandle:
+        shortcut = any(part in name for part in _SHORTCUTS)
+
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if self.blocks and inputs[0] is self.blocks[-1].output:  # a network that normalises, then activates, what a block leaves
+                self.blocks[-1] = Block(inputs[0], output, norm)
+            if not shortcut:
+                self._norm = norm
+
+        return norm.register_forward_hook(hook)
+
+
+@contextlib.contextmanager
+def watch_blocks(model: nn.Module) -> Iterator[list[Block]]:
+    """Inside, each forward pass notes its blocks in the list; see `BlockHooks`."""
+    hooks = BlockHooks(model)
     try:
-        yield blocks
+        yield hooks.blocks
     finally:
-        for handle in handles:
-            handle.remove()
+        hooks.remove()
+
+
+class Observer(nn.Module):
+    """A network that shows what is asked of it, whenever it is run. Its hooks are set once, here, so that a compiled network has them.
+
+    Args:
+        model: any that `observe` takes.
+        needs: fields of `Observation`.
+
+    >>> from diswot.models.resnet import CifarResNet
+    >>> seen = Observer(CifarResNet([1, 1, 1]), {"logits", "stages"})(torch.zeros(2, 3, 32, 32))
+    >>> [tuple(stage.shape[1:]) for stage in seen.stages]
+    [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
+    """
+
+    def __init__(self, model: nn.Module, needs: Collection[str]) -> None:
+        super().__init__()
+        self.model, self.needs = model, frozenset(needs)
+        self._hooks = BlockHooks(model, "preacts" in needs) if self.needs & {"blocks", "stages", "preacts"} else None
+
+    def forward(self, images: Tensor) -> Observation:
+        if self._hooks is None:
+            return observe(self.model, images, self.needs)
+        self._hooks.clear()
+        seen = observe(self.model, images, self.needs | {"features"})  # which are all there is where no block leaves a map
+        blocks = self._hooks.blocks or [Block(seen.features, seen.features, None)]
+        ends = stages(blocks)
+        return replace(
+            seen,
+            blocks=tuple(block.output for block in blocks) if "blocks" in self.needs else (),
+            stages=tuple(block.output for block in ends) if "stages" in self.needs else (),
+            preacts=tuple(block.preact for block in ends) if "preacts" in self.needs else (),
+            norms=tuple(_affine(block) for block in ends) if "preacts" in self.needs else (),
+        )
+
+
+def _affine(block: Block) -> Tensor:
+    """(2, C) mean and deviation that the batch norm gives its channels; empty where there is none for these channels."""
+    weight, bias = (getattr(block.norm, name, None) for name in ("weight", "bias"))
+    if weight is None or bias is None or len(weight) != block.preact.shape[1]:
+        return block.preact.new_empty(0)
+    return torch.stack([bias, weight.abs()])
 
 
 @contextlib.contextmanager
@@ -185,12 +324,18 @@ def not_in_place(model: nn.Module) -> nn.Module:
     return model
 
 
-def stages(blocks: list[Tensor]) -> list[Tensor]:
-    """The last map of each resolution, from the finest to the coarsest.
+class _Shaped(Protocol):
+    @property
+    def shape(self) -> torch.Size: ...
 
-    >>> import torch
+
+M = TypeVar("M", bound=_Shaped)
+
+
+def stages(maps: Sequence[M]) -> list[M]:
+    """The last map (B, C, H, W) of each resolution, from the finest to the coarsest.
+
     >>> [s.shape[-1] for s in stages([torch.zeros(1, 2, n, n) for n in (8, 8, 4, 2, 2)])]
     [8, 4, 2]
     """
-    last = {block.shape[-2:]: block for block in blocks}
-    return list(last.values())
+    return list({one.shape[-2:]: one for one in maps}.values())

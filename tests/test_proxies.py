@@ -273,7 +273,7 @@ def test_the_gradient_at_the_stem_leads_back_to_the_images(student: Student) -> 
     images = student.input("images").clone().requires_grad_()
     with watch_blocks(student.model) as blocks:
         observe(student.model, images)
-    (pulled,) = torch.autograd.grad(blocks[0], images, at_stem)
+    (pulled,) = torch.autograd.grad(blocks[0].output, images, at_stem)
     torch.testing.assert_close(pulled, at_images, rtol=1e-9, atol=1e-12)
 
 
@@ -325,7 +325,7 @@ def test_te_ntk_by_numpy(student: Student) -> None:
 def block_maps(student: Student) -> list[Tensor]:
     with watch_blocks(student.model) as blocks:
         observe(student.model, student.input("noise").requires_grad_())
-    return blocks
+    return [block.output for block in blocks]
 
 
 def test_az_nas_expressivity_and_progressivity_by_numpy(student: Student) -> None:

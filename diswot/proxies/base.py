@@ -82,20 +82,21 @@ def _loss_proxy(name: str) -> Proxy:
     from diswot import losses
 
     loss = losses.create(name.removeprefix("loss:"))
-    if not loss.needs_teacher:
+    if loss.partner != "teacher":
         raise ConfigError(f"proxy {name}: this loss looks at no teacher")
-    if next(loss.parameters(), None) is not None:
+    if loss.adapters:
         raise ConfigError(f"proxy {name}: this loss has parameters of its own, which say nothing before they are trained")
 
     def score(student: Any, teacher: Any, cost: Cost) -> Tensor:
-        terms = loss(student.images.observation, teacher.observation, teacher.target)
-        return -sum((term for key, term in terms.items() if key != "ce"), student.images.observation.logits.new_zeros(()))
+        terms = loss.distil(student.images.with_stages, teacher.with_stages.detach(), teacher.target)
+        return -sum(terms.values(), student.images.observation.logits.new_zeros(()))
 
+    blocks = {"images:blocks"} if "stages" in loss.needs else set()
     return Proxy(
         name,
         score,
         f"the distillation loss {loss.summary}, its sign turned",
-        frozenset({"student", "teacher", "labels"}),
+        frozenset({"student", "teacher", "labels", *blocks}),
         norm="batch",
         input="images",
         init="candidate",

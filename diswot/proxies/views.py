@@ -34,6 +34,11 @@ class View:
         self.blocks = blocks or []
 
     @property
+    def with_stages(self) -> Observation:
+        """The observation, with the maps of its stages where blocks were asked for."""
+        return replace(self.observation, stages=tuple(stages(self.blocks)))
+
+    @property
     def gradients_seen(self) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) each: the gradient of the summed logits at the images and at the stem's output."""
         raise NotImplementedError("a view has no graph; `Trace` does")
@@ -100,7 +105,7 @@ class Trace(View):
             if "outputs" in wanted:
                 stack.enter_context(watch(model, WEIGHTED, self._note_output))
             observation = observe(model, self.images)
-        super().__init__(observation, target, blocks)
+        super().__init__(observation, target, [block.output for block in blocks])
 
     def _note_signs(self, _module: nn.Module, inputs: Tensor, _output: Tensor) -> None:
         with torch.no_grad():
