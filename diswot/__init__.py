@@ -15,7 +15,7 @@ from diswot.errors import DiswotError
 from diswot.space import SearchSpace, load_space
 
 if TYPE_CHECKING:
-    from diswot.api import build, distill, load_arch, load_student, score, search, study
+    from diswot.api import build, distill, load_arch, load_student, score, search, study, train
 
 __all__ = [
     "Architecture",
@@ -29,6 +29,7 @@ __all__ = [
     "score",
     "search",
     "study",
+    "train",
 ]
 
 

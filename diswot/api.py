@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,19 @@ from diswot import runs
 from diswot.architecture import Architecture, arch_json, read_arch_json
 from diswot.config import resolve, to_dict
 from diswot.devices import choose_device
-from diswot.options import DistillConfig, ScoreConfig, SearchConfig, StudyConfig
+from diswot.options import DistillConfig, ScoreConfig, SearchConfig, StudyConfig, TrainConfig
 from diswot.progress import Reporter, Silent
-from diswot.recipes.distill import DistillResult, complete_config, identity, load_student, run_distill
+from diswot.recipes.distill import DistillResult, Subject, complete_config, identity, resume_config, run_distill
 from diswot.recipes.findings import Findings, find
 from diswot.recipes.scoring import ScoreRow, read_architecture, run_score
 from diswot.recipes.search import SearchResult, run_search
+from diswot.recipes.students import load_student
 from diswot.recipes.study import Study, run_study
 from diswot.report.study import write_report
 from diswot.space import BUILT_IN, load_space
+from diswot.training.parallel import Parallel, join
+
+Student = Architecture | str | Path
 
 
 def search(
@@ -66,20 +70,79 @@ def score(
 
 
 def distill(
-    arch: Architecture | str | Path, *, folder: str | Path, device: str = "auto", reporter: Reporter | None = None, **options: Any
+    arch: Student | Sequence[Student],
+    *,
+    folder: str | Path,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    tensorboard: bool = False,
+    **options: Any,
 ) -> DistillResult:
-    """Distils a student; `diswot distill` as a function.
+    """Distils a student, or several side by side; `diswot distill` as a function.
 
     Args:
-        arch: an architecture, an arch.json, or the name of a hand-made network.
-        folder: where the run is kept; the student is left in `folder / "student"` (`load_student`).
+        arch: an architecture, an arch.json, or the name of a hand-made network; or a list of these.
+        folder: where the run is kept; a student is left in `folder / "student"` (`load_student`), several in `folder / "students"`.
         device, reporter: as in `search`.
+        tensorboard: write TensorBoard's files into the folder too.
         options: the fields of `DistillConfig`: loss, teacher, teacher_weights, data, epochs, ...
     """
-    architecture, found_by = (arch, {}) if isinstance(arch, Architecture) else read_architecture(str(arch))
-    config = complete_config(resolve(DistillConfig, None, [], options), found_by)
-    with start_distill(Path(folder), config, architecture, found_by, device) as run:
-        return run_distill(config, architecture, found_by, run, device=device, reporter=reporter)
+    several = [arch] if isinstance(arch, Architecture | str | Path) else list(arch)
+    subjects = [(one, {}) if isinstance(one, Architecture) else read_architecture(str(one)) for one in several]
+    config = resolve(DistillConfig, None, [], options)
+    return begin_distill("distill", Path(folder), config, subjects, device)(reporter, tensorboard)
+
+
+def train(arch: Student, *, folder: str | Path, device: str = "auto", reporter: Reporter | None = None, **options: Any) -> DistillResult:
+    """Trains a network by the labels alone; `diswot train` as a function.
+
+    Args:
+        arch, folder, device, reporter: as in `distill`.
+        options: the fields of `TrainConfig`: data, epochs, batch, lr, ...
+    """
+    config = DistillConfig(**to_dict(resolve(TrainConfig, None, [], options)), loss="none")
+    subject = (arch, {}) if isinstance(arch, Architecture) else read_architecture(str(arch))
+    return begin_distill("train", Path(folder), config, [subject], device)(reporter, False)
+
+
+class Distilling:
+    """A run that has begun: called, it goes on to its end from where it is."""
+
+    def __init__(self, run: runs.RunDir, config: DistillConfig, subjects: Sequence[Subject], device: str, parallel: Parallel) -> None:
+        self.run, self.config, self.subjects, self.device, self.parallel = run, config, subjects, device, parallel
+
+    def __call__(self, reporter: Reporter | None, tensorboard: bool) -> DistillResult:
+        with self.run:
+            return run_distill(
+                self.config,
+                self.subjects,
+                self.run,
+                device=self.device,
+                parallel=self.parallel,
+                reporter=reporter if self.parallel.main else None,
+                tensorboard=tensorboard,
+            )
+
+
+def begin_distill(kind: str, folder: Path, config: DistillConfig, subjects: Sequence[Subject], device: str) -> Distilling:
+    """A new run folder for a training, with the arch.json of every student; under torchrun all processes share that of the first."""
+    config = complete_config(config, subjects[0][1])
+    parallel, device = join(choose_device(device))
+    names = ["arch.json"] if len(subjects) == 1 else [f"arch-{number}.json" for number in range(1, len(subjects) + 1)]
+    files = {name: arch_json(arch, found_by) for name, (arch, found_by) in zip(names, subjects, strict=True)}
+    if parallel.main:
+        run = runs.RunDir.create(folder, kind, identity(config), runs.environment(device), files)
+    folder = Path(parallel.share(str(folder)))
+    return Distilling(run if parallel.main else runs.RunDir(folder), config, subjects, device, parallel)
+
+
+def resume_distill(kind: str, folder: Path, device: str) -> Distilling:
+    """A run of `begin_distill` that was cut off."""
+    parallel, device = join(choose_device(device))
+    run, stored = runs.RunDir.open(folder, kind, lock=parallel.main)
+    several = sorted(folder.glob("arch-*.json"), key=lambda path: int(path.stem.removeprefix("arch-")))
+    subjects = [read_arch_json(path) for path in several or [folder / "arch.json"]]
+    return Distilling(run, resume_config(stored), subjects, device, parallel)
 
 
 def study(
@@ -148,12 +211,6 @@ def finish_study(
     return measured, findings
 
 
-def start_distill(folder: Path, config: DistillConfig, arch: Architecture, found_by: dict[str, Any], device: str) -> runs.RunDir:
-    """A new run folder for a distillation, with the arch.json it began from."""
-    files = {"arch.json": arch_json(arch, found_by)}
-    return runs.RunDir.create(folder, "distill", identity(config), runs.environment(choose_device(device)), files)
-
-
 def load_arch(path: str | Path) -> Architecture:
     """The architecture in an arch.json; its choices are checked where its space is built in."""
     arch, _ = read_arch_json(path)
@@ -173,4 +230,4 @@ def build(arch: Architecture, num_classes: int, in_chans: int = 3) -> nn.Module:
     return space.build(arch, num_classes, in_chans)
 
 
-__all__ = ["build", "distill", "load_arch", "load_student", "score", "search", "study"]
+__all__ = ["build", "distill", "load_arch", "load_student", "score", "search", "study", "train"]

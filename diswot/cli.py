@@ -21,10 +21,11 @@ from click.exceptions import Exit
 
 from diswot.config import resolve, to_dict
 from diswot.errors import ConfigError, DataError, DiswotError, RunError, shown
-from diswot.options import DistillConfig, ScoreConfig, SearchConfig, StudyConfig
+from diswot.options import DistillConfig, ScoreConfig, SearchConfig, StudyConfig, TrainConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
-_VERBS = {"search": SearchConfig, "distill": DistillConfig, "score": ScoreConfig, "study": StudyConfig}
+_VERBS = {"search": SearchConfig, "distill": DistillConfig, "train": TrainConfig, "score": ScoreConfig, "study": StudyConfig}
+_NOT_OPTIONS = ("device", "quiet", "as_json", "name", "runs_folder", "resume", "tensorboard")
 _RUNNING = ("device", "workers", "quiet", "json", "config", "name", "runs", "resume", "out")
 
 click.rich_click.STYLE_HELPTEXT_FIRST_LINE = "bold"
@@ -38,9 +39,9 @@ def _groups(config: type) -> Any:
     panels: dict[str, list[str]] = {}
     for field in dataclasses.fields(config):
         panels.setdefault(field.metadata["group"], []).append(_flag(field.name))
-    order = ["What to find", "What to train", "What to study", "Images", "Scoring", "Search", "Recipe", "Loss", "Figures"]
+    order = ["What to find", "What to train", "What to study", "Images", "Scoring", "Search", "Recipe", "Augmentation", "Speed", "Figures"]
     named: list[dict[str, Any]] = [{"name": name, "options": panels[name]} for name in order if name in panels]
-    return [*named, {"name": "Running", "options": [_flag(name) for name in (*_RUNNING, "scores_of")]}]
+    return [*named, {"name": "Running", "options": [_flag(name) for name in (*_RUNNING, "scores_of", "tensorboard")]}]
 
 
 def _flag(name: str) -> str:
@@ -90,6 +91,7 @@ def running(*names: str) -> Callable[[F], F]:
         "name": click.option("--name", help="name of the run's folder \\[made from the options and the time]"),
         "runs": click.option("--runs", "runs_folder", default="runs", help="where runs are kept \\[runs]"),
         "resume": click.option("--resume", help="go on with the run in this folder"),
+        "tensorboard": click.option("--tensorboard", is_flag=True, help="write TensorBoard's files into the run's folder too"),
         "out": click.option("--out", default="arch.json", help="where the winner is left; an earlier file is kept beside it \\[arch.json]"),
     }
 
@@ -185,66 +187,84 @@ def search(
 
 
 @cli.command()
-@click.argument("architecture", required=False, metavar="[ARCH.JSON]")
 @options_of(DistillConfig)
-@running("device", "quiet", "json", "config", "name", "runs", "resume")
-@words
-def distill(
-    architecture: str | None,
-    words: tuple[str, ...],
-    device: str,
-    quiet: bool,
-    as_json: bool,
-    config_file: str | None,
-    name: str | None,
-    runs_folder: str,
-    resume: str | None,
-    **flags: Any,
-) -> None:
+@running("device", "quiet", "json", "config", "name", "runs", "resume", "tensorboard")
+@click.argument("words", nargs=-1, metavar="[ARCH.JSON]... [KEY=VALUE]...")
+def distill(words: tuple[str, ...], config_file: str | None, **flags: Any) -> None:
     """Train a student under its teacher; the student is left alone in runs/NAME/student.
 
-    ARCH.JSON is what a search left, or the name of a hand-made network such as resnet20. Where the teacher has no weights it is
-    trained first, by the same recipe, and kept.
+    ARCH.JSON is what a search left, or the name of a hand-made network such as resnet20; several are trained side by side, or, with a
+    loss of peers, among themselves. Where the teacher has no weights it is trained first, by the same recipe, and kept.
 
     [bold]diswot distill arch.json --data cifar100 --download[/]
 
-    [bold]diswot distill arch.json --loss diswot --data images.npz --teacher-weights resnet56.th --epochs 60[/]
+    [bold]diswot distill arch.json resnet20 --loss "dkd(beta=2)" --data images.npz --teacher-weights resnet56.th --epochs 60[/]
+
+    [bold]diswot distill resnet20 --teacher resnet110 --assistants resnet56,resnet32[/]
 
     [bold]diswot distill --resume runs/NAME[/]
     """
     needed = "distill needs the arch.json that `diswot search` left, or the name of a network such as resnet20"
-    architecture, words = _subject(architecture, words, resume, config_file, flags, needed)
-    config = None if resume is not None else resolve(DistillConfig, config_file, words, flags)
+    subjects, words = _subjects(words, flags["resume"], config_file, flags, needed)
+    _run_training("distill", subjects, lambda: resolve(DistillConfig, config_file, words, _options(DistillConfig, flags)), flags)
+
+
+@cli.command()
+@options_of(TrainConfig)
+@running("device", "quiet", "json", "config", "name", "runs", "resume", "tensorboard")
+@click.argument("words", nargs=-1, metavar="[ARCH.JSON] [KEY=VALUE]...")
+def train(words: tuple[str, ...], config_file: str | None, **flags: Any) -> None:
+    """Train a network by the labels alone, as a teacher or a baseline is made; it is left in runs/NAME/student.
+
+    [bold]diswot train resnet56 --data cifar100 --download[/]
+
+    [bold]diswot distill arch.json --teacher resnet56 --teacher-weights runs/NAME/student/model.safetensors[/]
+
+    [bold]diswot train --resume runs/NAME[/]
+    """
+    needed = "train needs the name of a network such as resnet56, or an arch.json"
+    subjects, words = _subjects(words, flags["resume"], config_file, flags, needed)
+
+    def config() -> DistillConfig:
+        return DistillConfig(**to_dict(resolve(TrainConfig, config_file, words, _options(TrainConfig, flags))), loss="none")
+
+    _run_training("train", subjects, config, flags)
+
+
+def _options(config: type, flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags that are fields of a configuration."""
+    return {field.name: flags[field.name] for field in dataclasses.fields(config)}
+
+
+def _run_training(verb: str, subjects: list[str], make_config: Callable[[], DistillConfig], flags: dict[str, Any]) -> None:
+    """A new training, or one that is resumed, to its end; then what it gave."""
+    config = None if flags["resume"] is not None else make_config()
     from diswot import api, runs
-    from diswot.architecture import read_arch_json
-    from diswot.recipes.distill import complete_config, resume_config, run_distill
     from diswot.recipes.scoring import read_architecture
     from diswot.report import console
 
     if config is None:
-        assert resume is not None
-        run, stored = runs.RunDir.open(Path(resume), "distill")
-        config = resume_config(stored)
-        arch, found_by = read_arch_json(run.path / "arch.json")
+        run = api.resume_distill(verb, Path(flags["resume"]), flags["device"])
     else:
-        assert architecture is not None
-        arch, found_by = read_architecture(architecture)
-        config = complete_config(config, found_by)
-        folder = Path(runs_folder) / (name or _run_name("distill", config.loss))
-        run = api.start_distill(folder, config, arch, found_by, device)
-    progress = console.reporter("epoch", quiet)
-    with run, _kept(run.path, "distill"), runs.disk_errors(run.path):
+        folder = Path(flags["runs_folder"]) / (flags["name"] or _run_name(verb, *subjects[:1], config.loss if verb == "distill" else None))
+        run = api.begin_distill(verb, folder, config, [read_architecture(subject) for subject in subjects], flags["device"])
+    progress = console.reporter("epoch", flags["quiet"] or not run.parallel.main)
+    with _kept(run.run.path, verb), runs.disk_errors(run.run.path):
         try:
-            result = run_distill(config, arch, found_by, run, device=device, reporter=progress)
+            result = run(progress, flags["tensorboard"])
         finally:
             progress.stop()
-    if as_json:
+    if not run.parallel.main:
+        return
+    if flags["as_json"]:
         click.echo(json.dumps(console.distill_json(result)))
         return
     console.show_table(console.distill_table(result))
     teacher = f"; the teacher {result.teacher}" if result.teacher else ""
-    click.echo(f"{result.measured_on} accuracy after the last epoch {result.student}{teacher}")
-    click.echo(f"the student is in {result.folder / 'student'}; load it with diswot.load_student")
+    for student in result.students:
+        name = "" if len(result.students) == 1 else f"{student.name}: "
+        click.echo(f"{name}{result.measured_on} accuracy after the last epoch {student.accuracy}{teacher}")
+        click.echo(f"it is in {student.folder}; load it with diswot.load_student")
 
 
 @cli.command()
@@ -446,9 +466,9 @@ def _teachers() -> list[tuple[str, str]]:
 
 
 def _losses() -> list[tuple[str, str]]:
-    from diswot.losses import LOSSES
+    from diswot.losses import LOSSES, signature
 
-    return [(name, LOSSES[name].summary) for name in LOSSES]
+    return [(name, f"{LOSSES[name].summary} {signature(name).removeprefix(name)}") for name in LOSSES]
 
 
 def _data() -> list[tuple[str, str]]:
@@ -490,15 +510,26 @@ class _kept:
 def _subject(
     first: str | None, words: tuple[str, ...], resume: str | None, config_file: str | None, flags: dict[str, Any], needed: str
 ) -> tuple[str | None, tuple[str, ...]]:
-    """What a command is about, and its words `key=value`, of which the first argument may be one. A new run needs the one (`ConfigError`
-    with the line `needed`), a resumed one takes neither."""
-    if first is not None and "=" in first and not Path(first).exists():
-        words, first = (first, *words), None
+    """What a command is about, and its words `key=value`, of which the first argument may be one; see `_subjects`."""
+    subjects, words = _subjects((first, *words) if first is not None else words, resume, config_file, flags, needed)
+    if len(subjects) > 1:
+        raise ConfigError(f"{shown(subjects[1])} is not key=value")
+    return (subjects[0] if subjects else None), words
+
+
+def _subjects(
+    words: tuple[str, ...], resume: str | None, config_file: str | None, flags: dict[str, Any], needed: str
+) -> tuple[list[str], tuple[str, ...]]:
+    """What a command is about, and its words `key=value`. A new run needs the one (`ConfigError` with the line `needed`), a resumed one
+    takes neither."""
+    subjects = [word for word in words if "=" not in word or Path(word).exists()]
+    words = tuple(word for word in words if word not in subjects)
     if resume is not None:
-        _refuse_changes((*words, first) if first else words, config_file, flags)
-    elif first is None:
+        running_only = {name: value for name, value in flags.items() if name not in _NOT_OPTIONS}
+        _refuse_changes((*subjects, *words), config_file, running_only)
+    elif not subjects:
         raise ConfigError(needed)
-    return first, words
+    return subjects, words
 
 
 def _refuse_changes(words: tuple[str, ...], config_file: str | None, flags: dict[str, Any]) -> None:

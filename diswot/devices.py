@@ -30,8 +30,9 @@ def choose_device(name: str) -> str:
     return name
 
 
-def place(model: nn.Module, device: str) -> nn.Module:
+def place(model: nn.Module, device: str, channels_last: bool = True) -> nn.Module:
     """The model on the device, its weights in the channels-last layout: the faster one for convolutions, on a CPU by two to four times."""
     import torch
 
-    return model.to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return model.to(device=torch.device(device), memory_format=layout)  # type: ignore[call-overload]

@@ -193,6 +193,7 @@ class BlockHooks:
 
     def __init__(self, model: nn.Module, preacts: bool = False) -> None:
         self.blocks: list[Block] = []
+        self.active = True
         self._channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         self._activated: tuple[Tensor, Tensor] | None = None
         self._norm: nn.Module | None = None
@@ -203,10 +204,14 @@ class BlockHooks:
                 self._handles.append(module.register_forward_hook(self._note_activation))
         self._handles += [unit.register_forward_hook(self._note(unit)) for unit in units(model)]
 
-    def clear(self) -> None:
-        """Before a pass."""
-        self.blocks.clear()
-        self._activated = self._norm = None
+    @contextlib.contextmanager
+    def one_pass(self) -> Iterator[None]:
+        """Only inside are blocks noted, from the first on."""
+        self.blocks, self.active = [], True
+        try:
+            yield
+        finally:
+            self.active, self._activated, self._norm = False, None, None
 
     def remove(self) -> None:
         for handle in self._handles:
@@ -217,7 +222,7 @@ class BlockHooks:
         weighted = any(isinstance(m, nn.Conv2d | nn.Linear) for m in unit.modules())
 
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if not isinstance(output, Tensor) or output.ndim != 4:
+            if not self.active or not isinstance(output, Tensor) or output.ndim != 4:
                 return
             if self.blocks and output.shape[-2:] == (1, 1) and not weighted:
                 return  # global pooling is the head's
@@ -280,10 +285,11 @@ class Observer(nn.Module):
     def forward(self, images: Tensor) -> Observation:
         if self._hooks is None:
             return observe(self.model, images, self.needs)
-        self._hooks.clear()
-        seen = observe(self.model, images, self.needs | {"features"})  # which are all there is where no block leaves a map
+        with self._hooks.one_pass():
+            seen = observe(self.model, images, self.needs | {"features"})  # which are all there is where no block leaves a map
         blocks = self._hooks.blocks or [Block(seen.features, seen.features, None)]
         ends = stages(blocks)
+        self._hooks.blocks = []
         return replace(
             seen,
             blocks=tuple(block.output for block in blocks) if "blocks" in self.needs else (),
@@ -291,6 +297,21 @@ class Observer(nn.Module):
             preacts=tuple(block.preact for block in ends) if "preacts" in self.needs else (),
             norms=tuple(_affine(block) for block in ends) if "preacts" in self.needs else (),
         )
+
+    def close(self) -> None:
+        """Takes the hooks off the network."""
+        if self._hooks is not None:
+            self._hooks.remove()
+
+
+def glance(model: nn.Module, images: Tensor, needs: Collection[str]) -> Observation:
+    """An observation without gradients, by the statistics of the batch; the network is left as it was found."""
+    observer = Observer(model, needs)
+    try:
+        with torch.no_grad(), batch_statistics(model):
+            return observer(images)
+    finally:
+        observer.close()
 
 
 def _affine(block: Block) -> Tensor:

@@ -10,6 +10,10 @@ from diswot.errors import ConfigError
 from diswot.evolution import Algorithm, Evolution
 
 Init = Literal["kaiming", "gaussian", "torch", "orthogonal"]
+Schedule = Literal["step", "cosine", "constant"]
+Supervision = Literal["ce", "bce"]
+Augment = Literal["crop", "flip", "resized", "none"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 def check_seed(seed: int) -> None:
@@ -131,32 +135,87 @@ class StudyConfig(ScoreConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillConfig(ImageOptions):
+class RecipeOptions(ImageOptions):
+    """How networks are trained, and on which images."""
+
+    data: str | None = option(None, "images: see `diswot list data` [the search's, where it had real ones, else cifar100]", "Images")
+    limit: int | None = option(None, "use this many training images, drawn at random", "Images")
+    held_out: float | None = option(None, "share of the training images kept for validation [0, or 0.1 without test images]", "Images")
+    label_noise: float = option(0.0, "share of the training images that are given a wrong label, drawn by the seed", "Images")
+
+    epochs: int = option(240, "passes over the training images; learning-rate drops move in proportion", "Recipe")
+    batch: int = option(64, "images a step", "Recipe")
+    optimizer: str = option("sgd", "sgd, or timm's name of another: adamw, lamb, ...", "Recipe")
+    lr: float = option(0.05, "learning rate to begin with; .01 suits MobileNet and ShuffleNet", "Recipe")
+    momentum: float = option(0.9, "of SGD", "Recipe")
+    nesterov: bool = option(False, "Nesterov's momentum", "Recipe")
+    weight_decay: float = option(5e-4, "L2 penalty (decoupled where the optimizer says so)", "Recipe")
+    decay_norms: bool = option(True, "weight decay on biases and normalisation too", "Recipe")
+    layer_decay: float = option(1.0, "factor of the learning rate from each layer to the one below it", "Recipe")
+    schedule: Schedule = option("step", "of the learning rate", "Recipe")
+    milestones: str = option("0.625,0.75,0.875", "where `step` drops, as shares of the training", "Recipe")
+    decay: float = option(0.1, "what each drop of `step` multiplies by", "Recipe")
+    warmup_epochs: int = option(0, "epochs of linear warm-up", "Recipe")
+    warmup_lr: float = option(1e-6, "where the warm-up begins", "Recipe")
+    min_lr: float = option(0.0, "where `cosine` ends", "Recipe")
+    clip: float = option(0.0, "largest norm of the gradient, 0 for any", "Recipe")
+    accumulate: int = option(1, "parts that a batch is computed in, to save memory", "Recipe")
+    ema: float = option(0.0, "decay of a moving average of the weights, which is then measured and kept; 0 for none", "Recipe")
+    supervision: Supervision = option("ce", "cross-entropy, or binary cross-entropy of every class", "Recipe")
+    smoothing: float = option(0.0, "of the labels", "Recipe")
+    seed: int = option(0, "of everything random", "Recipe")
+
+    augment: Augment | None = option(
+        None,
+        "crop (shifts by up to 4 pixels) and mirror, mirror alone, resized crops, or none [crop, resized above 64 pixels]",
+        "Augmentation",
+    )
+    cutout: int = option(0, "side of a square that is blacked out", "Augmentation")
+    mixup: float = option(0.0, "alpha of mixup, 0 for none; with cutmix, one of the two by chance", "Augmentation")
+    cutmix: float = option(0.0, "alpha of CutMix, 0 for none", "Augmentation")
+    auto_augment: str = option("", "timm's automatic augmentation: rand-m7-mstd0.5, ...", "Augmentation")
+    erase: float = option(0.0, "share of the images that lose a random rectangle", "Augmentation")
+    repeats: int = option(1, "times an image stands in a batch, augmented anew; an epoch stays as long", "Augmentation")
+    crop_share: float = option(
+        1.0, "share of an image's side that is seen when it is measured (files and resized crops only)", "Augmentation"
+    )
+
+    precision: Precision = option("fp32", "of the forward pass; fp16 with loss scaling", "Speed")
+    channels_last: bool = option(True, "the memory layout that convolutions like", "Speed")
+    compile: bool = option(False, "torch.compile", "Speed")
+    deterministic: bool = option(False, "only algorithms that give the same to the bit (on a CPU they all do)", "Speed")
+    sync_norms: bool = option(True, "under torchrun, batch norm over the whole batch", "Speed")
+    loader_workers: int = option(4, "processes that decode images which are not held in memory; the outcome is the same", "Speed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RecipeOptions):
+    """Everything that decides the outcome of plain training."""
+
+    weights: str | None = option(None, "weights to begin with: a file, or pretrained (timm's) [drawn by the seed]", "What to train")
+    space: str | None = option(None, "allows an arch.json of a space that is your own module", "What to train")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(TrainConfig):
     """Everything that decides the outcome of a distillation."""
 
-    loss: str = option("kd", "what the student learns from: see `diswot list losses`", "What to train")
-    teacher: str | None = option(None, "teacher [the one the student was searched for, else resnet56]", "What to train")
+    loss: str = option(
+        "kd",
+        "what students learn from: a name, with options as dkd(beta=2), or several as kd+0.5*rkd; see `diswot list losses`",
+        "What to train",
+    )
+    teacher: str | None = option(
+        None, "teacher [the one the student was searched for, else resnet56]; self for one like the student", "What to train"
+    )
     teacher_weights: str | None = option(
         None, "a file, or pretrained (timm's) [trained first, and kept for the next time]", "What to train"
     )
     teacher_norm: str = option("data", "normalisation of the teacher's images: data, imagenet, half, or m,m,m/s,s,s", "What to train")
     teacher_epochs: int | None = option(None, "epochs of a teacher that is trained first [as the student's]", "What to train")
-    space: str | None = option(None, "allows an arch.json of a space that is your own module", "What to train")
-
-    data: str | None = option(None, "images: see `diswot list data` [the search's, where it had real ones, else cifar100]", "Images")
-    limit: int | None = option(None, "use this many training images, drawn at random", "Images")
-    held_out: float | None = option(None, "share of the training images kept for validation [0, or 0.1 without test images]", "Images")
-
-    epochs: int = option(240, "passes over the training images; learning-rate drops move in proportion", "Recipe")
-    batch: int = option(64, "images a step", "Recipe")
-    lr: float = option(0.05, "learning rate to begin with; .01 suits MobileNet and ShuffleNet", "Recipe")
-    momentum: float = option(0.9, "of SGD, Nesterov's", "Recipe")
-    weight_decay: float = option(5e-4, "L2 penalty", "Recipe")
-    augment: bool = option(True, "shifts by up to 4 pixels, mirrors", "Recipe")
-    seed: int = option(0, "of everything random", "Recipe")
-
-    temperature: float = option(4.0, "of the softened logits", "Loss")
-    ce_weight: float = option(0.1, "of the cross-entropy in kd and diswot", "Loss")
-    kd_weight: float = option(0.9, "of the divergence in kd and diswot", "Loss")
-    semantic_weight: float = option(1.0, "of the semantic term in diswot", "Loss")
-    relation_weight: float = option(1.0, "of the relation term in diswot", "Loss")
+    assistants: str | None = option(
+        None, "networks between teacher and student, each distilled from the one before: resnet32,resnet20", "What to train"
+    )
+    until: float = option(1.0, "share of the training after which the labels alone are left (early-stopped distillation)", "What to train")
+    unlabelled: str | None = option(None, "more images, without labels: a folder, an .npz or a list; for losses that need none", "Images")
+    cache: bool = option(True, "keep the teacher's logits where the augmentation leaves few different images", "Speed")

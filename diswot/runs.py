@@ -113,8 +113,12 @@ class RunDir:
             raise RunError(f"{self.path} exists: resume it with --resume {self.path}, or choose another --name")
 
     @classmethod
-    def open(cls, path: Path, kind: str) -> tuple[RunDir, dict[str, Any]]:
-        """An existing run and its configuration; `RunError` where it is none, is of another kind or version, or is in use."""
+    def open(cls, path: Path, kind: str, lock: bool = True) -> tuple[RunDir, dict[str, Any]]:
+        """An existing run and its configuration; `RunError` where it is none, is of another kind or version, or is in use.
+
+        Args:
+            lock: False for a process that only reads what another one writes.
+        """
         config_path = path / "config.yaml"
         try:
             document = yaml.safe_load(config_path.read_text(encoding="utf-8"))
@@ -132,7 +136,8 @@ class RunDir:
                 f"{path}: begun by diswot {document.get('diswot')}, this is {version()}: install that version to resume, or start a new run"
             )
         run = cls(path)
-        run._take_lock()
+        if lock:
+            run._take_lock()
         return run, {k: v for k, v in document.items() if k not in ("format", "kind", "diswot")}
 
     def _take_lock(self) -> None:

@@ -2,6 +2,6 @@
 
 from diswot.data.batches import ProxyBatch, proxy_batches
 from diswot.data.images import Dataset
-from diswot.data.sources import REMOTE, SOURCES, home, load_data
+from diswot.data.sources import REMOTE, SOURCES, home, load_data, load_unlabelled
 
-__all__ = ["REMOTE", "SOURCES", "Dataset", "ProxyBatch", "home", "load_data", "proxy_batches"]
+__all__ = ["REMOTE", "SOURCES", "Dataset", "ProxyBatch", "home", "load_data", "load_unlabelled", "proxy_batches"]

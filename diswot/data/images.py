@@ -19,7 +19,7 @@ Labels = NDArray[np.int64]
 _BLOCK = 8  # synthetic images drawn together
 _STATISTICS_FROM = 5000  # images the channel means are taken from
 _MAX_CLASSES = 100_000
-_IN_MEMORY = 2**31  # bytes of decoded images that are kept
+IN_MEMORY = 2**31  # bytes of decoded images that are kept
 
 
 class ImageSet(Protocol):
@@ -29,6 +29,9 @@ class ImageSet(Protocol):
     shape: tuple[int, int, int]
 
     def images(self, indices: NDArray[np.int64]) -> Images: ...
+
+    def open(self, index: int) -> Any:
+        """Image `index` for PIL's transforms, in RGB, and as large as it is."""
 
 
 @dataclass
@@ -44,6 +47,9 @@ class ArrayImages:
 
     def images(self, indices: NDArray[np.int64]) -> Images:
         return self.array[indices]
+
+    def open(self, index: int) -> Any:
+        return _as_pil(self.array[index])
 
 
 class DrawnImages:
@@ -64,31 +70,83 @@ class DrawnImages:
     def images(self, indices: NDArray[np.int64]) -> Images:
         return np.stack([self._block(int(i) // _BLOCK)[int(i) % _BLOCK] for i in indices])
 
+    def open(self, index: int) -> Any:
+        return _as_pil(self.images(np.array([index]))[0])
+
+
+class Opener(Protocol):
+    """Gives images by number, as PIL opens them, and says what to call them in an error."""
+
+    def open(self, index: int) -> Any: ...
+
+    def name(self, index: int) -> str: ...
+
 
 class DecodedImages:
-    """Image files, or anything else that `open_image(i)` gives as a PIL image: the shorter side scaled, the centre cut out, RGB.
+    """Image files, or anything else that an `Opener` gives: the shorter side scaled, the centre cut out, RGB.
 
     What is decoded is kept, as long as all of it fits into 2 GiB.
     """
 
-    def __init__(self, labels: Labels, side: int, open_image: Callable[[int], Any], name: Callable[[int], str]) -> None:
+    def __init__(self, labels: Labels, side: int, opener: Opener) -> None:
         self.labels, self.shape = labels, (side, side, 3)
-        self._open, self._name = open_image, name
-        fits = len(labels) * side * side * 3 <= _IN_MEMORY
-        self._decode = functools.cache(self._decode_one) if fits else self._decode_one
+        self._opener = opener
+        self._kept: dict[int, Images] | None = {} if len(labels) * side * side * 3 <= IN_MEMORY else None
 
-    def _decode_one(self, index: int) -> Images:
-        from PIL import Image, ImageOps
+    def _decode(self, index: int) -> Images:
+        if self._kept is None:
+            return square(self.open(index), self.shape[0])
+        if index not in self._kept:
+            self._kept[index] = square(self.open(index), self.shape[0])
+        return self._kept[index]
 
-        side = self.shape[0]
+    def open(self, index: int) -> Any:
         try:
-            image = ImageOps.fit(self._open(index).convert("RGB"), (side, side), Image.Resampling.BICUBIC)
+            return self._opener.open(index).convert("RGB")
         except Exception as error:  # whatever a damaged file makes a decoder raise
-            raise DataError(f"{self._name(index)}: not a readable image ({first_line(error)}): remove it or mend it") from None
-        return np.asarray(image, dtype=np.uint8)
+            raise DataError(f"{self._opener.name(index)}: not a readable image ({first_line(error)}): remove it or mend it") from None
 
     def images(self, indices: NDArray[np.int64]) -> Images:
         return np.stack([self._decode(int(i)) for i in indices])
+
+
+class JoinedImages:
+    """Sets of images of one shape, one after the other."""
+
+    def __init__(self, parts: Sequence[ImageSet]) -> None:
+        self.parts, self.shape = list(parts), parts[0].shape
+        self.labels: Labels = np.concatenate([part.labels for part in parts])
+        self._starts = np.cumsum([0] + [len(part.labels) for part in parts])
+
+    def _part(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.searchsorted(self._starts, indices, side="right") - 1
+
+    def images(self, indices: NDArray[np.int64]) -> Images:
+        found = np.empty((len(indices), *self.shape), np.uint8)
+        owner = self._part(indices)
+        for number, part in enumerate(self.parts):
+            mine = owner == number
+            if mine.any():
+                found[mine] = part.images(indices[mine] - self._starts[number])
+        return found
+
+    def open(self, index: int) -> Any:
+        number = int(self._part(np.array([index]))[0])
+        return self.parts[number].open(index - int(self._starts[number]))
+
+
+def square(image: Any, side: int) -> Images:
+    """A PIL image as (side, side, 3): the shorter side scaled, the centre cut out."""
+    from PIL import Image, ImageOps
+
+    return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC), dtype=np.uint8)
+
+
+def _as_pil(pixels: Images) -> Any:
+    """Of one channel or of three."""
+    from PIL import Image
+
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +96,18 @@ def load_data(
     return data
 
 
-def _npz(path: Path) -> Dataset:
+def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files if key in ("x_train", "y_train", "x_test", "y_test", "classes")}
+            return {key: archive[key] for key in archive.files if key in ("x_train", "y_train", "x_test", "y_test", "classes")}
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except Exception as error:  # whatever a damaged or a hostile file makes numpy raise
         raise DataError(f"{path}: not a readable .npz of plain arrays ({first_line(error, 100)})") from None
+
+
+def _npz(path: Path) -> Dataset:
+    arrays = _npz_arrays(path)
     if not {"x_train", "y_train"} <= set(arrays):
         raise DataError(f"{path}: the arrays x_train and y_train are needed; it holds {', '.join(arrays) or 'none of them'}")
     labels = check_labels(f"{path}: y_train", arrays["y_train"])
@@ -170,34 +173,98 @@ def _class_folders(root: Path, classes: list[str], side: int) -> ImageSet:
 
 
 def _files(name: str, files: list[Path], labels: NDArray[np.int64], side: int) -> ImageSet:
-    return DecodedImages(check_labels(name, labels), side, lambda i: _open_image(files[i]), lambda i: str(files[i]))
+    return DecodedImages(check_labels(name, labels), side, Files(files))
 
 
-def _open_image(path: Path) -> Any:
-    from PIL import Image
+def load_unlabelled(source: str, shape: tuple[int, int, int]) -> ImageSet:
+    """Images without labels, all labelled -1: a folder and all under it, an .npz with x_train (labels in it are not looked at), or a
+    list with a path on each line.
 
-    with open(path, "rb") as file, Image.open(file) as image:
-        return image.convert("RGB")
+    Args:
+        shape: (H, W, C) of the images that they stand beside; files are decoded to it.
+
+    Raises:
+        DataError: it is missing, cannot be read, or holds other images.
+    """
+    path = Path(source)
+    if path.suffix == ".npz":
+        array = _npz_arrays(path).get("x_train")
+        if array is None:
+            raise DataError(f"{path}: the array x_train is needed")
+        no_labels = np.full(len(array), -1, np.int64)
+        found: ImageSet = ArrayImages(_check_images(f"{path}: x_train", array, no_labels), no_labels)
+    elif path.is_dir():
+        found = _unlabelled(source, sorted(p for p in path.rglob("*") if p.suffix.lower() in _IMAGE_SUFFIXES), shape[0])
+    elif path.suffix in _LIST_SUFFIXES and path.is_file():
+        found = _unlabelled(source, [path.parent / line for line in _lines(path)], shape[0])
+    else:
+        raise DataError(f"--unlabelled {shown(source)}: a folder of images, an .npz or a list of paths (.txt) is needed")
+    if found.shape != shape:
+        raise DataError(f"{source}: images of {found.shape}, beside training images of {shape}")
+    return found
 
 
-def _image_list(path: Path, side: int) -> Dataset:
+def _unlabelled(source: str, files: list[Path], side: int) -> ImageSet:
+    if not files:
+        raise DataError(f"{source}: no images in it")
+    _refuse_missing(source, files)
+    return DecodedImages(np.full(len(files), -1, np.int64), side, Files(files))
+
+
+def _lines(path: Path) -> list[str]:
+    """Those that are not empty."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise DataError(f"{path}: cannot be read ({reason})") from None
+
+
+def _refuse_missing(source: object, files: list[Path]) -> None:
+    missing = next((file for file in files if not file.is_file()), None)
+    if missing:
+        raise DataError(f"{source}: it names {missing}, which is no file")
+
+
+class Files:
+    """Image files by number."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+
+    def open(self, index: int) -> Any:
+        from PIL import Image
+
+        with open(self.paths[index], "rb") as file, Image.open(file) as image:
+            return image.convert("RGB")
+
+    def name(self, index: int) -> str:
+        return str(self.paths[index])
+
+
+class Indexed:
+    """The images of a map-style data set of (image, label)."""
+
+    def __init__(self, source: str, dataset: Any) -> None:
+        self.source, self.dataset = source, dataset
+
+    def open(self, index: int) -> Any:
+        return self.dataset[index][0]
+
+    def name(self, index: int) -> str:
+        return f"{self.source}, image {index}"
+
+
+def _image_list(path: Path, side: int) -> Dataset:
     files, labels = [], []
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
+    for line in _lines(path):
         name, _, label = line.replace("\t", " ").rpartition(" ")
         if not name or not (label.isascii() and label.isdigit() and len(label) < 10):
+            number = path.read_text(encoding="utf-8").splitlines().index(line) + 1
             raise DataError(f"{path}, line {number}: {shown(line)} is not a path and a label (a whole number)")
         files.append(path.parent / name.strip())
         labels.append(int(label))
-    missing = next((file for file in files if not file.is_file()), None)
-    if missing:
-        raise DataError(f"{path}: it names {missing}, which is no file")
+    _refuse_missing(path, files)
     train = _files(str(path), files, np.array(labels, np.int64), side)
     return Dataset(str(path), train, None, [str(i) for i in range(int(train.labels.max()) + 1)])
 
@@ -224,5 +291,4 @@ def _indexed(source: str, dataset: Any, side: int) -> ImageSet:
     """A map-style data set of (image, label)."""
     targets = getattr(dataset, "targets", None)
     labels = np.asarray(targets if targets is not None else [dataset[i][1] for i in range(len(dataset))])
-    opener: Callable[[int], Any] = lambda i: dataset[i][0]  # noqa: E731
-    return DecodedImages(check_labels(source, labels), side, opener, lambda i: f"{source}, image {i}")
+    return DecodedImages(check_labels(source, labels), side, Indexed(source, dataset))

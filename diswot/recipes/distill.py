@@ -1,76 +1,60 @@
-"""The distillation recipe: from an arch.json and a teacher to a trained student."""
+"""The distillation recipe: from an arch.json and a teacher to a trained student; from several, to students side by side or among peers."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from diswot import losses, runs
-from diswot.architecture import Architecture, arch_json, canonical_json, read_arch_json
+from diswot.architecture import Architecture
 from diswot.budget import cost_of
 from diswot.config import resolve, to_dict
-from diswot.data import REMOTE, Dataset, home, load_data
-from diswot.data.images import ArrayImages, ImageSet, channel_statistics
-from diswot.devices import choose_device, place
-from diswot.errors import ConfigError, DataError, RunError, TeacherError, shown
-from diswot.models.init import initialise, seeded
-from diswot.observe import batch_statistics, observe
+from diswot.data import REMOTE
+from diswot.errors import ConfigError, TeacherError, shown
+from diswot.losses import Loss
+from diswot.observe import batch_statistics
 from diswot.options import DistillConfig, check_seed
 from diswot.progress import Reporter, Silent
+from diswot.recipes.material import Material, load_material
 from diswot.recipes.scoring import refuse_giant
-from diswot.recipes.training import (
-    METRICS,
-    Accuracy,
-    Network,
-    Normalise,
-    Recipe,
-    Trainer,
-    check_recipe,
-    evaluate,
-    fit,
-    load_tensors,
-    save_tensors,
-    split,
+from diswot.recipes.students import STUDENT, STUDENTS, build_student, load_student, save_student
+from diswot.recipes.teachers import (
+    SELF,
+    Classroom,
+    assistants,
+    bare_teacher,
+    check_teacher,
+    make_loss,
+    make_teacher,
+    shapes,
 )
 from diswot.space import load_space
-from diswot.teacher import build_teacher, file_digest, normalisation
+from diswot.teacher import file_digest, load_weights
+from diswot.training.evaluation import Accuracy, Network, evaluate
+from diswot.training.learner import Pupil, prepare
+from diswot.training.logs import Logs
+from diswot.training.loop import METRICS
+from diswot.training.parallel import Parallel
+from diswot.training.recipe import Recipe
 
-STUDENT = "student"
-WEIGHTS = "model.safetensors"
 _DRAWN = ("synthetic", "noise")
-_HELD_OUT = 0.1  # of the training images, where there is no test split
+Subject = tuple[Architecture, Mapping[str, Any]]  # and what its arch.json says of how it was found
 
 
-def make_recipe(config: DistillConfig) -> Recipe:
-    """The recipe of a configuration, checked."""
-    recipe = Recipe(config.epochs, config.batch, config.lr, config.momentum, config.weight_decay, config.augment, config.seed)
-    check_recipe(recipe)
-    check_seed(config.seed)
-    return recipe
+@dataclass(frozen=True)
+class Trained:
+    """A student after its last epoch; it lies in `folder`."""
 
-
-def make_loss(config: DistillConfig) -> losses.Loss:
-    """The loss of a configuration, with those of its options that it knows."""
-    if not 0 < config.temperature < math.inf:
-        raise ConfigError(f"temperature {config.temperature}: more than 0 is needed")
-    for name in ("ce_weight", "kd_weight", "semantic_weight", "relation_weight"):
-        if not 0 <= getattr(config, name) < math.inf:
-            raise ConfigError(f"{name.replace('_', '-')} {getattr(config, name)}: 0 or more is needed")
-    options: dict[str, float] = {}
-    if config.loss in ("kd", "diswot"):
-        options = {"temperature": config.temperature, "ce_weight": config.ce_weight, "kd_weight": config.kd_weight}
-    if config.loss == "diswot":
-        options |= {"semantic_weight": config.semantic_weight, "relation_weight": config.relation_weight}
-    return losses.create(config.loss, **options)
+    name: str
+    arch: Architecture
+    accuracy: Accuracy
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -78,264 +62,226 @@ class DistillResult:
     """What a distillation gave.
 
     Attributes:
-        student: accuracy after the last epoch, on `measured_on`.
+        students: one, or as many as were trained side by side.
         measured_on: `test`, or `validation` (held-out training images) where the data has no test split.
-        teacher: the teacher's accuracy on the same images, or None where there was no teacher.
+        teacher: the accuracy, on the same images, of what they learned from; None where there was nothing.
         history: the lines of metrics.jsonl.
-        folder: the run's folder; the student lies in `folder / "student"`.
+        folder: the run's folder; a single student lies in `folder / "student"`, several in `folder / "students" / name`.
     """
 
-    student: Accuracy
+    students: list[Trained]
     measured_on: str
     teacher: Accuracy | None
     history: list[dict[str, Any]]
     folder: Path
 
-
-@dataclass(frozen=True)
-class Material:
-    """Data, and which part of it trains and which part measures."""
-
-    data: Dataset
-    chosen: np.ndarray[Any, np.dtype[np.int64]]
-    measured_on: str
-    tests: dict[str, ImageSet]
-
-    @functools.cached_property
-    def normalise(self) -> Normalise:
-        """By the images that train, not by those held out."""
-        mean, std = channel_statistics(self.data.train, self.chosen)
-        return Normalise(torch.from_numpy(mean), torch.from_numpy(std))
+    @property
+    def student(self) -> Accuracy:
+        """Of the only student, or the first."""
+        return self.students[0].accuracy
 
 
 def complete_config(config: DistillConfig, found_by: Mapping[str, Any]) -> DistillConfig:
     """The configuration with what arch.json knows filled in: the teacher, and the data where the search had real images."""
     searched = found_by.get("search")
     searched = searched if isinstance(searched, dict) else {}
+    if losses.create(config.loss).partner != "teacher":
+        return _with_data(config, searched)
     teacher = config.teacher or str(searched.get("teacher", "resnet56"))
     if config.teacher is None and ":" in teacher:
         raise ConfigError(f"arch.json names the teacher {shown(teacher)}, which is Python code: allow it with --teacher {teacher:.60}")
+    return _with_data(replace(config, teacher=teacher), searched)
+
+
+def _with_data(config: DistillConfig, searched: Mapping[str, Any]) -> DistillConfig:
     if config.data is not None or searched.get("data") in (None, *_DRAWN):
-        return replace(config, teacher=teacher, data=config.data or "cifar100")
+        return replace(config, data=config.data or "cifar100")
     where = {name: searched.get(name) for name in ("data", "data_dir", "input_size")}
     if str(where["data"]).startswith(REMOTE):
         raise ConfigError(f"arch.json names the data {shown(where['data'])}, which may be fetched and run code: allow it with --data")
     given = {name: value for name, value in to_dict(config).items() if value is not None}
-    return resolve(DistillConfig, None, [], {**where, **given, "teacher": teacher})
-
-
-def load_material(config: DistillConfig) -> Material:
-    """The images, split as the configuration asks."""
-    assert config.data is not None
-    data = load_data(config.data, **config.image_options())
-    if not data.learnable:
-        raise DataError(f"--data {config.data}: there is nothing to learn in it; use synthetic, or real images")
-    if config.limit is not None and config.limit < config.batch:
-        raise ConfigError(f"--limit {config.limit}: fewer than the batch of {config.batch}")
-    held_out = config.held_out if config.held_out is not None else (0.0 if data.test is not None else _HELD_OUT)
-    if not 0 <= held_out < 1:
-        raise ConfigError(f"--held-out {held_out}: a share from 0 to below 1")
-    chosen, kept = split(len(data.train.labels), config.limit, held_out, config.seed)
-    if len(chosen) < config.batch:
-        raise DataError(f"{data.name}: {len(chosen)} training images, fewer than the batch: write --batch {max(len(chosen), 2)} or less")
-    tests: dict[str, ImageSet] = {}
-    if len(kept):
-        tests["validation"] = ArrayImages(data.train.images(kept), data.train.labels[kept])
-    if data.test is not None:
-        tests["test"] = data.test
-    if not tests:
-        raise ConfigError(f"{data.name} has no test images and --held-out is 0: nothing is left to measure on")
-    return Material(data, chosen, "test" if "test" in tests else "validation", tests)
-
-
-def build_student(arch: Architecture, num_classes: int, in_chans: int, seed: int, trusted: bool = False) -> nn.Module:
-    """The network of an architecture, freshly initialised (Kaiming) by the seed."""
-    space = load_space(arch.space, trusted=trusted)
-    space.check(arch)
-    with seeded(seed):
-        model = space.build(arch, num_classes, in_chans)
-    initialise(model, "kaiming", seed)
-    return model
+    return resolve(DistillConfig, None, [], {**where, **given})
 
 
 def run_distill(
     config: DistillConfig,
-    arch: Architecture,
-    found_by: Mapping[str, Any],
+    subjects: Sequence[Subject],
     run: runs.RunDir,
     *,
-    device: str = "auto",
+    device: str = "cpu",
+    parallel: Parallel | None = None,
     reporter: Reporter | None = None,
+    tensorboard: bool = False,
 ) -> DistillResult:
-    """Distils, or goes on where `run` was left. `config` must be complete (`complete_config`)."""
-    reporter = reporter or Silent()
-    device = choose_device(device)
-    loss, recipe = make_loss(config), make_recipe(config)
-    trusted = config.space == arch.space
-    space = load_space(arch.space, trusted=trusted)
-    space.check(arch)
-    material = load_material(config)
-    data = material.data
-    refuse_giant(arch, cost_of(space, arch, data.num_classes, data.in_chans, data.input_size))
-    student = Network(build_student(arch, data.num_classes, data.in_chans, config.seed, trusted), material.normalise)
-    run.hold_to("inputs.json", {"images": data.digest(), "device": device})
-    if loss.needs_teacher:
-        _check_loss(loss, student, config, data)
-    teacher = _teacher(config, material, device, reporter) if loss.needs_teacher else None
-    trainer = Trainer(student, teacher, loss, data.train, material.chosen, recipe, device)
-    teacher_accuracy = None
-    if teacher is not None:
-        teacher_accuracy = evaluate(teacher, material.tests[material.measured_on], device)
-        reporter.say(f"teacher {config.teacher}: {teacher_accuracy} on {material.measured_on}")
-    reporter.say(f"student {arch.digest} of {arch.space}, loss {config.loss}, {len(material.chosen):,} training images")
-    history = fit(trainer, run, {"arch": arch.digest, "data": data.digest()}, material.tests, reporter)
-    accuracy = evaluate(student, material.tests[material.measured_on], device)
-    save_student(run.path / STUDENT, arch, found_by, student, data)
-    return DistillResult(accuracy, material.measured_on, teacher_accuracy, history, run.path)
-
-
-def _teacher(config: DistillConfig, material: Material, device: str, reporter: Reporter) -> Network:
-    assert config.teacher is not None
-    data = material.data
-    if config.teacher_weights == "random":
-        raise TeacherError(
-            "a random teacher has nothing to teach: give --teacher-weights, or leave it out and the teacher is trained first"
-        )
-    if config.teacher_weights is None:
-        return _trained_teacher(config, material, device, reporter)
-    model = build_teacher(config.teacher, data.num_classes, data.in_chans, data.input_size, config.teacher_weights)
-    mean, std = normalisation(config.teacher_norm, material.normalise.mean, material.normalise.std)
-    return _frozen(Network(model, Normalise(mean, std)), device)
-
-
-def _check_loss(loss: losses.Loss, student: Network, config: DistillConfig, data: Dataset) -> None:
-    """One step of shapes with an untrained teacher: what does not fit together fails before hours of training."""
-    assert config.teacher is not None
-    teacher = build_teacher(config.teacher, data.num_classes, data.in_chans, data.input_size)
-    images = torch.zeros(2, data.in_chans, data.input_size, data.input_size)
-    with torch.inference_mode(), batch_statistics(student.model), batch_statistics(teacher):
-        loss(observe(student.model, images), observe(teacher, images), torch.zeros(2, dtype=torch.int64))
-
-
-def _frozen(network: Network, device: str) -> Network:
-    place(network.model.eval().requires_grad_(False), device)
-    return network
-
-
-def _trained_teacher(config: DistillConfig, material: Material, device: str, reporter: Reporter) -> Network:
-    """A teacher trained alone by the same loop on the same images, kept under `home() / "teachers"` and resumed if it was cut off."""
-    assert config.teacher is not None
-    data = material.data
-    recipe = replace(make_recipe(config), epochs=config.epochs if config.teacher_epochs is None else config.teacher_epochs)
-    check_recipe(recipe)
-    notes = {
-        "teacher": config.teacher,
-        "classes": data.num_classes,
-        "versions": runs.versions(),
-        "data": data.digest(),
-        "images": _digest(material.chosen.tolist()),
-        "recipe": to_dict(recipe),
-    }
-    folder = home() / "teachers" / f"{config.teacher.replace('/', '_').replace(':', '_')}-{_digest(notes)}"
-    model = build_teacher(config.teacher, data.num_classes, data.in_chans, data.input_size)
-    network = Network(model, material.normalise)
-    weights = folder / WEIGHTS
-    if weights.exists():
-        try:
-            model.load_state_dict(load_tensors(weights)[0])
-        except RuntimeError:
-            raise TeacherError(f"{weights}: the kept teacher does not fit {config.teacher}: remove {folder}") from None
-        reporter.say(f"teacher {config.teacher}: the one trained before, from {folder}")
-        return _frozen(network, device)
-    reporter.say(f"teacher {config.teacher}: no weights were given, so it is trained first; it is kept in {folder}")
-    initialise(model, "kaiming", config.seed)
-    with _teacher_run(folder, notes, device) as run:
-        trainer = Trainer(network, None, losses.create("none"), data.train, material.chosen, recipe, device)
-        fit(trainer, run, {"teacher": _digest(notes)}, material.tests, reporter)
-        save_tensors(weights, model.state_dict(), notes)
-    return _frozen(network, device)
-
-
-def _teacher_run(folder: Path, notes: Mapping[str, Any], device: str) -> runs.RunDir:
-    if (folder / "config.yaml").exists():
-        return runs.RunDir.open(folder, "teacher")[0]
-    return runs.RunDir.create(folder, "teacher", notes, runs.environment(device))
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]
-
-
-def save_student(folder: Path, arch: Architecture, found_by: Mapping[str, Any], student: Network, data: Dataset) -> None:
-    """The student alone: its weights, its arch.json, and what it must know of its images."""
-    folder.mkdir(exist_ok=True)
-    notes = {
-        "num_classes": data.num_classes,
-        "in_chans": data.in_chans,
-        "input_size": data.input_size,
-        "mean": student.normalise.mean.tolist(),
-        "std": student.normalise.std.tolist(),
-        "class_names": data.class_names,
-    }
-    runs.write_atomic(folder / "arch.json", arch_json(arch, found_by))
-    save_tensors(folder / WEIGHTS, student.model.state_dict(), notes)
-
-
-def load_student(folder: str | Path, *, space: str | None = None) -> nn.Module:
-    """The student that a distillation left in `runs/<name>/student`, in evaluation mode.
-
-    Its `pretrained_cfg` says, as timm's do, what images it takes: input_size (C, H, W), mean, std, num_classes, and class_names.
+    """Distils, or goes on where `run` was left.
 
     Args:
-        folder: holds arch.json and model.safetensors.
-        space: name of a space of your own, to allow it to be imported.
-
-    Raises:
-        DiswotError: a file is missing or damaged, or the weights do not fit the architecture.
+        config: must be complete (`complete_config`).
+        subjects: the students. With a loss of peers a single one is trained beside a twin of other initial weights.
+        device, parallel: from `choose_device` and `diswot.training.parallel.join`.
     """
-    folder = Path(folder)
-    arch, _ = read_arch_json(folder / "arch.json")
-    tensors, notes = load_tensors(folder / WEIGHTS)
-    try:
-        model = build_student(arch, notes["num_classes"], notes["in_chans"], 0, trusted=space == arch.space)
-        model.load_state_dict(tensors)
-    except (KeyError, RuntimeError, TypeError, ValueError):
-        raise RunError(f"{folder}: the weights are not those of its arch.json: is it whole?") from None
-    side = notes["input_size"]
-    model.pretrained_cfg = {  # type: ignore[assignment]
-        "input_size": (notes["in_chans"], side, side),
-        **{key: notes[key] for key in ("mean", "std", "num_classes", "class_names")},
-    }
-    return model.eval()
+    reporter, parallel = reporter or Silent(), parallel or Parallel()
+    _check(config)
+    recipe = Recipe.of(config)
+    loss = make_loss(config, recipe)
+    material = load_material(config, config.unlabelled)
+    recipe = material.augmented(recipe, config)
+    room = Classroom(config, material, recipe, device, parallel, reporter)
+    if loss.partner == "peers" and len(subjects) == 1:
+        subjects = [subjects[0], subjects[0]]
+    _check_loss(room, loss, subjects)
+    if recipe.deterministic:
+        torch.use_deterministic_algorithms(True)
+    if parallel.main:
+        run.hold_to("inputs.json", {"images": material.data.digest(), "device": torch.device(device).type})
+    arch = subjects[0][0]
+    teacher = make_teacher(room, arch, run) if loss.partner == "teacher" else None
+    pupils = make_pupils(room, subjects, teacher)
+    taught = None
+    if teacher is not None:
+        teaching = room.teaching(teacher, loss)
+        taught = evaluate(teacher, material.tests[material.measured_on], device, parallel)
+        last = [config.teacher, *assistants(config)][-1]
+        reporter.say(f"teacher {last}: {taught} on {material.measured_on}")
+    names = ", ".join(f"{one.digest} of {one.space}" for one, _ in subjects)
+    reporter.say(f"student {names}, loss {config.loss}, {len(material.chosen):,} training images")
+    logs = Logs(run.path, tensorboard) if parallel.main else None
+    notes = {"students": [one.digest for one, _ in subjects], "data": material.data.digest()}
+    trainer, history = room.train(run, notes, pupils, teaching if teacher is not None else None, recipe, logs)
+    if logs is not None:
+        logs.close()
+    students = []
+    for (one, found_by), learner in zip(subjects, trainer.learners, strict=True):
+        folder = run.path / STUDENT if len(subjects) == 1 else run.path / STUDENTS / learner.name
+        accuracy = evaluate(learner.result, material.tests[material.measured_on], device, parallel)
+        if parallel.main:
+            save_student(folder, one, found_by, learner.result, material.data)
+        students.append(Trained(learner.name, one, accuracy, folder))
+    parallel.barrier()
+    return DistillResult(students, material.measured_on, taught, history, run.path)
+
+
+def _check(config: DistillConfig) -> None:
+    """`ConfigError` for options that cannot be, before anything is loaded."""
+    check_seed(config.seed)
+    if not 0 < config.until <= 1:
+        raise ConfigError(f"until {config.until}: a share of the training, more than 0 and at most 1")
+    if config.loader_workers < 0:
+        raise ConfigError(f"loader-workers {config.loader_workers}: 0 or more")
+
+
+def _check_loss(room: Classroom, loss: Loss, subjects: Sequence[Subject]) -> None:
+    """One step of shapes with untrained networks: what does not fit together fails before hours of training."""
+    config, material = room.config, room.material
+    space_of = [load_space(arch.space, trusted=config.space == arch.space) for arch, _ in subjects]
+    data = material.data
+    for space, (arch, _) in zip(space_of, subjects, strict=True):
+        space.check(arch)
+        refuse_giant(arch, cost_of(space, arch, data.num_classes, data.in_chans, data.input_size))
+    if loss.labels and config.unlabelled is not None:
+        raise ConfigError(f"--unlabelled: the loss {loss.label} looks at labels; use one that does not, as ssld")
+    if loss.partner != "teacher" and config.assistants:
+        raise ConfigError(f"--assistants: the loss {loss.label} looks at no teacher; use one that does, as kd")
+    if config.until < 1 and (loss.partner != "teacher" or not loss.labels):
+        raise ConfigError(
+            f"--until {config.until}: of the loss {loss.label} nothing would be left; use one with labels and a teacher, as kd"
+        )
+    if loss.partner == "previous" and config.accumulate > 1:
+        raise ConfigError(f"--accumulate {config.accumulate}: the loss {loss.label} repeats half of each batch; a part has no half")
+    partners: list[nn.Module] = []
+    if loss.partner == "teacher":
+        check_teacher(config, subjects[0][0])
+        partners = [bare_teacher(room, subjects[0][0], name) for name in (None, *assistants(config))]
+    networks = [_untrained(room, arch) for arch, _ in subjects]
+    for network in networks:
+        for partner in partners or ([networks[-1]] if loss.partner == "peers" else []):
+            _try(make_loss(config, room.recipe), network, partner, material)
+
+
+def _untrained(room: Classroom, arch: Architecture) -> nn.Module:
+    data = room.material.data
+    return build_student(arch, data.num_classes, data.in_chans, room.config.seed, trusted=room.config.space == arch.space)
+
+
+def _try(loss: Loss, student: nn.Module, partner: nn.Module, material: Material) -> None:
+    count = max(2, loss.least_batch)
+    seen, other = (shapes(model, loss.needs, material, count) for model in (student, partner))
+    if seen.logits.shape[1] != other.logits.shape[1]:
+        raise TeacherError(f"the teacher knows {other.logits.shape[1]} classes, the student {seen.logits.shape[1]}")
+    loss.prepare(seen, other)
+    with torch.no_grad(), batch_statistics(loss):
+        loss(seen, other, torch.zeros(count, dtype=torch.int64))
+
+
+def make_pupils(room: Classroom, subjects: Sequence[Subject], teacher: Network | None) -> list[Pupil]:
+    """The students, with their losses and the adapters of these."""
+    config = room.config
+    loss = make_loss(config, room.recipe)
+    peers = loss.partner == "peers"
+    networks = []
+    for index, (arch, _) in enumerate(subjects):
+        data, seed = room.material.data, config.seed + (index if peers else 0)
+        model = build_student(arch, data.num_classes, data.in_chans, seed, trusted=config.space == arch.space)
+        if config.weights is not None:
+            load_weights(model, Path(config.weights), arch.digest)
+        networks.append(Network(model, room.material.normalise))
+    seen = [shapes(network.model, loss.needs, room.material) for network in networks]
+    taught = [shapes(teacher.model, loss.needs, room.material)] if teacher is not None else [None]
+    pupils = []
+    for index, (name, network) in enumerate(zip(_names(subjects), networks, strict=True)):
+        partners = [other for place, other in enumerate(seen) if place != index] if peers else taught
+        own = [make_loss(config, room.recipe) for _ in partners]
+        prepare(own, seen[index], partners, config.seed)
+        pupils.append(Pupil(name, network, own))
+    return pupils
+
+
+def _names(subjects: Sequence[Subject]) -> list[str]:
+    """Of the students, for the log and for folders: a hand-made network's own, or the digest; numbered where one comes again."""
+    counts: Counter[str] = Counter()
+    names = []
+    for arch, _ in subjects:
+        name = str(arch.choices).replace("/", "_") if arch.space == "zoo" else arch.digest
+        counts[name] += 1
+        names.append(name if counts[name] == 1 else f"{name}-{counts[name]}")
+    return names
 
 
 def identity(config: DistillConfig) -> dict[str, Any]:
-    """The configuration as it is kept with the run; a weights file by its digest too, so that a changed file is noticed on resume."""
+    """The configuration as it is kept with the run; weights files by their digests too, so that a changed file is noticed on resume."""
     kept = to_dict(config)
-    if config.teacher_weights not in (None, "random", "pretrained"):
-        path = Path(str(config.teacher_weights))
-        if not path.is_file():
-            raise TeacherError(f"{path}: no such weights file")
-        kept["teacher_digest"] = file_digest(path)
+    for name in ("teacher_weights", "weights"):
+        value = getattr(config, name)
+        if value in (None, "random", "pretrained"):
+            continue
+        if not Path(str(value)).is_file():
+            raise TeacherError(f"{value}: no such weights file")
+        kept[f"{name}_digest"] = file_digest(Path(str(value)))
     return kept
 
 
 def resume_config(stored: Mapping[str, Any]) -> DistillConfig:
     """The configuration of a run that is resumed."""
     fields = dict(stored)
-    digest = fields.pop("teacher_digest", None)
+    digests = {name: fields.pop(name) for name in list(fields) if name.endswith("_digest")}
     config = resolve(DistillConfig, fields, [], {})
-    if digest is not None and identity(config)["teacher_digest"] != digest:
-        raise TeacherError(f"{config.teacher_weights} is not the file this run began with: bring that one back, or start a new run")
+    now = identity(config) if digests else {}
+    for name, digest in digests.items():
+        if now.get(name) != digest:
+            value = fields[name.removesuffix("_digest")]
+            raise TeacherError(f"{value} is not the file this run began with: bring that one back, or start a new run")
     return config
 
 
 __all__ = [
     "METRICS",
+    "SELF",
     "DistillConfig",
     "DistillResult",
+    "Trained",
     "complete_config",
     "load_student",
+    "make_pupils",
     "resume_config",
     "run_distill",
 ]

@@ -174,9 +174,15 @@ def show_architecture(found: Description) -> Table:
 
 def distill_json(result: DistillResult) -> Json:
     def accuracy(found: Any) -> Json | None:
-        return None if found is None else {"top1": found.top1, "margin": found.margin, "images": found.count}
+        return None if found is None else {"top1": found.top1, "top5": found.top5, "margin": found.margin, "images": found.count}
 
-    outcome = {"student": accuracy(result.student), "teacher": accuracy(result.teacher), "measured_on": result.measured_on}
+    students = {student.name: accuracy(student.accuracy) for student in result.students}
+    outcome = {
+        "student": accuracy(result.student),
+        "students": students,
+        "teacher": accuracy(result.teacher),
+        "measured_on": result.measured_on,
+    }
     return {**outcome, "folder": str(result.folder), "history": result.history}
 
 

@@ -1,0 +1,74 @@
+"""Students as networks and as folders: built by their architecture, kept with what they must know of their images, loaded again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from diswot import runs
+from diswot.architecture import Architecture, arch_json, read_arch_json
+from diswot.data import Dataset
+from diswot.errors import RunError
+from diswot.models.init import initialise, seeded
+from diswot.space import load_space
+from diswot.training.checkpoint import load_tensors, save_tensors
+from diswot.training.evaluation import Network
+
+STUDENT, STUDENTS = "student", "students"
+WEIGHTS = "model.safetensors"
+
+
+def build_student(arch: Architecture, num_classes: int, in_chans: int, seed: int, trusted: bool = False) -> nn.Module:
+    """The network of an architecture, freshly initialised (Kaiming) by the seed."""
+    space = load_space(arch.space, trusted=trusted)
+    space.check(arch)
+    with seeded(seed):
+        model = space.build(arch, num_classes, in_chans)
+    initialise(model, "kaiming", seed)
+    return model
+
+
+def save_student(folder: Path, arch: Architecture, found_by: Mapping[str, Any], student: Network, data: Dataset) -> None:
+    """The student alone: its weights, its arch.json, and what it must know of its images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    notes = {
+        "num_classes": data.num_classes,
+        "in_chans": data.in_chans,
+        "input_size": data.input_size,
+        "mean": student.normalise.mean.tolist(),
+        "std": student.normalise.std.tolist(),
+        "class_names": data.class_names,
+    }
+    runs.write_atomic(folder / "arch.json", arch_json(arch, found_by))
+    save_tensors(folder / WEIGHTS, student.model.state_dict(), notes)
+
+
+def load_student(folder: str | Path, *, space: str | None = None) -> nn.Module:
+    """The student that a distillation left in `runs/<name>/student`, in evaluation mode.
+
+    Its `pretrained_cfg` says, as timm's do, what images it takes: input_size (C, H, W), mean, std, num_classes, and class_names.
+
+    Args:
+        folder: holds arch.json and model.safetensors.
+        space: name of a space of your own, to allow it to be imported.
+
+    Raises:
+        DiswotError: a file is missing or damaged, or the weights do not fit the architecture.
+    """
+    folder = Path(folder)
+    arch, _ = read_arch_json(folder / "arch.json")
+    tensors, notes = load_tensors(folder / WEIGHTS)
+    try:
+        model = build_student(arch, notes["num_classes"], notes["in_chans"], 0, trusted=space == arch.space)
+        model.load_state_dict(tensors)
+    except (KeyError, RuntimeError, TypeError, ValueError):
+        raise RunError(f"{folder}: the weights are not those of its arch.json: is it whole?") from None
+    side = notes["input_size"]
+    model.pretrained_cfg = {  # type: ignore[assignment]
+        "input_size": (notes["in_chans"], side, side),
+        **{key: notes[key] for key in ("mean", "std", "num_classes", "class_names")},
+    }
+    return model.eval()

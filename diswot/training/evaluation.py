@@ -1,0 +1,78 @@
+"""How good a network is: its accuracy on a set of images, with the interval that their number allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from diswot.data.images import ImageSet
+from diswot.training.augment import as_float
+from diswot.training.parallel import Parallel
+
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """Pixels (B, C, H, W), uint8 or float in [0, 1], on any device -> normalised floats of the same layout; mean and std are (C,)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        mean, std = (value.to(pixels.device)[:, None, None] for value in (self.mean, self.std))
+        return (as_float(pixels) - mean) / std
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model and how its images are normalised."""
+
+    model: nn.Module
+    normalise: Normalise
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 and top-5 in percent on `count` images; `margin` is the half-width of the 95 % interval of top-1 (normal approximation)."""
+
+    top1: float
+    count: int
+    top5: float = math.nan
+
+    @property
+    def margin(self) -> float:
+        share = self.top1 / 100
+        return 100 * 1.96 * math.sqrt(share * (1 - share) / self.count)
+
+    def __str__(self) -> str:
+        return f"{self.top1:.2f} % (± {self.margin:.2f}, {self.count:,} images)"
+
+
+def _batches(images: ImageSet, device: str, places: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+    """Some of the images in order, with their numbers: (B,) and (B, C, H, W) uint8."""
+    for begin in range(0, len(places), _BATCH):
+        indices = places[begin : begin + _BATCH]
+        yield indices, torch.from_numpy(np.ascontiguousarray(images.images(indices))).to(device).permute(0, 3, 1, 2)
+
+
+@torch.inference_mode()
+def evaluate(network: Network, images: ImageSet, device: str, parallel: Parallel | None = None) -> Accuracy:
+    """Accuracy in evaluation mode; under torchrun every process takes its share of the images."""
+    parallel = parallel or Parallel()
+    model = network.model.eval()
+    right = torch.zeros(2, dtype=torch.int64)
+    for indices, pixels in _batches(images, device, np.arange(parallel.rank, len(images.labels), parallel.world)):
+        logits = model(network.normalise(pixels))
+        best = logits.topk(min(5, logits.shape[1]), dim=1).indices.cpu()
+        hits = best == torch.from_numpy(images.labels[indices])[:, None]
+        right += torch.stack([hits[:, 0].sum(), hits.sum()])
+    total = parallel.sum(right).tolist()
+    count = len(images.labels)
+    return Accuracy(100 * total[0] / count, count, 100 * total[1] / count)

@@ -1,0 +1,245 @@
+"""`Feed`: the batches of every epoch, the same for a seed however often a training is stopped and on however many processes it runs."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from diswot.data.images import IN_MEMORY, ImageSet
+from diswot.training.augment import Views, padded, show
+from diswot.training.parallel import Parallel
+from diswot.training.recipe import Recipe
+
+Ints = NDArray[np.int64]
+_CHUNK = 1000  # images decoded between two looks at the clock
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A step's images.
+
+    Attributes:
+        pixels: (B, C, H, W) uint8, or float in [0, 1].
+        target: (B,) classes; -1 where there is no label.
+        places: (B,) numbers of the images among those that train.
+        mirrored: (B,) whether each is shown mirrored.
+        repeated: how many of the first images the step before had too.
+    """
+
+    pixels: Tensor
+    target: Tensor
+    places: Tensor
+    mirrored: Tensor
+    repeated: int = 0
+
+    def part(self, which: slice) -> Batch:
+        """Some of the images."""
+        return Batch(self.pixels[which], self.target[which], self.places[which], self.mirrored[which], self.repeated)
+
+
+class Feed(Protocol):
+    """Batches for a training: `epoch(number)` gives those of this process, always the same."""
+
+    num_classes: int
+
+    def epoch(self, number: int) -> Iterator[Batch]: ...
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What losses ask of the batches: `repeat_half`, that half of each is that of the step before; `least`, the fewest images in one."""
+
+    repeat_half: bool = False
+    least: int = 2
+
+
+def plan(count: int, recipe: Recipe, epoch: int, steps: Steps) -> tuple[np.random.Generator, list[tuple[Ints, int]]]:
+    """The order of an epoch: for each step the numbers of its images, and how many of them, the first ones, the step before had too.
+
+    Args:
+        count: images that train.
+        steps: where half of each batch is that of the step before, an epoch takes half of the images, each twice; two epochs after
+            each other take all. A last batch of fewer than the fewest images is left out.
+
+    Returns:
+        The generator, for what is then drawn, and the steps.
+
+    >>> [len(batch) for batch, _ in plan(10, Recipe(batch=4), 0, Steps())[1]]
+    [4, 4, 2]
+    >>> halves = plan(16, Recipe(batch=4), 0, Steps(repeat_half=True))[1]
+    >>> all((before[2:] == now[:2]).all() for (before, _), (now, _) in zip(halves, halves[1:]))
+    True
+    """
+    rng = np.random.default_rng([recipe.seed, epoch])
+    if not steps.repeat_half:
+        order = rng.permutation(count).repeat(recipe.repeats)[:count]  # repeated augmentation: each image several times in a row
+        batches = [order[begin : begin + recipe.batch] for begin in range(0, len(order), recipe.batch)]
+        return rng, [(batch, 0) for batch in batches if len(batch) >= steps.least]
+    both = np.random.default_rng([recipe.seed, epoch // 2, 1]).permutation(count)
+    order = rng.permutation(both[epoch % 2 :: 2])
+    half = max(recipe.batch // 2, 1)
+    chunks = [order[begin : begin + half] for begin in range(0, len(order), half)]
+    if len(chunks) > 1 and len(chunks[-1]) < half:
+        chunks.pop()
+    return rng, [(np.concatenate(pair), half if step else 0) for step, pair in enumerate(itertools.pairwise(chunks))]
+
+
+class MemoryFeed:
+    """Images held in memory, where the network is, and augmented there in batches.
+
+    Args:
+        images: the training images; `chosen` tells which of them train, `labels` what they are taken for.
+        device: where they are held.
+        steps: see `plan`.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        chosen: Ints,
+        labels: Ints,
+        num_classes: int,
+        recipe: Recipe,
+        device: str,
+        parallel: Parallel,
+        steps: Steps,
+    ) -> None:
+        self.recipe, self.parallel, self.steps, self.num_classes = recipe, parallel, steps, num_classes
+        self.side = images.shape[:2]
+        chunks = [images.images(chosen[begin : begin + _CHUNK]) for begin in range(0, len(chosen), _CHUNK)]
+        self.pixels = padded(torch.from_numpy(np.concatenate(chunks)).to(device), recipe)
+        self.labels = torch.from_numpy(labels).to(device)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        rng, steps = plan(len(self.labels), self.recipe, number, self.steps)
+        for places, repeated in steps:
+            views = Views.draw(len(places), self.side, self.recipe, rng)
+            part = self.parallel.part(len(places), self.steps.repeat_half)
+            yield self.batch(places[part], views.take(part), repeated)
+
+    def batch(self, places: Ints, views: Views, repeated: int = 0) -> Batch:
+        """Some images as these views show them."""
+        where = torch.from_numpy(np.ascontiguousarray(places)).to(self.pixels.device)
+        pixels = show(self.pixels, where, views, self.side, self.recipe.cutout)
+        return Batch(pixels, self.labels[where], where, torch.from_numpy(views.mirrored), repeated)
+
+    def plain(self, places: Ints, mirrored: bool) -> Tensor:
+        """Some images without shifts, mirrored or not: (B, C, H, W) uint8."""
+        still = np.zeros(len(places), np.int64)
+        return self.batch(places, Views(still, still, np.full(len(places), mirrored), None)).pixels
+
+
+class LoaderFeed:
+    """Images that are read, decoded and augmented one by one, by processes of their own: timm's transforms, torch's loader, timm's
+    prefetching onto the device. What an image looks like depends on the seed, the epoch and its place, not on who decodes it."""
+
+    def __init__(
+        self,
+        images: ImageSet,
+        chosen: Ints,
+        labels: Ints,
+        num_classes: int,
+        recipe: Recipe,
+        device: str,
+        parallel: Parallel,
+        steps: Steps,
+        workers: int,
+    ) -> None:
+        from timm.data.loader import PrefetchLoader, fast_collate
+
+        self.recipe, self.parallel, self.steps, self.num_classes = recipe, parallel, steps, num_classes
+        self.labels, self.device = torch.from_numpy(labels), device
+        self._order = _Planned()
+        dataset = _Samples(images, chosen, labels, training_transform(images.shape[0], recipe))
+        loader: Any = DataLoader(
+            dataset,  # type: ignore[arg-type]  # its items are asked for by number and seed
+            batch_sampler=self._order,
+            num_workers=workers,
+            collate_fn=fast_collate,
+            persistent_workers=workers > 0,
+            pin_memory=device.startswith("cuda"),
+        )
+        plain = {"mean": (0.0,) * images.shape[2], "std": (1.0,) * images.shape[2], "channels": images.shape[2]}
+        self._loader = PrefetchLoader(loader, device=torch.device(device), re_prob=recipe.erase, re_mode="pixel", **plain)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        _, steps = plan(len(self.labels), self.recipe, number, self.steps)
+        parts = [places[self.parallel.part(len(places), self.steps.repeat_half)] for places, _ in steps]
+        seeds = (self.recipe.seed, number, self.parallel.rank)
+        self._order.batches = [[(int(at), (*seeds, step, i)) for i, at in enumerate(part)] for step, part in enumerate(parts)]
+        state = random.getstate()
+        random.seed(f"{self.recipe.seed}/{number}")  # timm's random erasing draws from it
+        try:
+            for (pixels, target), part, (_, repeated) in zip(self._loader, parts, steps, strict=True):
+                still = torch.zeros(len(part), dtype=torch.bool)
+                yield Batch(pixels, target, torch.from_numpy(part), still, repeated)
+        finally:
+            random.setstate(state)
+
+
+class _Planned(Sampler[Any]):
+    """The batches of the epoch that comes."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Any]] = []
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class _Samples:
+    """Image and label by number and seed."""
+
+    def __init__(self, images: ImageSet, chosen: Ints, labels: Ints, transform: Callable[[Any], Any]) -> None:
+        self.images, self.chosen, self.labels, self.transform = images, chosen, labels, transform
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, key: tuple[int, Sequence[int]]) -> tuple[Any, int]:
+        place, seed = key
+        words = np.random.SeedSequence(seed).generate_state(3)
+        random.seed(int(words[0]))
+        np.random.seed(int(words[1]))
+        torch.manual_seed(int(words[2]))
+        return self.transform(self.images.open(int(self.chosen[place]))), int(self.labels[place])
+
+
+def training_transform(side: int, recipe: Recipe) -> Callable[[Any], Any]:
+    """PIL image -> uint8 array (C, H, W), as the recipe augments."""
+    from timm.data.transforms import ToNumpy
+    from timm.data.transforms_factory import create_transform
+    from torchvision import transforms
+
+    if recipe.augment == "resized" or recipe.auto_augment:
+        return create_transform(
+            side,
+            is_training=True,
+            use_prefetcher=True,
+            auto_augment=recipe.auto_augment or None,
+            color_jitter=None if recipe.auto_augment else 0.0,
+            interpolation="random",
+        )
+    steps: list[Any] = [transforms.Resize(side, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(side)]
+    steps += [transforms.RandomCrop(side, 4)] if recipe.augment == "crop" else []
+    steps += [transforms.RandomHorizontalFlip()] if recipe.augment in ("crop", "flip") else []
+    return transforms.Compose([*steps, ToNumpy()])
+
+
+def fits_in_memory(images: ImageSet, recipe: Recipe) -> bool:
+    """Whether images are held in memory and augmented in batches: they are not too many, and the augmentation is made for that."""
+    height, width, channels = images.shape
+    small = len(images.labels) * height * width * channels <= IN_MEMORY
+    return small and recipe.augment != "resized" and not recipe.auto_augment and not recipe.erase

@@ -1,0 +1,150 @@
+"""Several processes as one training, started by torchrun: each takes its part of every batch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.distributed.nn import functional
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from diswot.observe import Observation
+
+differentiable: Any = functional  # it is not typed
+_WEIGHT_LIKE = ("weight", "norms")  # fields of an observation that do not belong to the images
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """This process among those of a training; by itself, one of one."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.rank == 0
+
+    def part(self, count: int, halves: bool = False) -> NDArray[np.int64]:
+        """Which of the images of a batch are this process's. All have the same number, so that a few of the last may be nobody's.
+
+        Args:
+            halves: take the part of each half of the batch, for batches whose first half is the last one's second.
+
+        >>> Parallel(1, 2).part(8).tolist(), Parallel(1, 2).part(8, halves=True).tolist()
+        ([4, 5, 6, 7], [2, 3, 6, 7])
+        """
+        if halves:
+            own = self.part(count // 2)
+            return np.concatenate([own, own + count // 2])
+        each = count // self.world
+        return np.arange(self.rank * each, (self.rank + 1) * each) if self.world > 1 else np.arange(count)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Over the processes, without gradient."""
+        if self.world == 1:
+            return values
+        where = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else values.device
+        total = values.detach().to(where, copy=True)
+        dist.all_reduce(total)
+        return total.to(values.device)
+
+    def gather(self, seen: Observation) -> Observation:
+        """The observation of the whole batch, with gradients to the parts.
+
+        What is computed of it is the same in every process; averaged over the processes, its gradient is that of one.
+        """
+        if self.world == 1:
+            return seen
+        whole = seen.map(lambda part: torch.cat(list(differentiable.all_gather(part.contiguous()))))
+        return replace(whole, **{name: getattr(seen, name) for name in _WEIGHT_LIKE})
+
+    def gather_tensor(self, part: Tensor) -> Tensor:
+        """(B / world, ...) -> (B, ...), without gradient."""
+        if self.world == 1:
+            return part
+        parts = [torch.empty_like(part) for _ in range(self.world)]
+        dist.all_gather(parts, part.contiguous())
+        return torch.cat(parts)
+
+    def wrap(self, module: Any) -> Any:
+        """A module whose gradients are averaged over the processes; as it is where it has no parameters, or there is one process."""
+        if self.world == 1 or not any(p.requires_grad for p in module.parameters()):
+            return module
+        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
+
+    def share(self, text: str) -> str:
+        """The first process's text, in all of them."""
+        if self.world == 1:
+            return text
+        box = [text]
+        dist.broadcast_object_list(box)
+        return box[0]
+
+    def barrier(self) -> None:
+        """Until all processes are here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+def launched() -> bool:
+    """Whether torchrun started this process."""
+    return "WORLD_SIZE" in os.environ and "RANK" in os.environ
+
+
+def join(device: str) -> tuple[Parallel, str]:
+    """This process's place, and its device; started by torchrun it waits here for the others."""
+    if not launched() or int(os.environ["WORLD_SIZE"]) == 1:
+        return Parallel(), device
+    if device == "cuda":
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        torch.cuda.set_device(local)
+        device = f"cuda:{local}"
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    return Parallel(dist.get_rank(), dist.get_world_size()), device
+
+
+class WholeBatchNorm(_BatchNorm):
+    """Batch norm over the batch of all processes, on a CPU, where torch's own SyncBatchNorm does not run."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        count = x.numel() / x.shape[1] * dist.get_world_size()
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        mean = differentiable.all_reduce(x.sum(axes)) / count
+        variance = differentiable.all_reduce((x - mean.view(shape)).square().sum(axes)) / count
+        if self.track_running_stats:
+            self._remember(mean.detach(), variance.detach() * count / (count - 1))
+        normalised = (x - mean.view(shape)) * torch.rsqrt(variance + self.eps).view(shape)
+        return normalised * self.weight.view(shape) + self.bias.view(shape) if self.affine else normalised
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance, share)
+
+
+def sync_norms(model: nn.Module, device: str) -> nn.Module:
+    """The model with its batch norms over the batch of all processes; names of weights stay."""
+    if device.startswith("cuda"):
+        from timm.layers import convert_sync_batchnorm
+
+        return convert_sync_batchnorm(model)
+    for module in model.modules():
+        if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
+            module.__class__ = WholeBatchNorm
+    return model
