@@ -15,13 +15,14 @@ from diswot.errors import DiswotError
 from diswot.space import SearchSpace, load_space
 
 if TYPE_CHECKING:
-    from diswot.api import build, distill, load_arch, load_student, score, search, study, train
+    from diswot.api import build, compare, distill, load_arch, load_student, score, search, study, train
 
 __all__ = [
     "Architecture",
     "DiswotError",
     "SearchSpace",
     "build",
+    "compare",
     "distill",
     "load_arch",
     "load_space",

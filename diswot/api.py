@@ -12,9 +12,10 @@ from diswot import runs
 from diswot.architecture import Architecture, arch_json, read_arch_json
 from diswot.config import resolve, to_dict
 from diswot.devices import choose_device
-from diswot.options import DistillConfig, ScoreConfig, SearchConfig, StudyConfig, TrainConfig
+from diswot.options import CompareConfig, DistillConfig, ScoreConfig, SearchConfig, StudyConfig, TrainConfig
 from diswot.progress import Reporter, Silent
-from diswot.recipes.distill import DistillResult, Subject, complete_config, identity, resume_config, run_distill
+from diswot.recipes.compare import Comparison, complete_comparison, run_compare
+from diswot.recipes.distill import DistillResult, Subject, complete_config, digests, identity, resume_config, run_distill
 from diswot.recipes.findings import Findings, find
 from diswot.recipes.scoring import ScoreRow, read_architecture, run_score
 from diswot.recipes.search import SearchResult, run_search
@@ -88,9 +89,8 @@ def distill(
         options: the fields of `DistillConfig`: loss, teacher, teacher_weights, data, epochs, ...
     """
     several = [arch] if isinstance(arch, Architecture | str | Path) else list(arch)
-    subjects = [(one, {}) if isinstance(one, Architecture) else read_architecture(str(one)) for one in several]
     config = resolve(DistillConfig, None, [], options)
-    return begin_distill("distill", Path(folder), config, subjects, device)(reporter, tensorboard)
+    return begin_distill("distill", Path(folder), config, [_subject(one) for one in several], device)(reporter, tensorboard)
 
 
 def train(arch: Student, *, folder: str | Path, device: str = "auto", reporter: Reporter | None = None, **options: Any) -> DistillResult:
@@ -101,8 +101,7 @@ def train(arch: Student, *, folder: str | Path, device: str = "auto", reporter: 
         options: the fields of `TrainConfig`: data, epochs, batch, lr, ...
     """
     config = DistillConfig(**to_dict(resolve(TrainConfig, None, [], options)), loss="none")
-    subject = (arch, {}) if isinstance(arch, Architecture) else read_architecture(str(arch))
-    return begin_distill("train", Path(folder), config, [subject], device)(reporter, False)
+    return begin_distill("train", Path(folder), config, [_subject(arch)], device)(reporter, False)
 
 
 class Distilling:
@@ -128,10 +127,8 @@ def begin_distill(kind: str, folder: Path, config: DistillConfig, subjects: Sequ
     """A new run folder for a training, with the arch.json of every student; under torchrun all processes share that of the first."""
     config = complete_config(config, subjects[0][1])
     parallel, device = join(choose_device(device))
-    names = ["arch.json"] if len(subjects) == 1 else [f"arch-{number}.json" for number in range(1, len(subjects) + 1)]
-    files = {name: arch_json(arch, found_by) for name, (arch, found_by) in zip(names, subjects, strict=True)}
     if parallel.main:
-        run = runs.RunDir.create(folder, kind, identity(config), runs.environment(device), files)
+        run = runs.RunDir.create(folder, kind, identity(config), runs.environment(device), _arch_files(subjects))
     folder = Path(parallel.share(str(folder)))
     return Distilling(run if parallel.main else runs.RunDir(folder), config, subjects, device, parallel)
 
@@ -140,9 +137,61 @@ def resume_distill(kind: str, folder: Path, device: str) -> Distilling:
     """A run of `begin_distill` that was cut off."""
     parallel, device = join(choose_device(device))
     run, stored = runs.RunDir.open(folder, kind, lock=parallel.main)
+    return Distilling(run, resume_config(stored, DistillConfig), _read_archs(folder), device, parallel)
+
+
+def compare(
+    archs: Sequence[Student], *, folder: str | Path, device: str = "auto", reporter: Reporter | None = None, **options: Any
+) -> Comparison:
+    """Trains students by the same recipe, on the same seeds, under one teacher; `diswot compare` as a function.
+
+    Args:
+        archs: two or more; as in `distill`.
+        folder, device, reporter: as in `distill`.
+        options: the fields of `CompareConfig`: seeds, and those of `DistillConfig`.
+    """
+    subjects = [_subject(arch) for arch in archs]
+    return begin_compare(Path(folder), resolve(CompareConfig, None, [], options), subjects, device)(reporter)
+
+
+def _subject(arch: Student) -> Subject:
+    return (arch, {}) if isinstance(arch, Architecture) else read_architecture(str(arch))
+
+
+class Comparing:
+    """A comparison that has begun: called, it goes on to its end from where it is."""
+
+    def __init__(self, run: runs.RunDir, config: CompareConfig, subjects: Sequence[Subject], device: str) -> None:
+        self.run, self.config, self.subjects, self.device = run, config, subjects, device
+
+    def __call__(self, reporter: Reporter | None) -> Comparison:
+        with self.run:
+            return run_compare(self.config, self.subjects, self.run, device=self.device, reporter=reporter)
+
+
+def begin_compare(folder: Path, config: CompareConfig, subjects: Sequence[Subject], device: str) -> Comparing:
+    """A new run folder for a comparison."""
+    device = choose_device(device)
+    config = complete_comparison(config, subjects)
+    document = {**to_dict(config), **digests(config)}
+    run = runs.RunDir.create(folder, "compare", document, runs.environment(device), _arch_files(subjects))
+    return Comparing(run, config, subjects, device)
+
+
+def resume_compare(folder: Path, device: str) -> Comparing:
+    """A run of `begin_compare` that was cut off."""
+    run, stored = runs.RunDir.open(folder, "compare")
+    return Comparing(run, resume_config(stored, CompareConfig), _read_archs(folder), choose_device(device))
+
+
+def _arch_files(subjects: Sequence[Subject]) -> dict[str, str]:
+    names = ["arch.json"] if len(subjects) == 1 else [f"arch-{number}.json" for number in range(1, len(subjects) + 1)]
+    return {name: arch_json(arch, found_by) for name, (arch, found_by) in zip(names, subjects, strict=True)}
+
+
+def _read_archs(folder: Path) -> list[Subject]:
     several = sorted(folder.glob("arch-*.json"), key=lambda path: int(path.stem.removeprefix("arch-")))
-    subjects = [read_arch_json(path) for path in several or [folder / "arch.json"]]
-    return Distilling(run, resume_config(stored), subjects, device, parallel)
+    return [read_arch_json(path) for path in several or [folder / "arch.json"]]
 
 
 def study(
@@ -230,4 +279,4 @@ def build(arch: Architecture, num_classes: int, in_chans: int = 3) -> nn.Module:
     return space.build(arch, num_classes, in_chans)
 
 
-__all__ = ["build", "distill", "load_arch", "load_student", "score", "search", "study", "train"]
+__all__ = ["build", "compare", "distill", "load_arch", "load_student", "score", "search", "study", "train"]

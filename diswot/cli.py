@@ -21,10 +21,17 @@ from click.exceptions import Exit
 
 from diswot.config import resolve, to_dict
 from diswot.errors import ConfigError, DataError, DiswotError, RunError, shown
-from diswot.options import DistillConfig, ScoreConfig, SearchConfig, StudyConfig, TrainConfig
+from diswot.options import CompareConfig, DistillConfig, ScoreConfig, SearchConfig, StudyConfig, TrainConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
-_VERBS = {"search": SearchConfig, "distill": DistillConfig, "train": TrainConfig, "score": ScoreConfig, "study": StudyConfig}
+_VERBS = {
+    "search": SearchConfig,
+    "distill": DistillConfig,
+    "train": TrainConfig,
+    "compare": CompareConfig,
+    "score": ScoreConfig,
+    "study": StudyConfig,
+}
 _NOT_OPTIONS = ("device", "quiet", "as_json", "name", "runs_folder", "resume", "tensorboard")
 _RUNNING = ("device", "workers", "quiet", "json", "config", "name", "runs", "resume", "out")
 
@@ -265,6 +272,118 @@ def _run_training(verb: str, subjects: list[str], make_config: Callable[[], Dist
         name = "" if len(result.students) == 1 else f"{student.name}: "
         click.echo(f"{name}{result.measured_on} accuracy after the last epoch {student.accuracy}{teacher}")
         click.echo(f"it is in {student.folder}; load it with diswot.load_student")
+
+
+@cli.command()
+@options_of(CompareConfig)
+@running("device", "quiet", "json", "config", "name", "runs", "resume")
+@click.argument("words", nargs=-1, metavar="[ARCH.JSON]... [KEY=VALUE]...")
+def compare(words: tuple[str, ...], config_file: str | None, **flags: Any) -> None:
+    """Train several students by the same recipe, on the same seeds, under one teacher: was the search worth it?
+
+    [bold]diswot compare arch.json other.json resnet20 --data cifar100 --seeds 3[/]
+
+    [bold]diswot compare --resume runs/NAME[/]
+    """
+    needed = "compare needs two students at least: diswot compare arch.json resnet20"
+    subjects, words = _subjects(words, flags["resume"], config_file, flags, needed)
+    config = None if flags["resume"] is not None else resolve(CompareConfig, config_file, words, _options(CompareConfig, flags))
+    from diswot import api, runs
+    from diswot.recipes.scoring import read_architecture
+    from diswot.report import console
+
+    if config is None:
+        run = api.resume_compare(Path(flags["resume"]), flags["device"])
+    else:
+        folder = Path(flags["runs_folder"]) / (flags["name"] or _run_name("compare", *subjects[:1]))
+        run = api.begin_compare(folder, config, [read_architecture(subject) for subject in subjects], flags["device"])
+    progress = console.reporter("epoch", flags["quiet"])
+    with _kept(run.run.path, "compare"), runs.disk_errors(run.run.path):
+        try:
+            found = run(progress)
+        finally:
+            progress.stop()
+    if flags["as_json"]:
+        click.echo(json.dumps(console.compare_json(found)))
+        return
+    console.show_table(console.compare_table(found))
+    if found.teacher:
+        click.echo(f"the teacher: {', '.join(f'{value:.2f}' for value in found.teacher)} %")
+    click.echo(f"the trained students are in {found.folder}/seed-*/students")
+
+
+@cli.command()
+@click.argument("student", metavar="STUDENT")
+@click.option("--data", required=True, help="images: see `diswot list data`")
+@click.option("--split", type=click.Choice(["test", "train"]), help="which of them \\[test, where there is one]")
+@click.option("--weights", help="of a network that is named: a file, or pretrained (timm's)")
+@click.option("--norm", default="data", help="of a network that is named: data, imagenet, half, or m,m,m/s,s,s \\[data]")
+@click.option("--data-dir", help="where named data sets lie")
+@click.option("--input-size", type=int, help="side that files are decoded to, of a network that is named")
+@click.option("--space", help="allows a student of a space that is your own module")
+@running("device", "json")
+def evaluate(student: str, data: str, as_json: bool, device: str, **options: Any) -> None:
+    """Measure a trained network: top-1 and top-5 accuracy.
+
+    STUDENT is the folder that `distill` or `train` left, or, with --weights, the name of a network.
+
+    [bold]diswot evaluate runs/NAME/student --data images.npz[/]
+
+    [bold]diswot evaluate resnet56_pad --weights resnet56.th --norm imagenet --data cifar10[/]
+    """
+    from diswot.devices import choose_device
+    from diswot.recipes.deploy import run_evaluate
+    from diswot.report import console
+
+    found = run_evaluate(student, data, device=choose_device(device), **options)
+    if as_json:
+        click.echo(json.dumps(console.evaluate_json(found)))
+        return
+    click.echo(f"{found.split} images of {found.data}: top-1 {found.accuracy}, top-5 {found.accuracy.top5:.2f} %")
+
+
+@cli.command()
+@click.argument("student", metavar="STUDENT")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--top", type=click.IntRange(min=1), default=5, help="classes to name \\[5]")
+@click.option("--space", help="allows a student of a space that is your own module")
+@running("device", "json")
+def predict(student: str, images: tuple[str, ...], top: int, space: str | None, device: str, as_json: bool) -> None:
+    """Name the likeliest classes of image files.
+
+    [bold]diswot predict runs/NAME/student cat.png dog.jpg[/]
+    """
+    from diswot.devices import choose_device
+    from diswot.recipes.deploy import run_predict, student_model
+
+    found = run_predict(student_model(student, space), images, choose_device(device), top)
+    if as_json:
+        click.echo(json.dumps([{"image": one.image, "classes": [{"name": n, "share": p} for n, p in one.classes]} for one in found]))
+        return
+    for one in found:
+        click.echo(f"{one.image}: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in one.classes))
+
+
+@cli.command()
+@click.argument("student", metavar="STUDENT")
+@click.argument("target", metavar="TARGET")
+@click.option("--space", help="allows a student of a space that is your own module")
+def export(student: str, target: str, space: str | None) -> None:
+    """Write a student for others: NAME.onnx, NAME.pt2 (torch.export), or a folder with safetensors that timm loads.
+
+    What is written is run and compared with torch before it is kept.
+
+    [bold]diswot export runs/NAME/student student.onnx[/]
+    """
+    from diswot.recipes.deploy import run_export, student_model
+
+    try:
+        written = run_export(student_model(student, space), Path(target))
+    except OSError as error:
+        raise ConfigError(f"{shown(target)}: {error.strerror}") from None
+    click.echo(f"{written.path}: {written.kind}, its outputs differ from torch's by {written.difference:.1g} of the largest")
+    if written.kind == "timm":
+        click.echo(f'import diswot.models.student; timm.create_model("local-dir:{written.path}", pretrained=True)')
 
 
 @cli.command()

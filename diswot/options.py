@@ -212,6 +212,7 @@ class DistillConfig(TrainConfig):
         None, "a file, or pretrained (timm's) [trained first, and kept for the next time]", "What to train"
     )
     teacher_norm: str = option("data", "normalisation of the teacher's images: data, imagenet, half, or m,m,m/s,s,s", "What to train")
+    teacher_seed: int = option(0, "of a teacher that is trained first", "What to train")
     teacher_epochs: int | None = option(None, "epochs of a teacher that is trained first [as the student's]", "What to train")
     assistants: str | None = option(
         None, "networks between teacher and student, each distilled from the one before: resnet32,resnet20", "What to train"
@@ -219,3 +220,10 @@ class DistillConfig(TrainConfig):
     until: float = option(1.0, "share of the training after which the labels alone are left (early-stopped distillation)", "What to train")
     unlabelled: str | None = option(None, "more images, without labels: a folder, an .npz or a list; for losses that need none", "Images")
     cache: bool = option(True, "keep the teacher's logits where the augmentation leaves few different images", "Speed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(DistillConfig):
+    """Everything that decides the outcome of a comparison."""
+
+    seeds: int = option(3, "trainings of each, with seeds from --seed on", "What to train")

@@ -27,7 +27,8 @@ _TIMM_PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
 REMOTE = tuple(f"{prefix}/" for prefix in _TIMM_PREFIXES)  # sources that a file may not name on its own
 _CIFAR_FOLDERS = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".tif", ".tiff"}
-_LIST_SUFFIXES = {".txt", ".lst", ".list", ".tsv"}
+DRAWN = ("synthetic", "noise")
+LIST_SUFFIXES = {".txt", ".lst", ".list", ".tsv"}
 _TEST_FOLDERS = ("test", "val", "validation")
 
 
@@ -69,7 +70,7 @@ def load_data(
         raise DataError("--data is empty: name images, or leave it out")
     path = Path(source)
     root = Path(data_dir) if data_dir else home() / "data"
-    if source in ("synthetic", "noise"):
+    if source in DRAWN:
         classes = 100 if num_classes is None else num_classes
         if classes < 2:
             raise DataError(f"--num-classes {classes}: at least 2 are needed")
@@ -84,7 +85,7 @@ def load_data(
         data = _npz(path)
     elif path.is_dir():
         data = _folder(path, input_size or 32)
-    elif path.suffix in _LIST_SUFFIXES:
+    elif path.suffix in LIST_SUFFIXES:
         data = _image_list(path, input_size or 32)
     else:
         names = [name for name in SOURCES if name.islower() and "/" not in name]
@@ -195,7 +196,7 @@ def load_unlabelled(source: str, shape: tuple[int, int, int]) -> ImageSet:
         found: ImageSet = ArrayImages(_check_images(f"{path}: x_train", array, no_labels), no_labels)
     elif path.is_dir():
         found = _unlabelled(source, sorted(p for p in path.rglob("*") if p.suffix.lower() in _IMAGE_SUFFIXES), shape[0])
-    elif path.suffix in _LIST_SUFFIXES and path.is_file():
+    elif path.suffix in LIST_SUFFIXES and path.is_file():
         found = _unlabelled(source, [path.parent / line for line in _lines(path)], shape[0])
     else:
         raise DataError(f"--unlabelled {shown(source)}: a folder of images, an .npz or a list of paths (.txt) is needed")

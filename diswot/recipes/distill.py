@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from diswot.architecture import Architecture
 from diswot.budget import cost_of
 from diswot.config import resolve, to_dict
 from diswot.data import REMOTE
+from diswot.data.sources import DRAWN
 from diswot.errors import ConfigError, TeacherError, shown
 from diswot.losses import Loss
 from diswot.observe import batch_statistics
@@ -43,7 +44,6 @@ from diswot.training.loop import METRICS
 from diswot.training.parallel import Parallel
 from diswot.training.recipe import Recipe
 
-_DRAWN = ("synthetic", "noise")
 Subject = tuple[Architecture, Mapping[str, Any]]  # and what its arch.json says of how it was found
 
 
@@ -94,7 +94,7 @@ def complete_config(config: DistillConfig, found_by: Mapping[str, Any]) -> Disti
 
 
 def _with_data(config: DistillConfig, searched: Mapping[str, Any]) -> DistillConfig:
-    if config.data is not None or searched.get("data") in (None, *_DRAWN):
+    if config.data is not None or searched.get("data") in (None, *DRAWN):
         return replace(config, data=config.data or "cifar100")
     where = {name: searched.get(name) for name in ("data", "data_dir", "input_size")}
     if str(where["data"]).startswith(REMOTE):
@@ -249,24 +249,32 @@ def _names(subjects: Sequence[Subject]) -> list[str]:
 
 def identity(config: DistillConfig) -> dict[str, Any]:
     """The configuration as it is kept with the run; weights files by their digests too, so that a changed file is noticed on resume."""
-    kept = to_dict(config)
+    return {**to_dict(config), **digests(config)}
+
+
+def digests(config: DistillConfig) -> dict[str, str]:
+    """Of the weights files that a configuration names."""
+    found = {}
     for name in ("teacher_weights", "weights"):
         value = getattr(config, name)
         if value in (None, "random", "pretrained"):
             continue
         if not Path(str(value)).is_file():
             raise TeacherError(f"{value}: no such weights file")
-        kept[f"{name}_digest"] = file_digest(Path(str(value)))
-    return kept
+        found[f"{name}_digest"] = file_digest(Path(str(value)))
+    return found
 
 
-def resume_config(stored: Mapping[str, Any]) -> DistillConfig:
+C = TypeVar("C", bound=DistillConfig)
+
+
+def resume_config(stored: Mapping[str, Any], kind: type[C]) -> C:
     """The configuration of a run that is resumed."""
     fields = dict(stored)
-    digests = {name: fields.pop(name) for name in list(fields) if name.endswith("_digest")}
-    config = resolve(DistillConfig, fields, [], {})
-    now = identity(config) if digests else {}
-    for name, digest in digests.items():
+    kept = {name: fields.pop(name) for name in list(fields) if name.endswith("_digest")}
+    config = resolve(kind, fields, [], {})
+    now = digests(config) if kept else {}
+    for name, digest in kept.items():
         if now.get(name) != digest:
             value = fields[name.removesuffix("_digest")]
             raise TeacherError(f"{value} is not the file this run began with: bring that one back, or start a new run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from diswot.architecture import Architecture, arch_json, read_arch_json
 from diswot.data import Dataset
 from diswot.errors import RunError
 from diswot.models.init import initialise, seeded
+from diswot.models.student import ENTRY
 from diswot.space import load_space
 from diswot.training.checkpoint import load_tensors, save_tensors
 from diswot.training.evaluation import Network
@@ -33,7 +35,6 @@ def build_student(arch: Architecture, num_classes: int, in_chans: int, seed: int
 
 def save_student(folder: Path, arch: Architecture, found_by: Mapping[str, Any], student: Network, data: Dataset) -> None:
     """The student alone: its weights, its arch.json, and what it must know of its images."""
-    folder.mkdir(parents=True, exist_ok=True)
     notes = {
         "num_classes": data.num_classes,
         "in_chans": data.in_chans,
@@ -42,8 +43,28 @@ def save_student(folder: Path, arch: Architecture, found_by: Mapping[str, Any], 
         "std": student.normalise.std.tolist(),
         "class_names": data.class_names,
     }
+    write_student(folder, arch, found_by, student.model, notes)
+
+
+def write_student(folder: Path, arch: Architecture, found_by: Mapping[str, Any], model: nn.Module, notes: Mapping[str, Any]) -> None:
+    """The files of a student's folder: arch.json, timm's config.json, and the weights with `notes` on its images."""
+    folder.mkdir(parents=True, exist_ok=True)
     runs.write_atomic(folder / "arch.json", arch_json(arch, found_by))
-    save_tensors(folder / WEIGHTS, student.model.state_dict(), notes)
+    runs.write_atomic(folder / "config.json", json.dumps(_for_timm(arch, model, notes), indent=2) + "\n")
+    save_tensors(folder / WEIGHTS, model.state_dict(), notes)
+
+
+def _for_timm(arch: Architecture, model: nn.Module, notes: Mapping[str, Any]) -> dict[str, Any]:
+    """timm's own description of a network, which makes of the folder one that `timm.create_model("local-dir:...")` loads."""
+    side = notes["input_size"]
+    images = {"input_size": [notes["in_chans"], side, side], "mean": notes["mean"], "std": notes["std"]}
+    return {
+        "architecture": ENTRY,
+        "num_classes": notes["num_classes"],
+        "num_features": model.num_features,
+        "model_args": {"space": arch.space, "choices": arch.choices},
+        "pretrained_cfg": {**images, "interpolation": "bicubic", "crop_pct": 1.0, "label_names": notes["class_names"]},
+    }
 
 
 def load_student(folder: str | Path, *, space: str | None = None) -> nn.Module:

@@ -126,7 +126,7 @@ def _trained_teacher(room: Classroom, arch: Architecture) -> Network:
     """A teacher trained alone by the same loop on the same images, kept under `home() / "teachers"` and resumed if it was cut off."""
     config, material = room.config, room.material
     epochs = config.epochs if config.teacher_epochs is None else config.teacher_epochs
-    recipe = replace(room.recipe, epochs=epochs)
+    recipe = replace(room.recipe, epochs=epochs, seed=config.teacher_seed)
     recipe.check()
     name = f"self {arch.space} {arch.digest}" if config.teacher == SELF else str(config.teacher)
     notes = {
@@ -143,7 +143,7 @@ def _trained_teacher(room: Classroom, arch: Architecture) -> Network:
         room.reporter.say(f"teacher {config.teacher}: the one trained before, from {folder}")
         return _frozen(network)
     room.reporter.say(f"teacher {config.teacher}: no weights were given, so it is trained first; it is kept in {folder}")
-    initialise(network.model, "kaiming", config.seed)
+    initialise(network.model, "kaiming", config.teacher_seed)
     room.parallel.barrier()
 
     def train(run: runs.RunDir) -> dict[str, Tensor]:

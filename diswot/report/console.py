@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import time
@@ -17,6 +18,8 @@ from diswot.progress import Clock, PlainLines, Reporter, Silent
 
 if TYPE_CHECKING:
     from diswot.architecture import Architecture
+    from diswot.recipes.compare import Comparison
+    from diswot.recipes.deploy import Evaluation
     from diswot.recipes.describe import Description
     from diswot.recipes.distill import DistillResult
     from diswot.recipes.scoring import ScoreRow
@@ -196,6 +199,54 @@ def distill_table(result: DistillResult) -> Table:
         table.add_row(str(line["epoch"]), *(f"{line[key]:.4g}" for key in keys))
     table.add_section()
     return table
+
+
+def compare_json(found: Comparison) -> Json:
+    first = found.rows[0]
+    rows = [
+        {
+            "name": row.name,
+            "space": row.arch.space,
+            "choices": row.arch.choices,
+            "top1": row.top1,
+            "mean": row.mean,
+            "spread": _number(row.spread),
+            "difference": None if row is first else [_number(value) for value in first.ahead_of(row)],
+            "latency_ms": row.latency,
+            **_cost(row.cost),
+        }
+        for row in found.rows
+    ]
+    return {"students": rows, "teacher": found.teacher, "measured_on": found.measured_on, "folder": str(found.folder)}
+
+
+def _number(value: float) -> float | None:
+    """What JSON can hold."""
+    return value if math.isfinite(value) else None
+
+
+def compare_table(found: Comparison) -> Table:
+    """Every student's accuracy over the seeds, and how far the first is ahead of it."""
+    first = found.rows[0]
+    seeds = len(first.top1)
+    spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "of one seed"
+    title = f"top-1 on {found.measured_on} ({found.images:,} images), {spread}; ahead: of the first over this one, 95 % interval"
+    table = plain_table(title, ["student", "top-1", "ahead", "params", "FLOPs", "latency"], left=1)
+    for row in found.rows:
+        ahead = "" if row is first else _plus_minus(*first.ahead_of(row), sign="+")
+        cost = millions(row.cost.params), millions(row.cost.flops), f"{row.latency:.2f} ms"
+        table.add_row(row.name, _plus_minus(row.mean, row.spread), ahead, *cost)
+    return table
+
+
+def _plus_minus(value: float, width: float, sign: str = "") -> str:
+    return f"{value:{sign}.2f}" + (f" ± {width:.2f}" if math.isfinite(width) else "")
+
+
+def evaluate_json(found: Evaluation) -> Json:
+    accuracy = found.accuracy
+    measured = {"top1": accuracy.top1, "margin": accuracy.margin, "top5": accuracy.top5, "images": accuracy.count}
+    return {"data": found.data, "split": found.split, **measured}
 
 
 def _cost(cost: Any) -> Json:
