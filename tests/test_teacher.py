@@ -13,8 +13,8 @@ from diswot.data.images import ArrayImages
 from diswot.errors import TeacherError
 from diswot.models.zoo import ZOO, zoo_name
 from diswot.observe import batch_statistics, observe
-from diswot.recipes.training import Network, Normalise, evaluate
 from diswot.teacher import NORMS, build_teacher, load_weights, normalisation, read_weights
+from diswot.training.evaluation import Network, Normalise, evaluate
 
 PUBLISHED_PARAMS = {  # RepDistiller's zoo at 100 classes
     "resnet8x4": 1_233_540,

@@ -155,6 +155,7 @@ class LoaderFeed:
         workers: int,
     ) -> None:
         from timm.data.loader import PrefetchLoader, fast_collate
+        from timm.data.random_erasing import RandomErasing
 
         self.recipe, self.parallel, self.steps, self.num_classes = recipe, parallel, steps, num_classes
         self.labels, self.device = torch.from_numpy(labels), device
@@ -169,21 +170,29 @@ class LoaderFeed:
             pin_memory=device.startswith("cuda"),
         )
         plain = {"mean": (0.0,) * images.shape[2], "std": (1.0,) * images.shape[2], "channels": images.shape[2]}
-        self._loader = PrefetchLoader(loader, device=torch.device(device), re_prob=recipe.erase, re_mode="pixel", **plain)
+        self._loader = PrefetchLoader(loader, device=torch.device(device), **plain)
+        self._erase = RandomErasing(recipe.erase, mode="const", device=device) if recipe.erase else None
 
     def epoch(self, number: int) -> Iterator[Batch]:
         _, steps = plan(len(self.labels), self.recipe, number, self.steps)
         parts = [places[self.parallel.part(len(places), self.steps.repeat_half)] for places, _ in steps]
         seeds = (self.recipe.seed, number, self.parallel.rank)
         self._order.batches = [[(int(at), (*seeds, step, i)) for i, at in enumerate(part)] for step, part in enumerate(parts)]
+        for step, ((pixels, target), part) in enumerate(zip(self._loader, parts, strict=True)):
+            still = torch.zeros(len(part), dtype=torch.bool)
+            yield Batch(self._erased(pixels, f"{seeds}/{step}"), target, torch.from_numpy(part), still, steps[step][1])
+
+    def _erased(self, pixels: Tensor, seed: str) -> Tensor:
+        """A random rectangle of some of the images blacked out (Zhong et al. 2020); timm draws from Python's generator."""
+        if self._erase is None:
+            return pixels
         state = random.getstate()
-        random.seed(f"{self.recipe.seed}/{number}")  # timm's random erasing draws from it
+        random.seed(seed)
         try:
-            for (pixels, target), part, (_, repeated) in zip(self._loader, parts, steps, strict=True):
-                still = torch.zeros(len(part), dtype=torch.bool)
-                yield Batch(pixels, target, torch.from_numpy(part), still, repeated)
+            erased: Tensor = self._erase(pixels)
         finally:
             random.setstate(state)
+        return erased
 
 
 class _Planned(Sampler[Any]):

@@ -81,8 +81,11 @@ class Learner:
         for index, slots in kept["state"].items():
             for key, value in slots.items():
                 (tensors if isinstance(value, Tensor) else plain)[f"optimizer.{index}.{key}"] = value
-        steps = [group["step"] for group in kept["param_groups"] if "step" in group]
-        return tensors, {"slots": plain, "steps": steps}
+        for index, group in enumerate(kept["param_groups"]):
+            if "step" in group:  # some optimisers count here, as a number or as a tensor
+                value = group["step"]
+                (tensors if isinstance(value, Tensor) else plain)[f"group.{index}"] = value
+        return tensors, plain
 
     def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
         """Brings back what `state` gave; `RunError` where it is another network's."""
@@ -97,12 +100,13 @@ class Learner:
 
     def _restore_optimizer(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
         state: dict[int, dict[str, Any]] = {}
-        for name, value in {**_under("optimizer.", tensors), **_under("optimizer.", plain["slots"])}.items():
+        kept = {**tensors, **plain}
+        for name, value in _under("optimizer.", kept).items():
             index, _, key = name.partition(".")
             state.setdefault(int(index), {})[key] = value
         groups = self.optimizer.state_dict()["param_groups"]
-        for group, step in zip(groups, plain["steps"], strict=False):
-            group["step"] = step
+        for index, step in _under("group.", kept).items():
+            groups[int(index)]["step"] = step
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         for parameter, slots in self.optimizer.state.items():
             for key, value in slots.items():  # in the parameter's own layout, as they were when the run was cut off
