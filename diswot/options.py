@@ -175,10 +175,9 @@ class RecipeOptions(ImageOptions):
     cutmix: float = option(0.0, "alpha of CutMix, 0 for none", "Augmentation")
     auto_augment: str = option("", "timm's automatic augmentation: rand-m7-mstd0.5, ...", "Augmentation")
     erase: float = option(0.0, "share of the images that lose a random rectangle", "Augmentation")
+    drop_path: float = option(0.0, "share of residual paths that are left out in a step; timm's networks only", "Augmentation")
     repeats: int = option(1, "times an image stands in a batch, augmented anew; an epoch stays as long", "Augmentation")
-    crop_share: float = option(
-        1.0, "share of an image's side that is seen when it is measured (files and resized crops only)", "Augmentation"
-    )
+    crop_share: float = option(1.0, "share of its shorter side that is kept of a test image that is a file", "Augmentation")
 
     precision: Precision = option("fp32", "of the forward pass; fp16 with loss scaling", "Speed")
     channels_last: bool = option(True, "the memory layout that convolutions like", "Speed")
@@ -192,7 +191,7 @@ class RecipeOptions(ImageOptions):
 class TrainConfig(RecipeOptions):
     """Everything that decides the outcome of plain training."""
 
-    weights: str | None = option(None, "weights to begin with: a file, or pretrained (timm's) [drawn by the seed]", "What to train")
+    weights: str | None = option(None, "a file of weights to begin with [drawn by the seed]", "What to train")
     space: str | None = option(None, "allows an arch.json of a space that is your own module", "What to train")
 
 

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+TIMM = "timm/"
+
 
 class Zoo(SearchSpace):
-    """The CIFAR zoo; the choice is a name.
+    """The CIFAR zoo; the choice is a name, or `timm/NAME` for any of timm's, which are known but not listed.
 
     >>> space.build(Architecture("zoo", "resnet20"), num_classes=10).num_features
     64
@@ -46,16 +48,37 @@ class Zoo(SearchSpace):
         return (other for other in self.enumerate() if other != arch)
 
     def check(self, arch: Architecture) -> None:
-        if not isinstance(arch.choices, str) or arch.choices not in self.names():
-            raise ArchitectureError(f"zoo: unknown network {arch.choices!r:.80}: {suggest(str(arch.choices), self.names())}")
+        if isinstance(arch.choices, str) and (arch.choices in self.names() or _in_timm(arch.choices)):
+            return
+        raise ArchitectureError(f"zoo: unknown network {arch.choices!r:.80}: {suggest(str(arch.choices), self.names())}")
 
     def extremes(self) -> list[Architecture]:
         return list(self.enumerate())
 
-    def build(self, arch: Architecture, num_classes: int, in_chans: int = 3) -> nn.Module:
+    def build(self, arch: Architecture, num_classes: int, in_chans: int = 3, drop_path: float = 0.0) -> nn.Module:
         from diswot.models.zoo import ZOO
 
+        if _in_timm(arch.choices):
+            return _build_timm(arch.choices.removeprefix(TIMM), num_classes, in_chans, drop_path)
+        if drop_path:
+            raise ArchitectureError(f"--drop-path {drop_path}: {arch.choices} has no paths to drop; timm's networks have")
         return ZOO[arch.choices](num_classes=num_classes, in_chans=in_chans)
+
+
+def _in_timm(name: str) -> bool:
+    import timm
+
+    return name.startswith(TIMM) and timm.is_model(name.removeprefix(TIMM))
+
+
+def _build_timm(name: str, num_classes: int, in_chans: int, drop_path: float) -> nn.Module:
+    import timm
+
+    options = {"drop_path_rate": drop_path} if drop_path else {}
+    try:
+        return timm.create_model(name, num_classes=num_classes, in_chans=in_chans, **options)
+    except TypeError:
+        raise ArchitectureError(f"--drop-path {drop_path}: {name} has no paths to drop") from None
 
 
 space = Zoo()

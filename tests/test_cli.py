@@ -86,7 +86,7 @@ def test_json_is_all_that_stdout_holds(diswot, tmp_path: Path, small_npz: Path) 
     assert scored[0]["scores"] == {name: [pytest.approx(value)] for name, value in winner["scores"].items()}
     words = ["--data", str(small_npz), "--epochs", "1", "--batch", "16", "--loss", "none", "--json", "--quiet"]
     _, out, err = diswot("distill", "resnet8", *words)
-    assert set(json.loads(out)) == {"student", "teacher", "measured_on", "folder", "history"} and err == ""
+    assert set(json.loads(out)) == {"student", "students", "teacher", "measured_on", "folder", "history"} and err == ""
 
 
 def test_nasbench201_strings_are_scored_and_shown(diswot) -> None:  # type: ignore[no-untyped-def]
@@ -174,7 +174,7 @@ BAD = [
     (["distill", "infinite.json"], "not valid JSON"),
     (["distill", "teacher.json", "--data", "few.npz", "--batch", "2"], "--teacher os:system"),
     (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--lr", "inf"], "lr inf"),
-    (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--kd-weight", "nan"], "kd-weight nan"),
+    (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--loss", "kd(kd_weight=.nan)"], "kd-weight nan"),
     (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--teacher-epochs", "0"], "epochs 0"),
     (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--seed", "-1"], "seed -1"),
     (["distill", "resnet8", "--data", "32.npz", "--batch", "2", "--loss", "diswot", "--teacher", "mobilenetv3_small_050"], "kd to distil"),

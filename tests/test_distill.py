@@ -1,3 +1,5 @@
+"""The distillation recipe from an arch.json to a student: every loss, every scheme, interrupted, resumed, exported."""
+
 from __future__ import annotations
 
 import json
@@ -9,143 +11,126 @@ import torch
 from safetensors.torch import load_file
 
 import diswot
-from diswot.architecture import Architecture
-from diswot.data.images import ArrayImages
+from diswot import api
+from diswot.architecture import Architecture, arch_json
 from diswot.errors import ArchitectureError, ConfigError, DataError, RunError, TeacherError
-from diswot.losses import create
+from diswot.losses import LOSSES
 from diswot.models.zoo import ZOO
-from diswot.recipes.training import Network, Normalise, Recipe, Trainer, augmented, batches, evaluate, load_tensors, split
+from diswot.options import DistillConfig
+from diswot.progress import Silent
+from diswot.recipes.deploy import run_export, student_model
 from diswot.runs import RunDir
+from diswot.training.checkpoint import load_tensors
+from diswot.training.loop import Trainer
 from tests.processes import finish, kill_and_resume
 
 QUICK = {"epochs": 2, "batch": 16, "teacher": "resnet8", "lr": 0.02}
 ARCH = Architecture("resnet_depth", {"depths": [1, 1, 1]})
+TERMS = {
+    "none": {"ce"},
+    "dkd": {"ce", "tckd", "nckd"},
+    "skd": {"ce", "skd"},
+    "ssld": {"ssld"},
+    "afd": {"ce", "afd", "kd"},
+    "rkd": {"ce", "distance", "angle"},
+    "diswot": {"ce", "kd", "semantic", "relation"},
+    "udml": {"ce", "js", "features"},
+}
 
 
-def test_augmentation_shifts_and_mirrors_whole_images() -> None:
-    """Every result is the padded image, cut somewhere and perhaps mirrored; found by trying all 162 ways."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(1, 256, (40, 6, 6, 3)).astype(np.uint8)
-    seen = set()
-    for image, result in zip(images, augmented(images, rng), strict=True):
-        padded = np.pad(image, ((4, 4), (4, 4), (0, 0)))
-        ways = [(y, x, m) for y in range(9) for x in range(9) for m in (1, -1) if (padded[y : y + 6, x : x + 6][:, ::m] == result).all()]
-        assert ways
-        seen.add(ways[0])
-    assert len(seen) > 25
+@pytest.fixture
+def arch_file(tmp_path: Path) -> Path:
+    path = tmp_path / "arch.json"
+    path.write_text(arch_json(ARCH, {}))
+    return path
 
 
-def test_an_epoch_shows_every_image_once_in_an_order_of_its_own() -> None:
-    data = ArrayImages(np.arange(50, dtype=np.uint8).repeat(12).reshape(50, 2, 2, 3), np.arange(50))
-    recipe = Recipe(batch=8, augment=False)
-    orders = [[int(y) for _, target in batches(data, np.arange(50), recipe, epoch) for y in target] for epoch in (0, 1, 0)]
-    assert sorted(orders[0]) == list(range(50))
-    assert orders[0] == orders[2] != orders[1]
-    recipe = Recipe(batch=7, augment=False)
-    assert [len(t) for _, t in batches(data, np.arange(50), recipe, 0)] == [7] * 7, "a last single image is left out"
+@pytest.fixture
+def teacher_file(tmp_path: Path) -> Path:
+    """Random weights, so that no test has to train them."""
+    torch.manual_seed(5)
+    path = tmp_path / "teacher.pth"
+    torch.save(ZOO["resnet8"](num_classes=4).state_dict(), path)
+    return path
 
 
-def test_held_out_images_do_not_train() -> None:
-    train, kept = split(100, 60, 0.25, 3)
-    assert len(train) == 45 and len(kept) == 15 and not set(train) & set(kept)
-    assert [a.tolist() for a in split(100, 60, 0.25, 3)] == [train.tolist(), kept.tolist()]
+class Said(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
 
 
-def tiny_trainer(seed: int = 0, loss: str = "kd") -> Trainer:
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(0)
-    labels = np.arange(48) % 4
-    images = ArrayImages((rng.integers(0, 120, (48, 8, 8, 3)) + 130 * np.eye(4, 3)[labels][:, None, None]).astype(np.uint8), labels)
-    normalise = Normalise(torch.full((3,), 0.4), torch.full((3,), 0.3))
-    student, teacher = (Network(ZOO[name](num_classes=4), normalise) for name in ("resnet8", "resnet14"))
-    return Trainer(student, teacher, create(loss), images, np.arange(48), Recipe(epochs=4, batch=16, lr=0.02), "cpu")
+def stop_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the epoch after these."""
+    real = Trainer.epoch
+
+    def fail(self: Trainer, number: int) -> dict[str, float]:
+        if number == epochs:
+            raise KeyboardInterrupt
+        return real(self, number)
+
+    monkeypatch.setattr(Trainer, "epoch", fail)
 
 
-def test_a_step_is_torchs_own_sgd_on_the_sum_of_the_terms() -> None:
-    ours, theirs = tiny_trainer(), tiny_trainer()
-    ours.epoch(0)
-    model, teacher = theirs.student.model.train(), theirs.teacher.model.eval()
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    for pixels, target in batches(theirs.images, theirs.chosen, theirs.recipe, 0):
-        images = ((torch.from_numpy(pixels) / 255 - 0.4) / 0.3).permute(0, 3, 1, 2)
-        logits, soft = model(images), torch.softmax(teacher(images) / 4, 1)
-        loss = 0.1 * torch.nn.functional.cross_entropy(logits, target)
-        loss = loss + 0.9 * 16 * torch.nn.functional.kl_div(torch.log_softmax(logits / 4, 1), soft, reduction="batchmean")
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    for (name, a), b in zip(ours.student.model.named_parameters(), model.parameters(), strict=True):
-        torch.testing.assert_close(a, b, msg=name)
+def students_of(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob("student*/**/model.safetensors"))
 
 
-def test_the_teacher_is_frozen_and_in_evaluation_mode() -> None:
-    trainer = tiny_trainer()
-    before = {k: v.clone() for k, v in trainer.teacher.model.state_dict().items()}
-    trainer.epoch(0)
-    assert all(torch.equal(v, before[k]) for k, v in trainer.teacher.model.state_dict().items())
-    assert all(p.grad is None for p in trainer.teacher.model.parameters())
+def same_students(ours: Path, theirs: Path) -> bool:
+    pairs = zip(students_of(ours), students_of(theirs), strict=True)
+    loaded = [(load_file(a / "model.safetensors"), load_file(b / "model.safetensors")) for a, b in pairs]
+    return bool(loaded) and all(torch.equal(a[name], b[name]) for a, b in loaded for name in b)
 
 
-def test_resuming_at_any_epoch_is_bit_for_bit(tmp_path: Path) -> None:
-    whole = tiny_trainer()
-    for epoch in range(4):
-        whole.epoch(epoch)
-    for stop in (1, 2, 3):
-        first = tiny_trainer()
-        for epoch in range(stop):
-            first.epoch(epoch)
-        first.save(tmp_path / "last.safetensors", stop, {"a": 1})
-        second = tiny_trainer(seed=9)  # other weights, all of which the checkpoint replaces; the teacher comes from its own file
-        second.teacher.model.load_state_dict(first.teacher.model.state_dict())
-        assert second.load(tmp_path / "last.safetensors", {"a": 1}) == stop
-        for epoch in range(stop, 4):
-            second.epoch(epoch)
-        for (name, a), b in zip(whole.student.model.state_dict().items(), second.student.model.state_dict().values(), strict=True):
-            assert torch.equal(a, b), (stop, name)
+SCHEMES = {
+    "combined": {"loss": "dkd(beta=2) + 0.5*rkd"},
+    "stopped early": {"loss": "kd", "until": 0.5},
+    "self": {"loss": "kd", "teacher": "self", "teacher_weights": None},
+    "assistants": {"loss": "kd(ce_weight=0.5, kd_weight=0.5)", "assistants": "resnet14,resnet8"},
+    "side by side": {"loss": "at", "students": 2},
+    "peers": {"loss": "dml", "students": 3},
+    "unlabelled": {"loss": "ssld", "unlabelled": True},
+    "noisy labels": {"loss": "dlb", "label_noise": 0.4},
+    "strong": {"loss": "kd", "optimizer": "lamb", "lr": 5e-3, "supervision": "bce", "mixup": 0.1, "cutmix": 1.0, "ema": 0.9, "clip": 1.0},
+    "files": {"loss": "kd", "augment": "resized", "auto_augment": "rand-m7-mstd0.5", "loader_workers": 0},
+}
 
 
-def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "last.safetensors"
-    trainer = tiny_trainer()
-    trainer.save(path, 1, {"arch": "a"})
-    with pytest.raises(RunError, match="another training"):
-        trainer.load(path, {"arch": "b"})
-    for content in (b"", path.read_bytes()[:100], b"x" * 1000):
-        path.write_bytes(content)
-        with pytest.raises(RunError, match="damaged"):
-            trainer.load(path, {"arch": "a"})
-
-
-def test_a_loss_that_is_not_finite_stops_and_names_its_term() -> None:
-    trainer = tiny_trainer(loss="none")
-    with torch.no_grad():
-        trainer.student.model.fc.weight.fill_(float("nan"))
-    with pytest.raises(RunError, match="the term ce of the loss became nan in epoch 1"):
-        trainer.epoch(0)
-
-
-def test_accuracy_and_its_margin() -> None:
-    class Copy(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.one_hot((x[:, 0, 0, 0] * 255).round().long() % 10, 10).float()
-
-    labels = np.arange(1200) % 10
-    guesses = np.where(np.arange(1200) < 900, labels, (labels + 1) % 10)
-    images = ArrayImages(np.broadcast_to(guesses[:, None, None, None], (1200, 2, 2, 3)).astype(np.uint8), labels)
-    accuracy = evaluate(Network(Copy(), Normalise(torch.zeros(3), torch.ones(3))), images, "cpu")
-    assert accuracy.top1 == 75.0 and accuracy.count == 1200
-    assert accuracy.margin == pytest.approx(196 * (0.75 * 0.25 / 1200) ** 0.5)
+@pytest.mark.parametrize("case", [*LOSSES, *SCHEMES])
+def test_every_loss_and_scheme_trains_is_resumed_and_exported(
+    tmp_path: Path, small_npz: Path, arch_file: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """Two epochs from an arch.json; cut off after the first, the second is the same; the student alone is left, and others can run it."""
+    options = {**QUICK, "data": str(small_npz), "teacher_weights": str(teacher_file), **SCHEMES.get(case, {"loss": case})}
+    if options.pop("unlabelled", False):
+        options["unlabelled"] = str(small_npz)
+    students = [arch_file] * options.pop("students", 1)  # type: ignore[operator]
+    result = diswot.distill(students, folder=tmp_path / "whole", **options)  # type: ignore[arg-type]
+    count = 2 if case in ("dml", "udml") else len(students)
+    assert len(result.history) == 2 and len(result.students) == count
+    names = {name.rpartition("/")[2] for name in result.history[0]} - {"epoch", "lr", "test_top1"}
+    assert names == TERMS.get(case, names if case in SCHEMES else {"ce", case})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(1, patch)
+        diswot.distill(students, folder=tmp_path / "cut", **options)  # type: ignore[arg-type]
+    api.resume_distill("distill", tmp_path / "cut", "cpu")(None, False)
+    assert same_students(tmp_path / "cut", tmp_path / "whole")
+    assert (tmp_path / "cut" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+    for folder in students_of(tmp_path / "whole"):
+        model = diswot.load_student(folder)
+        assert set(load_file(folder / "model.safetensors")) == set(model.state_dict()), "neither teacher, adapters nor optimiser"
+    assert run_export(student_model(folder), tmp_path / "timm").difference == 0
 
 
 @pytest.mark.parametrize("loss", ["none", "kd", "diswot"])
-def test_the_whole_way_on_small_images(tmp_path: Path, small_npz: Path, loss: str) -> None:
-    """The colours give the classes away: a few epochs learn them, and the student comes back with the accuracy it left with."""
+def test_colours_that_give_the_classes_away_are_learned(tmp_path: Path, small_npz: Path, loss: str) -> None:
+    """A few epochs learn them, and the student comes back with the accuracy it left with."""
     result = diswot.distill(ARCH, folder=tmp_path / "run", data=str(small_npz), loss=loss, **{**QUICK, "epochs": 6})
     assert result.student.top1 > 60
     assert result.measured_on == "test" and len(result.history) == 6
     assert (result.teacher is None) == (loss == "none")
-    terms = {"none": {"ce"}, "kd": {"ce", "kd"}, "diswot": {"ce", "kd", "semantic", "relation"}}[loss]
-    assert set(result.history[0]) == {"epoch", "lr", "test_top1"} | terms
     model = diswot.load_student(tmp_path / "run" / "student")
     with np.load(small_npz) as arrays:
         x, y = arrays["x_test"], arrays["y_test"]
@@ -154,25 +139,85 @@ def test_the_whole_way_on_small_images(tmp_path: Path, small_npz: Path, loss: st
     right = (model(images.permute(0, 3, 1, 2)).argmax(1).numpy() == y).mean() * 100
     assert right == pytest.approx(result.student.top1)
     assert cfg["input_size"] == (3, 16, 16) and cfg["num_classes"] == 4
-    kept = load_file(tmp_path / "run" / "student" / "model.safetensors")
-    assert set(kept) == set(model.state_dict()), "the student alone, without teacher or optimiser"
+
+
+def test_two_students_side_by_side_are_as_two_runs(tmp_path: Path, small_npz: Path, teacher_file: Path) -> None:
+    options = {**QUICK, "data": str(small_npz), "teacher_weights": str(teacher_file), "loss": "mgd"}
+    both = diswot.distill([ARCH, "resnet14"], folder=tmp_path / "both", **options)  # type: ignore[arg-type, list-item]
+    for arch, trained in zip((ARCH, "resnet14"), both.students, strict=True):
+        folder = tmp_path / trained.name
+        diswot.distill(arch, folder=folder, **options)  # type: ignore[arg-type]
+        ours, theirs = (load_file(path / "model.safetensors") for path in (trained.folder, folder / "student"))
+        assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def test_assistants_form_a_chain(tmp_path: Path, small_npz: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is distilled from the one before it, and kept in the run; a resumed run trains none of them again."""
+    options = {**QUICK, "data": str(small_npz), "teacher_weights": str(teacher_file), "assistants": "resnet14, resnet8"}
+    said = Said()
+    diswot.distill(ARCH, folder=tmp_path / "run", reporter=said, **options)  # type: ignore[arg-type]
+    chain = [line.split(":")[0] for line in said.lines if line.startswith(("assistant", "teacher"))]
+    assert chain == ["assistant resnet14", "assistant resnet8", "teacher resnet8"]
+    folders = sorted((tmp_path / "run" / "assistants").iterdir())
+    assert [folder.name for folder in folders] == ["1-resnet14", "2-resnet8"]
+    kept = [(folder / "model.safetensors").read_bytes() for folder in folders]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(1, patch)
+        diswot.distill(ARCH, folder=tmp_path / "cut", **options)  # type: ignore[arg-type]
+    api.resume_distill("distill", tmp_path / "cut", "cpu")(None, False)
+    assert [(tmp_path / "cut" / "assistants" / f.name / "model.safetensors").read_bytes() for f in folders] == kept
+
+
+def test_a_trained_network_teaches_the_next(tmp_path: Path, small_npz: Path) -> None:
+    made = diswot.train("resnet8", folder=tmp_path / "teacher", data=str(small_npz), epochs=2, batch=16, lr=0.02)
+    weights = str(tmp_path / "teacher" / "student" / "model.safetensors")
+    result = diswot.distill(ARCH, folder=tmp_path / "run", data=str(small_npz), teacher_weights=weights, **QUICK)
+    assert result.teacher == made.student
+
+
+def test_students_go_on_from_given_weights(tmp_path: Path, small_npz: Path, teacher_file: Path) -> None:
+    diswot.train("resnet8", folder=tmp_path / "a", data=str(small_npz), epochs=1, batch=16, lr=1e-9, weights=str(teacher_file))
+    found, given = load_file(tmp_path / "a" / "student" / "model.safetensors"), torch.load(teacher_file, weights_only=True)
+    torch.testing.assert_close(found["fc.weight"], given["fc.weight"])
+
+
+def test_unlabelled_images_are_shown_too(tmp_path: Path, small_npz: Path, teacher_file: Path) -> None:
+    """A folder of any images, a list of paths: 80 labelled ones and 6 more."""
+    from PIL import Image
+
+    (tmp_path / "more" / "deep").mkdir(parents=True)
+    for number in range(6):
+        Image.new("RGB", (20, 24), (40 * number, 0, 0)).save(tmp_path / "more" / "deep" / f"{number}.png")
+    (tmp_path / "more.txt").write_text("".join(f"more/deep/{number}.png\n" for number in range(6)))
+    for source in ("more", "more.txt"):
+        said = Said()
+        options = {**QUICK, "data": str(small_npz), "teacher_weights": str(teacher_file), "loss": "ssld"}
+        diswot.distill(ARCH, folder=tmp_path / f"run-{source}", unlabelled=str(tmp_path / source), reporter=said, **options)  # type: ignore[arg-type]
+        assert any("86 training images" in line for line in said.lines)
+
+
+def test_logs_are_kept_as_csv_and_for_tensorboard(tmp_path: Path, small_npz: Path, teacher_file: Path) -> None:
+    import csv
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    options = {**QUICK, "data": str(small_npz), "teacher_weights": str(teacher_file)}
+    result = diswot.distill(ARCH, folder=tmp_path / "run", tensorboard=True, **options)  # type: ignore[arg-type]
+    with open(tmp_path / "run" / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [{key: float(value) for key, value in row.items()} for row in rows] == result.history
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    board.Reload()
+    assert set(board.Tags()["scalars"]) == {"lr", "ce", "kd", "test_top1"}
+    assert [event.value for event in board.Scalars("kd")] == pytest.approx([line["kd"] for line in result.history])
 
 
 def test_a_teacher_is_trained_once_and_kept(tmp_path: Path, small_npz: Path) -> None:
-    lines: list[str] = []
-
-    class Listener:
-        def start(self, total: int, done: int = 0) -> None: ...
-        def update(self, done: int, detail: object) -> None: ...
-        def say(self, line: str) -> None:
-            lines.append(line)
-
-        def stop(self) -> None: ...
-
+    said = Said()
     for name in ("a", "b"):
-        diswot.distill(ARCH, folder=tmp_path / name, data=str(small_npz), reporter=Listener(), **QUICK)
-    said = [line for line in lines if line.startswith("teacher resnet8: no weights")], [line for line in lines if "trained before" in line]
-    assert (len(said[0]), len(said[1])) == (1, 1)
+        diswot.distill(ARCH, folder=tmp_path / name, data=str(small_npz), reporter=said, seed=len(name), **QUICK)
+    starts = [line for line in said.lines if line.startswith("teacher resnet8: no weights")]
+    assert len(starts) == 1 and len([line for line in said.lines if "trained before" in line]) == 1
     (folder,) = (tmp_path / "home" / "teachers").iterdir()
     weights, notes = load_tensors(folder / "model.safetensors")
     assert notes["teacher"] == "resnet8"
@@ -184,15 +229,8 @@ def test_an_interrupted_teacher_is_taken_up_again(tmp_path: Path, small_npz: Pat
     (whole,) = (tmp_path / "home" / "teachers").iterdir()
     expected = load_tensors(whole / "model.safetensors")[0]
     monkeypatch.setenv("DISWOT_HOME", str(tmp_path / "home2"))
-    real = Trainer.epoch
-
-    def fail(self: Trainer, number: int) -> dict[str, float]:
-        if number == 1:
-            raise KeyboardInterrupt
-        return real(self, number)
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "epoch", fail)
+        stop_after(1, patch)
         diswot.distill(ARCH, folder=tmp_path / "b", data=str(small_npz), **QUICK)
     diswot.distill(ARCH, folder=tmp_path / "c", data=str(small_npz), **QUICK)
     (again,) = (tmp_path / "home2" / "teachers").iterdir()
@@ -200,8 +238,8 @@ def test_an_interrupted_teacher_is_taken_up_again(tmp_path: Path, small_npz: Pat
     assert all(torch.equal(found[k], v) for k, v in expected.items())
 
 
-def test_kills_during_training_change_nothing(spawn, tmp_path: Path, small_npz: Path) -> None:  # type: ignore[no-untyped-def]
-    (tmp_path / "c.yaml").write_text(f"data: {small_npz}\nloss: none\nepochs: 12\nbatch: 16\nlr: 0.02\n")
+def test_ten_kills_during_training_change_nothing(spawn, tmp_path: Path, small_npz: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "c.yaml").write_text(f"data: {small_npz}\nloss: none\nepochs: 30\nbatch: 16\nlr: 0.02\n")
     begin, metrics = ["distill", "resnet8", "--config", "c.yaml", "--quiet", "--name"], tmp_path / "runs" / "cut" / "metrics.jsonl"
     finish(spawn(*begin, "whole"))
 
@@ -209,7 +247,7 @@ def test_kills_during_training_change_nothing(spawn, tmp_path: Path, small_npz: 
         return len(metrics.read_bytes().splitlines()) if metrics.exists() else 0
 
     resume = ["distill", "--resume", "runs/cut", "--quiet"]
-    assert kill_and_resume(spawn, [*begin, "cut"], resume, epochs, kills=4, most=2, pause=0.05) == 4
+    assert kill_and_resume(spawn, [*begin, "cut"], resume, epochs, kills=10, most=2, pause=0.05) == 10
     for name in ("metrics.jsonl", "student/arch.json"):
         assert (tmp_path / "runs" / "cut" / name).read_bytes() == (tmp_path / "runs" / "whole" / name).read_bytes()
     ours, theirs = (load_file(tmp_path / "runs" / name / "student" / "model.safetensors") for name in ("cut", "whole"))
@@ -230,7 +268,22 @@ def test_kills_during_training_change_nothing(spawn, tmp_path: Path, small_npz: 
         ({"held_out": 1.5}, ConfigError, "--held-out"),
         ({"lr": -1.0, "epochs": 0}, ConfigError, "epochs 0.*lr -1"),
         ({"momentum": 1.0}, ConfigError, "momentum"),
-        ({"temperature": 0.0}, ConfigError, "temperature"),
+        ({"loss": "kd(temperature=0)"}, ConfigError, "temperature 0: more than 0"),
+        ({"loss": "kd(tempreature=2)"}, ConfigError, "did you mean temperature"),
+        ({"loss": "kd + dml"}, ConfigError, "dml stands alone"),
+        ({"loss": "rkd", "batch": 2}, ConfigError, "--batch 2: the loss rkd needs 3 images"),
+        ({"loss": "fitnets(stage=-9)"}, ConfigError, "stage -9; the two networks share 3"),
+        ({"loss": "dlb", "accumulate": 2}, ConfigError, "repeats half of each batch"),
+        ({"loss": "kd", "unlabelled": "more"}, ConfigError, "looks at labels"),
+        ({"loss": "ssld", "unlabelled": "nothing"}, DataError, "a folder of images"),
+        ({"loss": "none", "assistants": "resnet8"}, ConfigError, "looks at no teacher"),
+        ({"assistants": "resnet9"}, TeacherError, "did you mean"),
+        ({"loss": "ssld", "until": 0.5}, ConfigError, "until 0.5"),
+        ({"until": 0.0}, ConfigError, "until 0.0"),
+        ({"label_noise": 1.0}, ConfigError, "label-noise 1.0"),
+        ({"teacher": "self", "teacher_weights": "w.pth"}, ConfigError, "teacher self"),
+        ({"weights": "none.pth"}, TeacherError, "no such weights file"),
+        ({"optimizer": "sdg"}, ConfigError, "did you mean"),
         ({"epochs": "many"}, ConfigError, "whole number"),
         ({"teacher_norm": "nonsense", "teacher_weights": "w.pth"}, TeacherError, "nonsense"),
     ],
@@ -252,10 +305,10 @@ def test_weights_exchanged_before_a_resume_are_noticed(tmp_path: Path, small_npz
     diswot.distill(ARCH, folder=tmp_path / "run", data=str(small_npz), teacher_weights=str(path), **QUICK)
     run, stored = RunDir.open(tmp_path / "run", "distill")
     run.close()
-    assert resume_config(stored).teacher_weights == str(path)
+    assert resume_config(stored, DistillConfig).teacher_weights == str(path)
     torch.save(ZOO["resnet8"](num_classes=4).state_dict(), path)
     with pytest.raises(TeacherError, match="not the file this run began with"):
-        resume_config(stored)
+        resume_config(stored, DistillConfig)
 
 
 def test_without_test_images_training_images_are_held_out(tmp_path: Path, small_npz: Path) -> None:

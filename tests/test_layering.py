@@ -14,7 +14,7 @@ LAYERS = [
     {"options"},
     {"devices", "budget", "observe", "ranking", "models", "runs"},
     {"data", "proxies", "losses", "teacher", "testing"},
-    {"engine", "benchmarks"},
+    {"engine", "benchmarks", "training"},
     {"recipes"},
     {"report", "api"},
     {"cli"},

@@ -441,15 +441,16 @@ def test_a_loss_is_a_proxy_with_its_sign_turned(student: Student) -> None:
         resolve_ranking("loss:kdd")
 
 
-def test_a_loss_with_parameters_is_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Adapter(losses.KDLoss):
-        def __init__(self) -> None:
-            super().__init__()
-            self.adapter = nn.Linear(2, 2)
-
-    monkeypatch.setitem(losses.LOSSES._items, "adapter", Adapter)
+@pytest.mark.parametrize("name", ["fitnets", "ickd", "ofd", "afd", "mgd", "pefd"])
+def test_a_loss_with_parameters_is_no_proxy(name: str) -> None:
     with pytest.raises(ConfigError, match="parameters of its own"):
-        get_proxy("loss:adapter")
+        get_proxy(f"loss:{name}")
+
+
+@pytest.mark.parametrize("name", ["at", "nst", "rkd", "sp", "cc", "pkt", "dist"])
+def test_losses_of_stages_and_of_relations_are_proxies(student: Student, name: str) -> None:
+    teacher = Trace(Small().double().eval(), student.input("images"), student.target, frozenset({"blocks", "graph"}))
+    assert -math.inf < score(f"loss:{name}", student, teacher) <= 0
 
 
 FOREIGN = ["resnet10t", "mobilenetv2_035", "shufflenetv1"]

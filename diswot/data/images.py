@@ -86,18 +86,21 @@ class DecodedImages:
     """Image files, or anything else that an `Opener` gives: the shorter side scaled, the centre cut out, RGB.
 
     What is decoded is kept, as long as all of it fits into 2 GiB.
+
+    Attributes:
+        crop_share: share of the shorter side that the centre is.
     """
 
     def __init__(self, labels: Labels, side: int, opener: Opener) -> None:
         self.labels, self.shape = labels, (side, side, 3)
-        self._opener = opener
+        self._opener, self.crop_share = opener, 1.0
         self._kept: dict[int, Images] | None = {} if len(labels) * side * side * 3 <= IN_MEMORY else None
 
     def _decode(self, index: int) -> Images:
         if self._kept is None:
-            return square(self.open(index), self.shape[0])
+            return square(self.open(index), self.shape[0], self.crop_share)
         if index not in self._kept:
-            self._kept[index] = square(self.open(index), self.shape[0])
+            self._kept[index] = square(self.open(index), self.shape[0], self.crop_share)
         return self._kept[index]
 
     def open(self, index: int) -> Any:
@@ -135,11 +138,11 @@ class JoinedImages:
         return self.parts[number].open(index - int(self._starts[number]))
 
 
-def square(image: Any, side: int) -> Images:
-    """A PIL image as (side, side, 3): the shorter side scaled, the centre cut out."""
+def square(image: Any, side: int, share: float = 1.0) -> Images:
+    """A PIL image as (side, side, 3): the centre, a share of the shorter side, cut out and scaled."""
     from PIL import Image, ImageOps
 
-    return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC), dtype=np.uint8)
+    return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC, bleed=(1 - share) / 2), dtype=np.uint8)
 
 
 def _as_pil(pixels: Images) -> Any:

@@ -121,9 +121,9 @@ def run_distill(
         device, parallel: from `choose_device` and `diswot.training.parallel.join`.
     """
     reporter, parallel = reporter or Silent(), parallel or Parallel()
-    _check(config)
     recipe = Recipe.of(config)
     loss = make_loss(config, recipe)
+    _check(config, loss, subjects)
     material = load_material(config, config.unlabelled)
     recipe = material.augmented(recipe, config)
     room = Classroom(config, material, recipe, device, parallel, reporter)
@@ -161,36 +161,39 @@ def run_distill(
     return DistillResult(students, material.measured_on, taught, history, run.path)
 
 
-def _check(config: DistillConfig) -> None:
-    """`ConfigError` for options that cannot be, before anything is loaded."""
+def _check(config: DistillConfig, loss: Loss, subjects: Sequence[Subject]) -> None:
+    """`ConfigError` for options that cannot be, or not with this loss, before anything is loaded."""
+    for arch, _ in subjects:
+        load_space(arch.space, trusted=config.space == arch.space).check(arch)
     check_seed(config.seed)
+    check_seed(config.teacher_seed)
+    if not 0 <= config.drop_path < 1:
+        raise ConfigError(f"drop-path {config.drop_path}: 0 or more, and below 1")
     if not 0 < config.until <= 1:
         raise ConfigError(f"until {config.until}: a share of the training, more than 0 and at most 1")
     if config.loader_workers < 0:
         raise ConfigError(f"loader-workers {config.loader_workers}: 0 or more")
+    if loss.labels and config.unlabelled is not None:
+        raise ConfigError(f"--unlabelled: the loss {loss.label} looks at labels; use one that does not, as ssld")
+    if loss.partner == "teacher":
+        check_teacher(config)
+    elif config.assistants:
+        raise ConfigError(f"--assistants: the loss {loss.label} looks at no teacher; use one that does, as kd")
+    if config.until < 1 and (loss.partner != "teacher" or not loss.labels):
+        raise ConfigError(f"--until {config.until}: it ends what a teacher adds to the labels; {loss.label} has no such part, use kd")
+    if loss.partner == "previous" and config.accumulate > 1:
+        raise ConfigError(f"--accumulate {config.accumulate}: the loss {loss.label} repeats half of each batch; a part has no half")
 
 
 def _check_loss(room: Classroom, loss: Loss, subjects: Sequence[Subject]) -> None:
     """One step of shapes with untrained networks: what does not fit together fails before hours of training."""
     config, material = room.config, room.material
-    space_of = [load_space(arch.space, trusted=config.space == arch.space) for arch, _ in subjects]
     data = material.data
-    for space, (arch, _) in zip(space_of, subjects, strict=True):
-        space.check(arch)
+    for arch, _ in subjects:
+        space = load_space(arch.space, trusted=config.space == arch.space)
         refuse_giant(arch, cost_of(space, arch, data.num_classes, data.in_chans, data.input_size))
-    if loss.labels and config.unlabelled is not None:
-        raise ConfigError(f"--unlabelled: the loss {loss.label} looks at labels; use one that does not, as ssld")
-    if loss.partner != "teacher" and config.assistants:
-        raise ConfigError(f"--assistants: the loss {loss.label} looks at no teacher; use one that does, as kd")
-    if config.until < 1 and (loss.partner != "teacher" or not loss.labels):
-        raise ConfigError(
-            f"--until {config.until}: of the loss {loss.label} nothing would be left; use one with labels and a teacher, as kd"
-        )
-    if loss.partner == "previous" and config.accumulate > 1:
-        raise ConfigError(f"--accumulate {config.accumulate}: the loss {loss.label} repeats half of each batch; a part has no half")
     partners: list[nn.Module] = []
     if loss.partner == "teacher":
-        check_teacher(config, subjects[0][0])
         partners = [bare_teacher(room, subjects[0][0], name) for name in (None, *assistants(config))]
     networks = [_untrained(room, arch) for arch, _ in subjects]
     for network in networks:
@@ -200,7 +203,9 @@ def _check_loss(room: Classroom, loss: Loss, subjects: Sequence[Subject]) -> Non
 
 def _untrained(room: Classroom, arch: Architecture) -> nn.Module:
     data = room.material.data
-    return build_student(arch, data.num_classes, data.in_chans, room.config.seed, trusted=room.config.space == arch.space)
+    return build_student(
+        arch, data.num_classes, data.in_chans, room.config.seed, trusted=room.config.space == arch.space, drop_path=room.config.drop_path
+    )
 
 
 def _try(loss: Loss, student: nn.Module, partner: nn.Module, material: Material) -> None:
@@ -221,7 +226,8 @@ def make_pupils(room: Classroom, subjects: Sequence[Subject], teacher: Network |
     networks = []
     for index, (arch, _) in enumerate(subjects):
         data, seed = room.material.data, config.seed + (index if peers else 0)
-        model = build_student(arch, data.num_classes, data.in_chans, seed, trusted=config.space == arch.space)
+        trusted = config.space == arch.space
+        model = build_student(arch, data.num_classes, data.in_chans, seed, trusted, config.drop_path)
         if config.weights is not None:
             load_weights(model, Path(config.weights), arch.digest)
         networks.append(Network(model, room.material.normalise))
@@ -241,7 +247,7 @@ def _names(subjects: Sequence[Subject]) -> list[str]:
     counts: Counter[str] = Counter()
     names = []
     for arch, _ in subjects:
-        name = str(arch.choices).replace("/", "_") if arch.space == "zoo" else arch.digest
+        name = str(arch.choices).removeprefix("timm/") if arch.space == "zoo" else arch.digest
         counts[name] += 1
         names.append(name if counts[name] == 1 else f"{name}-{counts[name]}")
     return names

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from diswot.data import Dataset, load_data, load_unlabelled
-from diswot.data.images import ArrayImages, ImageSet, JoinedImages, channel_statistics
+from diswot.data.images import ArrayImages, DecodedImages, ImageSet, JoinedImages, channel_statistics
 from diswot.errors import ConfigError, DataError
 from diswot.losses import NO_LABEL, Loss
 from diswot.options import RecipeOptions
@@ -99,6 +99,10 @@ def load_material(options: RecipeOptions, unlabelled: str | None = None) -> Mate
     """
     assert options.data is not None
     data = load_data(options.data, **options.image_options())
+    if not 0 < options.crop_share <= 1:
+        raise ConfigError(f"crop-share {options.crop_share}: more than 0, at most 1")
+    if isinstance(data.test, DecodedImages):
+        data.test.crop_share = options.crop_share
     if not data.learnable:
         raise DataError(f"--data {options.data}: there is nothing to learn in it; use synthetic, or real images")
     if options.limit is not None and options.limit < options.batch:

@@ -91,6 +91,8 @@ def read_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
     >>> read_architecture("resnet20")
     (Architecture(space='zoo', choices='resnet20'), {})
     """
+    import timm
+
     from diswot.models.zoo import ZOO, zoo_name
 
     if text.startswith("|"):
@@ -99,6 +101,8 @@ def read_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
         return read_arch_json(text)
     if zoo_name(text) in ZOO:
         return Architecture("zoo", zoo_name(text)), {}
+    if timm.is_model(text.removeprefix("timm/")):
+        return Architecture("zoo", f"timm/{text.removeprefix('timm/')}"), {}
     raise ArchitectureError(f"{shown(text)} is no file, no NAS-Bench-201 string and no hand-made network: {suggest(text, ZOO)}"[:300])
 
 

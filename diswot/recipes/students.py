@@ -12,7 +12,7 @@ from torch import nn
 from diswot import runs
 from diswot.architecture import Architecture, arch_json, read_arch_json
 from diswot.data import Dataset
-from diswot.errors import RunError
+from diswot.errors import ConfigError, RunError
 from diswot.models.init import initialise, seeded
 from diswot.models.student import ENTRY
 from diswot.space import load_space
@@ -23,13 +23,25 @@ STUDENT, STUDENTS = "student", "students"
 WEIGHTS = "model.safetensors"
 
 
-def build_student(arch: Architecture, num_classes: int, in_chans: int, seed: int, trusted: bool = False) -> nn.Module:
-    """The network of an architecture, freshly initialised (Kaiming) by the seed."""
+def build_student(
+    arch: Architecture, num_classes: int, in_chans: int, seed: int, trusted: bool = False, drop_path: float = 0.0
+) -> nn.Module:
+    """The network of an architecture, freshly initialised by the seed: Kaiming, but timm's networks as timm does it.
+
+    Args:
+        trusted: whether the space may be a module of the user's own.
+        drop_path: share of residual paths that timm's networks drop in training.
+    """
     space = load_space(arch.space, trusted=trusted)
     space.check(arch)
+    hand_made = arch.space == "zoo"
+    if drop_path and not hand_made:
+        raise ConfigError(f"--drop-path {drop_path}: the networks of {arch.space} have no paths to drop; timm's have")
+    options = {"drop_path": drop_path} if hand_made else {}
     with seeded(seed):
-        model = space.build(arch, num_classes, in_chans)
-    initialise(model, "kaiming", seed)
+        model = space.build(arch, num_classes, in_chans, **options)
+    if not (hand_made and str(arch.choices).startswith("timm/")):
+        initialise(model, "kaiming", seed)
     return model
 
 

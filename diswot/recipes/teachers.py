@@ -70,7 +70,7 @@ def shapes(model: nn.Module, needs: frozenset[str], material: Material, count: i
     return glance(model, torch.zeros(count, channels, side, side), needs)
 
 
-def check_teacher(config: DistillConfig, arch: Architecture) -> None:
+def check_teacher(config: DistillConfig) -> None:
     """`TeacherError` for a teacher that has nothing to teach."""
     if config.teacher_weights == "random":
         raise TeacherError(
