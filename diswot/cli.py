@@ -692,6 +692,9 @@ def _one_line(error: click.ClickException) -> str:
 
 
 def _fail(message: str) -> int:
+    """Of the processes that torchrun starts, which all meet the same fault, the first one tells it."""
+    if os.environ.get("RANK", "0") != "0":
+        return 2
     click.echo(f"diswot: {' '.join(message.split())}", err=True)
     return 2
 

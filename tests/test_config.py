@@ -6,7 +6,9 @@ import pytest
 
 from diswot.config import resolve
 from diswot.errors import ConfigError
+from diswot.losses import create
 from diswot.options import DistillConfig, ScoreConfig, SearchConfig, StudyConfig
+from diswot.training.recipe import Recipe
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -74,14 +76,21 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert resolve(SearchConfig, tmp_path / "c.yaml", [], {}) == SearchConfig()
 
 
-@pytest.mark.parametrize(("kind", "config"), [("search", SearchConfig), ("distill", DistillConfig), ("study", StudyConfig)])
+KINDS = [("search", SearchConfig), ("distill", DistillConfig), ("rows", DistillConfig), ("study", StudyConfig)]
+
+
+@pytest.mark.parametrize(("kind", "config"), KINDS)
 def test_every_shipped_file_resolves_and_says_its_command(kind: str, config: type) -> None:
     files = sorted((CONFIGS / kind).glob("*.yaml"))
     assert files
     for path in files:
-        resolve(config, path, [], {})
+        found = resolve(config, path, [], {})
         first = path.read_text().splitlines()[0]
-        assert first.startswith(f"# diswot {kind} ") and f"--config configs/{kind}/{path.name}" in first, path
+        verb = "distill" if kind == "rows" else kind
+        if isinstance(found, DistillConfig):
+            Recipe.of(found)
+            create(found.loss)
+        assert first.startswith(f"# diswot {verb} ") and f"--config configs/{kind}/{path.name}" in first, path
 
 
 def test_every_field_says_what_it_is() -> None:

@@ -45,10 +45,10 @@ def images(count: int = 48, side: int = 8, classes: int = 4) -> ArrayImages:
     return ArrayImages(pixels.astype(np.uint8), labels)
 
 
-def feed(recipe: Recipe, source: ArrayImages | None = None, steps: Steps | None = None) -> MemoryFeed:
+def feed(recipe: Recipe, source: ArrayImages | None = None, steps: Steps | None = None, parallel: Parallel = ONE) -> MemoryFeed:
     source, steps = source or images(), steps or Steps()
     chosen = np.arange(len(source.labels))
-    return MemoryFeed(source, chosen, source.labels, int(source.labels.max()) + 1, recipe, "cpu", ONE, steps)
+    return MemoryFeed(source, chosen, source.labels, int(source.labels.max()) + 1, recipe, "cpu", parallel, steps)
 
 
 class Small(ImageClassifier):
@@ -77,29 +77,32 @@ def trainer(
     seed: int = 0,
     until: float = 1.0,
     cache: bool = False,
+    dtype: torch.dtype = torch.float32,
+    parallel: Parallel = ONE,
     **options: float,
 ) -> Trainer:
     """Under a teacher, or among peers, from the seed."""
     recipe = recipe or Recipe(epochs=4, batch=16, lr=0.02)
     made = create(loss)
-    networks = [Network(build(name, seed + place, **options), NORMALISE) for place, name in enumerate(students)]
-    seen = [glance(network.model, torch.zeros(4, 3, 8, 8), made.needs) for network in networks]
+    normalise = Normalise(NORMALISE.mean.to(dtype), NORMALISE.std.to(dtype))
+    networks = [Network(build(name, seed + place, **options).to(dtype), normalise) for place, name in enumerate(students)]
+    seen = [glance(network.model, torch.zeros(4, 3, 8, 8, dtype=dtype), made.needs) for network in networks]
     teaching, partners = None, [None]
     if made.partner == "teacher":
-        master = build(str(teacher), 77)
-        partners = [glance(master, torch.zeros(4, 3, 8, 8), made.needs)]
+        master = build(str(teacher), 77).to(dtype)
+        partners = [glance(master, torch.zeros(4, 3, 8, 8, dtype=dtype), made.needs)]
         by_batch = made.teacher_batch_statistics
-        teaching = Teaching(Network(master, NORMALISE), made.needs | {"logits"}, recipe, "cpu", until=until, by_batch=by_batch)
+        teaching = Teaching(Network(master, normalise), made.needs | {"logits"}, recipe, "cpu", until=until, by_batch=by_batch)
     pupils = []
     for place, network in enumerate(networks):
         others = [one for at, one in enumerate(seen) if at != place] if made.partner == "peers" else partners
         losses = [create(loss) for _ in others]
         prepare(losses, seen[place], others, 0)
         pupils.append(Pupil(f"{students[place]}-{place}", network, losses))
-    batches = feed(recipe, steps=Steps(repeat_half=made.partner == "previous", least=made.least_batch))
+    batches = feed(recipe, steps=Steps(repeat_half=made.partner == "previous", least=made.least_batch), parallel=parallel)
     if cache:
         assert teaching is not None and teaching.remember(batches, recipe)
-    return Trainer(pupils, teaching, batches, recipe, "cpu")
+    return Trainer(pupils, teaching, batches, recipe, "cpu", parallel)
 
 
 def weights(one: Trainer, place: int = 0) -> dict[str, Tensor]:

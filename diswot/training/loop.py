@@ -27,7 +27,7 @@ from diswot.training.learner import Learner, Pupil
 from diswot.training.logs import Logs
 from diswot.training.parallel import Parallel
 from diswot.training.recipe import Recipe
-from diswot.training.teaching import Teaching
+from diswot.training.teaching import Teaching, full_precision
 
 METRICS = "metrics.jsonl"
 _LOOKS = 50  # steps between two looks at whether the loss is finite, where a look waits for the device
@@ -140,7 +140,7 @@ class Trainer:
     def _observe(self, learner: Learner, pixels: Tensor) -> Observation:
         with self._precision():
             seen: Observation = learner.observer(learner.network.normalise(pixels))
-        return seen.map(Tensor.float)
+        return seen.map(full_precision)
 
     def _taught(self, pixels: Tensor, batch: Batch, epoch: int) -> Observation | None:
         if self.teaching is None or epoch >= self.teaching.until * self.recipe.epochs:

@@ -18,6 +18,11 @@ _MOST_CACHED = 2**31  # bytes
 _BATCH = 256
 
 
+def full_precision(tensor: Tensor) -> Tensor:
+    """Losses are computed in float32 at least, whatever the networks ran in."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
 class Teaching:
     """A teacher in evaluation mode that sees the students' own augmented images, normalised its own way.
 
@@ -45,7 +50,7 @@ class Teaching:
         statistics = batch_statistics(self.network.model) if self.by_batch else contextlib.nullcontext()
         with statistics:
             seen: Observation = self._observer(self.network.normalise(pixels))
-        return seen.map(Tensor.float)
+        return seen.map(full_precision)
 
     def remember(self, feed: Feed, recipe: Recipe) -> bool:
         """Keeps the logits and pooled features of every image as it may be shown, where these are few and are all that is asked for;
