@@ -28,6 +28,7 @@ from diswot.training.augment import Views, mixed, padded, show
 from diswot.training.checkpoint import BEFORE, LAST
 from diswot.training.evaluation import Network, Normalise, evaluate
 from diswot.training.feed import LoaderFeed, MemoryFeed, Steps, plan
+from diswot.training.fold import folded
 from diswot.training.learner import Pupil, prepare
 from diswot.training.loop import Trainer
 from diswot.training.parallel import Parallel
@@ -634,3 +635,36 @@ def test_top5_counts_the_five_likeliest() -> None:
 def test_padding_is_black() -> None:
     shown = padded(torch.ones(1, 2, 2, 3, dtype=torch.uint8), Recipe(augment="crop"))
     assert shown.shape == (1, 10, 10, 3) and int(shown.sum()) == 12
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet20_pad", "wrn_16_1", "vgg8", "mobilenetv2", "shufflenetv1", "shufflenetv2"])
+def test_folded_norms_compute_the_same(name: str) -> None:
+    torch.manual_seed(0)
+    model = ZOO[name](num_classes=4).eval()
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.normal_(0, 0.1)
+            norm.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+    norms = sum(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    twin = folded(model, torch.randn(2, 3, 32, 32))
+    x = torch.randn(4, 3, 32, 32)
+    assert twin is not model and sum(isinstance(m, nn.BatchNorm2d) for m in twin.modules()) < norms
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in model.modules()) == norms
+    torch.testing.assert_close(twin(x), model(x), rtol=1e-3, atol=1e-4)
+
+
+def test_a_convolution_that_is_also_read_elsewhere_is_not_folded() -> None:
+    class Twice(Small):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn = nn.BatchNorm2d(8)
+
+        def forward_features(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            return self.bn(y) + y
+
+    model = Twice().eval()
+    model.bn.running_var.fill_(9.0)
+    twin = folded(model, torch.randn(2, 3, 8, 8))
+    assert isinstance(twin.get_submodule("bn"), nn.BatchNorm2d)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -50,7 +51,9 @@ class Classroom:
         """The teacher as the loss wants it."""
         until, by_batch = self.config.until, loss.teacher_batch_statistics
         needs = loss.needs | {"logits"}
-        return Teaching(teacher, needs, self.recipe, self.device, until=until, by_batch=by_batch)
+        images = self.material.images.images(np.arange(min(4, len(self.material.labels))))
+        example = teacher.normalise(torch.from_numpy(images).permute(0, 3, 1, 2))
+        return Teaching(teacher, needs, self.recipe, self.device, until=until, by_batch=by_batch, example=example)
 
     def train(
         self, run: runs.RunDir, notes: Mapping[str, Any], pupils: list[Pupil], teaching: Teaching | None, recipe: Recipe, logs: Any = None

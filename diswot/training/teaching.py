@@ -12,6 +12,7 @@ from diswot.devices import place
 from diswot.observe import Observation, Observer, batch_statistics
 from diswot.training.evaluation import Network
 from diswot.training.feed import Batch, Feed, MemoryFeed
+from diswot.training.fold import folded
 from diswot.training.recipe import Recipe
 
 _MOST_CACHED = 2**31  # bytes
@@ -30,15 +31,27 @@ class Teaching:
         network: the teacher; it is frozen here.
         needs: fields of `Observation` that the losses read.
         until: share of the training after which it teaches no more.
-        batch_statistics: normalise by the batch, as in training; running statistics are left alone all the same.
+        by_batch: normalise by the batch, as in training; running statistics are left alone all the same.
+        example: normalised images (B, C, H, W), where batch norms may be folded into convolutions.
     """
 
     def __init__(
-        self, network: Network, needs: frozenset[str], recipe: Recipe, device: str, *, until: float = 1.0, by_batch: bool = False
+        self,
+        network: Network,
+        needs: frozenset[str],
+        recipe: Recipe,
+        device: str,
+        *,
+        until: float = 1.0,
+        by_batch: bool = False,
+        example: Tensor | None = None,
     ) -> None:
-        self.network, self.needs, self.until, self.by_batch = network, needs, until, by_batch
-        place(network.model.eval().requires_grad_(False), device, recipe.channels_last)
-        observer = Observer(network.model, needs)
+        self.needs, self.until, self.by_batch = needs, until, by_batch
+        model = network.model.eval().requires_grad_(False)
+        if example is not None and not by_batch and "preacts" not in needs:  # which come with their batch norms
+            model = folded(model, example)
+        self.network = Network(place(model, device, recipe.channels_last), network.normalise)
+        observer = Observer(model, needs)
         self._observer = torch.compile(observer) if recipe.compile else observer
         self._memory: list[Observation] | None = None
 
