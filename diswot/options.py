@@ -179,6 +179,7 @@ class RecipeOptions(ImageOptions):
     repeats: int = option(1, "times an image stands in a batch, augmented anew; an epoch stays as long", "Augmentation")
     crop_share: float = option(1.0, "share of its shorter side that is kept of a test image that is a file", "Augmentation")
 
+    measure_every: int = option(1, "epochs from one measurement on the test images to the next; the last epoch is always measured", "Speed")
     precision: Precision = option("fp32", "of the forward pass; fp16 with loss scaling", "Speed")
     channels_last: bool = option(True, "the memory layout that convolutions like", "Speed")
     compile: bool = option(False, "torch.compile", "Speed")

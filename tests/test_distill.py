@@ -196,6 +196,12 @@ def test_unlabelled_images_are_shown_too(tmp_path: Path, small_npz: Path, teache
         assert any("86 training images" in line for line in said.lines)
 
 
+def test_measuring_can_wait_for_the_last_epoch(tmp_path: Path, small_npz: Path) -> None:
+    options = {**QUICK, "data": str(small_npz), "loss": "none", "epochs": 5, "measure_every": 3}
+    result = diswot.distill(ARCH, folder=tmp_path / "run", **options)  # type: ignore[arg-type]
+    assert [line["epoch"] for line in result.history if "test_top1" in line] == [3, 5]
+
+
 def test_logs_are_kept_as_csv_and_for_tensorboard(tmp_path: Path, small_npz: Path, teacher_file: Path) -> None:
     import csv
 

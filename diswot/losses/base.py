@@ -15,6 +15,7 @@ from diswot.registry import Registry
 Terms = dict[str, Tensor]
 Partner = Literal["teacher", "nobody", "peers", "previous"]
 NO_LABEL = -1
+_MAPS = ("features", "blocks", "stages", "preacts")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Loss(nn.Module):
     needs = frozenset({"logits"})
     across_batch = False
     labels = True
-    least_batch = 2
+    least_batch = 1
     adapters = False
     keeps_partner = False
 
@@ -100,9 +101,18 @@ class Loss(nn.Module):
         if self.partner == "teacher" and partner is None:
             raise ConfigError(f"loss {self.label}: it needs a teacher")
         if partner is not None:
-            self.build(student, partner)
+            self._refuse_what_is_missing(student, partner)
+            self.build(student.detach(), partner.detach())
             self.to(student.logits.device, student.logits.dtype)
         self.prepared = True
+
+    def _refuse_what_is_missing(self, student: Observation, partner: Observation) -> None:
+        for side, seen in (("student", student), (self.partner, partner)):
+            for name in sorted(self.needs):
+                found = getattr(seen, name)
+                if not (found.numel() if isinstance(found, Tensor) else len(found)):
+                    shown = "feature maps" if name in _MAPS else name
+                    raise ConfigError(f"loss {self.label}: the {side} shows no {shown}: use a loss of logits, as kd")
 
     @property
     def label(self) -> str:
@@ -120,6 +130,8 @@ class Loss(nn.Module):
             partner: the teacher's observation of the same images, detached here; a peer's; or the last step's (see `partner`).
             target: (B,) classes, or (B, N) shares of classes.
         """
+        if len(student.logits) < self.least_batch:
+            raise ConfigError(f"loss {self.label}: a batch of {len(student.logits)}; it needs {self.least_batch} images")
         self.prepare(student, partner)
         terms = self.supervised(student, target)
         if partner is not None:

@@ -106,7 +106,10 @@ def _parse(expression: str) -> list[tuple[float, str, dict[str, Any]]]:
         if found is None or (found[1] and found[4]) or expression[found.end() : found.end() + 1] not in ("", "+"):
             rest = expression[place:].strip()
             raise ConfigError(f"loss {shown(expression)}: {shown(rest)} cannot be read; write kd, kd(temperature=2) or kd + 0.5*rkd")
-        parts.append((float(found[1] or found[4] or 1), found[2].replace("-", "_").lower(), _options(found[2], found[3] or "")))
+        weight = float(found[1] or found[4] or 1)
+        if weight == math.inf:
+            raise ConfigError(f"loss {shown(expression)}: the weight {found[1] or found[4]} is too large")
+        parts.append((weight, found[2].replace("-", "_").lower(), _options(found[2], found[3] or "")))
         if found.end() == len(expression):
             return parts
         place = found.end() + 1
@@ -172,8 +175,9 @@ def _option(loss: str, key: str, value: Any, hint: Any) -> Option:
         if not number.is_integer() or (number < 0 and key != "stage") or (number < 1 and key in ("projectors", "width")):
             raise ConfigError(f"{told} a whole number is needed")
         return int(number)
-    if not 0 <= number < math.inf or (number == 0 and key in _POSITIVE) or (key == "mask" and number >= 1):
-        raise ConfigError(f"{told} {'more than 0' if key in _POSITIVE else '0 to below 1' if key == 'mask' else '0 or more'} is needed")
+    share = key == "mask" or (loss, key) == ("skd", "alpha")
+    if not 0 <= number < math.inf or (number == 0 and key in _POSITIVE) or (share and number > 1) or (key == "mask" and number == 1):
+        raise ConfigError(f"{told} {'more than 0' if key in _POSITIVE else 'a share of 1' if share else '0 or more'} is needed")
     return number
 
 

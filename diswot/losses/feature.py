@@ -191,14 +191,6 @@ def afd(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor], attentio
     return total
 
 
-def _maps_of(loss: Loss, student: Observation, partner: Observation, *names: str) -> None:
-    """`ConfigError` where either network shows no maps."""
-    for side, seen in (("student", student), ("teacher", partner)):
-        for name in names:
-            if not len(getattr(seen, name)):
-                raise ConfigError(f"loss {loss.label}: the {side} shows no feature maps: use a loss of logits, as kd")
-
-
 def _conv_bn(student: Tensor, teacher: Tensor, *more: nn.Module) -> nn.Sequential:
     """From the student's channels to the teacher's."""
     channels = teacher.shape[1]
@@ -219,6 +211,7 @@ class FitNets(Loss):
     summary = "a map in the middle (Romero et al. 2015)"
     needs = frozenset({"logits", "stages"})
     adapters = True
+    least_batch = 2
 
     def _pair(self, student: Observation, partner: Observation) -> tuple[Tensor, Tensor]:
         pairs = paired(student.stages, partner.stages)
@@ -228,7 +221,6 @@ class FitNets(Loss):
         return pairs[place]
 
     def build(self, student: Observation, partner: Observation) -> None:
-        _maps_of(self, student, partner, "stages")
         self.regressor = _conv_bn(*self._pair(student, partner), nn.ReLU())
 
     def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
@@ -248,9 +240,6 @@ class AT(Loss):
     summary = "attention maps of every stage (Zagoruyko & Komodakis 2017)"
     needs = frozenset({"logits", "stages"})
 
-    def build(self, student: Observation, partner: Observation) -> None:
-        _maps_of(self, student, partner, "stages")
-
     def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
         terms = [at(s, t, self.power, self.form) for s, t in paired(student.stages, partner.stages)]
         return {"at": self.weight * torch.stack(terms).sum()}
@@ -265,9 +254,6 @@ class NST(Loss):
 
     summary = "what the channels of every stage select (Huang & Wang 2017)"
     needs = frozenset({"logits", "stages"})
-
-    def build(self, student: Observation, partner: Observation) -> None:
-        _maps_of(self, student, partner, "stages")
 
     def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
         return {"nst": self.weight * torch.stack([nst(s, t) for s, t in paired(student.stages, partner.stages)]).sum()}
@@ -286,9 +272,9 @@ class ICKD(Loss):
     summary = "which channels are alike (Liu et al. 2021)"
     needs = frozenset({"logits", "features"})
     adapters = True
+    least_batch = 2
 
     def build(self, student: Observation, partner: Observation) -> None:
-        _maps_of(self, student, partner, "features")
         self.embedding = _conv_bn(student.features, partner.features)
 
     def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
@@ -313,13 +299,13 @@ class OFD(Loss):
     summary = "maps before the ReLU, with a margin (Heo et al. 2019)"
     needs = frozenset({"logits", "preacts"})
     adapters = True
+    least_batch = 2
 
     @property
     def teacher_batch_statistics(self) -> bool:
         return self.batch_statistics
 
     def build(self, student: Observation, partner: Observation) -> None:
-        _maps_of(self, student, partner, "preacts")
         pairs = paired(student.preacts, partner.preacts)
         norms = partner.norms[-len(pairs) :]
         if not all(norm.numel() for norm in norms):
@@ -354,7 +340,6 @@ class MGD(Loss):
     adapters = True
 
     def build(self, student: Observation, partner: Observation) -> None:
-        _maps_of(self, student, partner, "features")
         mine, theirs = student.features.shape[1], partner.features.shape[1]
         self.align = nn.Conv2d(mine, theirs, 1) if mine != theirs else nn.Identity()
         self.generator = nn.Sequential(nn.Conv2d(theirs, theirs, 3, padding=1), nn.ReLU(), nn.Conv2d(theirs, theirs, 3, padding=1))
@@ -404,9 +389,9 @@ class AFD(Loss):
     summary = "attention between all blocks (Ji et al. 2021)"
     needs = frozenset({"logits", "blocks"})
     adapters = True
+    least_batch = 2
 
     def build(self, student: Observation, partner: Observation) -> None:
-        _maps_of(self, student, partner, "blocks")
         mine, theirs = _after_stem(student.blocks), _after_stem(partner.blocks)
         self.keys = nn.ModuleList(nn.Sequential(*self._embedding(x), nn.ReLU()) for x in mine)
         heads = self.width * len(theirs)

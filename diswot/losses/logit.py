@@ -216,6 +216,7 @@ class DIST(Loss):
 
     summary = "correlation of classes and of images (Huang et al. 2022)"
     across_batch = True
+    least_batch = 2
 
     def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
         return {"dist": self.weight * dist(student.logits, partner.logits, self.beta, self.gamma, self.temperature)}

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from diswot.errors import ConfigError
 from diswot.losses.base import LOSSES, Loss, Terms
 from diswot.losses.logit import KD
 from diswot.observe import Observation
@@ -186,8 +185,6 @@ class RKD(Loss):
     least_batch = 3
 
     def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        if len(student.pooled) < self.least_batch:
-            raise ConfigError(f"loss rkd: a batch of {len(student.pooled)}; an angle needs {self.least_batch} images")
         return {
             "distance": self.distance_weight * rkd_distance(student.pooled, partner.pooled),
             "angle": self.angle_weight * rkd_angle(student.pooled, partner.pooled),
@@ -204,6 +201,7 @@ class SP(Loss):
     summary = "which images are alike (Tung & Mori 2019)"
     needs = frozenset({"logits", "features"})
     across_batch = True
+    least_batch = 2
 
     def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
         return {"sp": self.weight * sp(student.features, partner.features)}
@@ -221,6 +219,7 @@ class CC(Loss):
     summary = "which images are alike, by a Gaussian kernel (Peng et al. 2019)"
     needs = frozenset({"logits", "pooled"})
     across_batch = True
+    least_batch = 2
 
     def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
         return {"cc": self.weight * cc(student.pooled, partner.pooled, self.gamma, self.order)}
@@ -236,6 +235,7 @@ class PKT(Loss):
     summary = "which images are alike, as probabilities (Passalis & Tefas 2018)"
     needs = frozenset({"logits", "pooled"})
     across_batch = True
+    least_batch = 2
 
     def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
         return {"pkt": self.weight * pkt(student.pooled, partner.pooled)}
@@ -251,6 +251,7 @@ class Semantic(Loss):
     summary = "the semantic metric of DisWOT as a loss (Dong et al. 2023)"
     needs = frozenset({"logits", "features", "weight"})
     across_batch = True
+    least_batch = 2
 
     def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
         return {"semantic": self.weight * semantic(student, partner)}
@@ -266,6 +267,7 @@ class Relation(Loss):
     summary = "the relation metric of DisWOT as a loss (Dong et al. 2023)"
     needs = frozenset({"logits", "features"})
     across_batch = True
+    least_batch = 2
 
     def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
         return {"relation": self.weight * relation(student, partner)}
@@ -287,6 +289,7 @@ class DisWOT(KD):
     summary = "kd, semantic and relation together (DisWOT-dagger)"
     needs = frozenset({"logits", "features", "weight"})
     across_batch = True
+    least_batch = 2
 
     def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
         terms = super().distil(student, partner, target)

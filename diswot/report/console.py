@@ -196,7 +196,7 @@ def distill_table(result: DistillResult) -> Table:
     table = plain_table(title, ["epoch", *keys], left=0)
     step = max(1, len(result.history) // 12)
     for line in [*result.history[:-1][::step], result.history[-1]]:
-        table.add_row(str(line["epoch"]), *(f"{line[key]:.4g}" for key in keys))
+        table.add_row(str(line["epoch"]), *(f"{line[key]:.4g}" if key in line else "" for key in keys))
     table.add_section()
     return table
 

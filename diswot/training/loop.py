@@ -278,7 +278,8 @@ def fit(
     reporter.start(epochs, done)
     for epoch in range(done, epochs):
         line: dict[str, Any] = {"epoch": epoch + 1, **trainer.epoch(epoch)}
-        line |= {name: accuracy.top1 for name, accuracy in trainer.measure(tests).items()}
+        if (epoch + 1) % trainer.recipe.measure_every == 0 or epoch + 1 == epochs:
+            line |= {name: accuracy.top1 for name, accuracy in trainer.measure(tests).items()}
         history.append(line)
         if main:
             run.append(METRICS, line)

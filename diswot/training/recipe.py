@@ -49,6 +49,7 @@ class Recipe:
     auto_augment: str = ""
     erase: float = 0.0
     repeats: int = 1
+    measure_every: int = 1
     precision: Precision = "fp32"
     channels_last: bool = True
     compile: bool = False
@@ -100,7 +101,7 @@ class Recipe:
         limits: dict[str, tuple[Any, str]] = {
             **dict.fromkeys(("epochs", "lr"), (positive, "more than 0 is needed")),
             "batch": (lambda v: v >= 2, "at least 2 is needed"),
-            **dict.fromkeys(("accumulate", "repeats"), (lambda v: v >= 1, "at least 1 is needed")),
+            **dict.fromkeys(("accumulate", "repeats", "measure_every"), (lambda v: v >= 1, "at least 1 is needed")),
             **dict.fromkeys(("momentum", "ema", "smoothing"), (share, "0 or more, and below 1")),
             **dict.fromkeys(("layer_decay", "decay"), (lambda v: 0 < v <= 1, "more than 0, at most 1")),
             "erase": (lambda v: 0 <= v <= 1, "0 to 1"),

@@ -52,8 +52,13 @@ class Teaching:
             model = folded(model, example)
         self.network = Network(place(model, device, recipe.channels_last), network.normalise)
         observer = Observer(model, needs)
-        self._observer = torch.compile(observer) if recipe.compile else observer
+        self._observer = torch.compile(observer, options={"freezing": device == "cpu"}) if recipe.compile else observer
         self._memory: list[Observation] | None = None
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the network need not be run."""
+        return self._memory is not None
 
     @torch.no_grad()
     def observe(self, pixels: Tensor, batch: Batch | None = None) -> Observation:

@@ -1,0 +1,176 @@
+"""Images per second of a KD step: ours against a plain loop, side by side in one run, and what share of ours is not forward or backward.
+
+    python scripts/benchmark_training.py                       # ResNet-56 teaches ResNet-20, CIFAR's shapes, drawn images
+    python scripts/benchmark_training.py --device cuda --precision bf16 --compile
+
+The plain loop is what the distillation literature's repositories do (mdistiller, RepDistiller), written from its description: a
+DataLoader whose workers crop and mirror PIL images, float32, no channels-last, a teacher in evaluation mode each step, SGD, losses read
+off each step. Both train the same networks on the same images at the same batch size; they alternate in rounds, each of which gives a ratio.
+With --augment flip both only mirror, and ours remembers the teacher's logits of the two views there are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision import transforms
+
+from diswot.data.images import ArrayImages
+from diswot.losses import create
+from diswot.models.zoo import ZOO
+from diswot.training.evaluation import Network, Normalise
+from diswot.training.feed import MemoryFeed, Steps
+from diswot.training.learner import Pupil
+from diswot.training.loop import Trainer
+from diswot.training.parallel import Parallel
+from diswot.training.recipe import Recipe
+from diswot.training.teaching import Teaching
+
+CLASSES = 100
+MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+
+
+def build(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return ZOO[name](num_classes=CLASSES)
+
+
+class PlainLoop:
+    """The literature's loop."""
+
+    def __init__(self, teacher: str, student: str, data: ArrayImages, batch: int, augment: str, device: str, workers: int) -> None:
+        self.teacher, self.student = (build(name).to(device) for name in (teacher, student))
+        self.device, self.batch = device, batch
+        self.optimizer = torch.optim.SGD(self.student.parameters(), 0.05, 0.9, weight_decay=5e-4)
+        shift = [transforms.RandomCrop(32, 4)] if augment == "crop" else []
+        steps = [*shift, transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+        dataset = _Pictures(data, transforms.Compose(steps))
+        self.loader = torch.utils.data.DataLoader(dataset, batch, shuffle=True, num_workers=workers, drop_last=True)
+
+    def epoch(self) -> int:
+        """Trains, and returns how many images were seen."""
+        self.teacher.eval()
+        self.student.train()
+        seen = 0
+        for images, target in self.loader:
+            images, target = images.float().to(self.device), target.to(self.device)
+            logits = self.student(images)
+            with torch.no_grad():
+                soft = self.teacher(images)
+            ce = 0.1 * F.cross_entropy(logits, target)
+            kd = 0.9 * 16 * F.kl_div(F.log_softmax(logits / 4, 1), F.softmax(soft / 4, 1), reduction="none").sum(1).mean()
+            self.optimizer.zero_grad()
+            (ce + kd).backward()
+            self.optimizer.step()
+            seen += len(target)
+            _ = ce.item(), kd.item(), (logits.argmax(1) == target).float().mean().item()
+        return seen
+
+
+class _Pictures(torch.utils.data.Dataset[Any]):
+    def __init__(self, data: ArrayImages, transform: Callable[[Any], Any]) -> None:
+        self.data, self.transform = data, transform
+
+    def __len__(self) -> int:
+        return len(self.data.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.transform(self.data.open(index)), int(self.data.labels[index])
+
+
+def ours(teacher: str, student: str, data: ArrayImages, recipe: Recipe, device: str) -> Trainer:
+    """diswot's loop on the same networks and images."""
+    normalise = Normalise(torch.tensor(MEAN), torch.tensor(STD))
+    chosen = np.arange(len(data.labels))
+    feed = MemoryFeed(data, chosen, data.labels, CLASSES, recipe, device, Parallel(), Steps(least=recipe.batch))
+    example = normalise(torch.from_numpy(data.array[:4]).permute(0, 3, 1, 2))
+    teaching = Teaching(Network(build(teacher), normalise), frozenset({"logits"}), recipe, device, example=example)
+    teaching.remember(feed, recipe)
+    return Trainer([Pupil(student, Network(build(student), normalise), [create("kd")])], teaching, feed, recipe, device)
+
+
+class Bare:
+    """The forward and backward passes of our step alone: the same networks, layout and precision on one fixed batch; no teacher where
+    its logits are remembered."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer, self.batch = trainer, next(iter(trainer.feed.epoch(0)))
+
+    def epoch(self, steps: int) -> int:
+        learner, teaching = self.trainer.learners[0], self.trainer.teaching
+        assert teaching is not None
+        pixels = learner.network.normalise(self.batch.pixels)
+        learner.model.train()
+        for _ in range(steps):
+            with torch.no_grad(), self.trainer._precision():
+                if not teaching.remembers:
+                    teaching.observe(self.batch.pixels)
+            with self.trainer._precision():
+                logits = learner.observer(pixels).logits
+            logits.float().sum().backward()
+            learner.model.zero_grad(set_to_none=True)
+        return steps * len(self.batch.target)
+
+
+def rate(run: Callable[[], int], device: str) -> float:
+    """Images per second."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+    begun = time.perf_counter()
+    images = run()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return images / (time.perf_counter() - begun)
+
+
+def rounds(trainer: Trainer, plain: PlainLoop, bare: Bare, count: int, steps: int, device: str) -> Iterator[tuple[float, float, float]]:
+    """Images per second of ours, of the plain loop and of the bare passes, one after the other."""
+    for number in range(count):
+
+        def train(epoch: int = number) -> int:
+            trainer.epoch(epoch)
+            return steps * trainer.recipe.batch
+
+        yield rate(train, device), rate(plain.epoch, device), rate(lambda: bare.epoch(steps), device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", default="resnet56")
+    parser.add_argument("--student", default="resnet20")
+    parser.add_argument("--images", type=int, default=1280)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--workers", type=int, default=2, help="of the plain loop's DataLoader")
+    parser.add_argument("--augment", default="crop", choices=["crop", "flip"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"], help="of ours; the plain loop is float32")
+    parser.add_argument("--compile", action="store_true", help="ours with torch.compile")
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    data = ArrayImages(rng.integers(0, 256, (options.images, 32, 32, 3)).astype(np.uint8), np.arange(options.images) % CLASSES)
+    recipe = Recipe(epochs=240, batch=options.batch, augment=options.augment, precision=options.precision, compile=options.compile)
+    trainer = ours(options.teacher, options.student, data, recipe, options.device)
+    plain = PlainLoop(options.teacher, options.student, data, options.batch, options.augment, options.device, options.workers)
+    bare, steps = Bare(trainer), options.images // options.batch
+    found = list(rounds(trainer, plain, bare, options.rounds + 1, steps, options.device))[1:]  # the first warms up
+    ratios = sorted(one / other for one, other, _ in found)
+    shares = sorted(1 - one / passes for one, _, passes in found)
+    setting = f"{options.augment}, batch {options.batch}, {options.device}, {options.precision}, {torch.get_num_threads()} threads"
+    print(f"{options.teacher} -> {options.student}, {setting}")
+    for name, values in zip(("ours", "plain loop", "bare passes"), zip(*found, strict=True), strict=True):
+        print(f"{name:12} {statistics.median(values):9,.0f} images/s")
+    print(f"times faster than the plain loop: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+    print(f"share of our step that is neither forward nor backward: {statistics.median(shares):.1%} ({shares[0]:.1%} to {shares[-1]:.1%})")
+
+
+if __name__ == "__main__":
+    main()
