@@ -42,9 +42,10 @@ click.rich_click.TEXT_MARKUP = "rich"
 
 
 def _groups(config: type) -> Any:
-    """The panels of a verb's help, in the order of the fields."""
+    """The panels of a verb's help, in the order of the fields, a configuration's own before those that it shares with others."""
+    inherited = {field.name for base in config.__mro__[1:] if dataclasses.is_dataclass(base) for field in dataclasses.fields(base)}
     panels: dict[str, list[str]] = {}
-    for field in dataclasses.fields(config):
+    for field in sorted(dataclasses.fields(config), key=lambda field: field.name in inherited):
         panels.setdefault(field.metadata["group"], []).append(_flag(field.name))
     order = ["What to find", "What to train", "What to study", "Images", "Scoring", "Search", "Recipe", "Augmentation", "Speed", "Figures"]
     named: list[dict[str, Any]] = [{"name": name, "options": panels[name]} for name in order if name in panels]

@@ -5,7 +5,7 @@
 
 The plain loop is what the distillation literature's repositories do (mdistiller, RepDistiller), written from its description: a
 DataLoader whose workers crop and mirror PIL images, float32, no channels-last, a teacher in evaluation mode each step, SGD, losses read
-off each step. Both train the same networks on the same images at the same batch size; they alternate in rounds, each of which gives a ratio.
+off each step. Both train the same networks on the same images at the same batch size; they alternate, and each round gives a ratio.
 With --augment flip both only mirror, and ours remembers the teacher's logits of the two views there are.
 """
 

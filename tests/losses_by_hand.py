@@ -121,7 +121,7 @@ def logit_std(student: Rows, teacher: Rows, temperature: float = 2.0) -> float:
     return kd([z_scores(s) for s in student], [z_scores(t) for t in teacher], temperature)
 
 
-def fitnets(student: Maps, teacher: Maps) -> float:
+def fitnets(student: Any, teacher: Any) -> float:
     return squared(student, teacher) / len(flat(student))
 
 

@@ -623,6 +623,20 @@ def test_without_maps_losses_of_features_say_so(name: str, blind: str) -> None:
         create(name)(student, teacher, TARGET)
 
 
+def test_a_sum_names_the_loss_that_cannot_be_computed() -> None:
+    blind = Observation(NOTHING, NOTHING, STUDENT.logits, NOTHING)
+    with pytest.raises(ConfigError, match="fitnets"):
+        create("kd + fitnets")(blind, TEACHER, TARGET)
+    with pytest.raises(ConfigError, match="rkd"):
+        create("kd + rkd")(pick(STUDENT, slice(2)), pick(TEACHER, slice(2)), TARGET[:2])
+
+
+@pytest.mark.parametrize("norms", [(), (NOTHING,) * 3])
+def test_ofd_refuses_a_teacher_without_batch_norm(norms: tuple[Tensor, ...]) -> None:
+    with pytest.raises(ConfigError, match="loss ofd: "):
+        create("ofd")(STUDENT, replace(TEACHER, norms=norms), TARGET)
+
+
 # Memory of the angles
 
 

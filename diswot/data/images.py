@@ -142,7 +142,7 @@ def square(image: Any, side: int, share: float = 1.0) -> Images:
     """A PIL image as (side, side, 3): the centre, a share of the shorter side, cut out and scaled."""
     from PIL import Image, ImageOps
 
-    return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC, bleed=(1 - share) / 2), dtype=np.uint8)
+    return np.array(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC, bleed=(1 - share) / 2), dtype=np.uint8)
 
 
 def _as_pil(pixels: Images) -> Any:
