@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from diswot.errors import ConfigError
@@ -28,6 +31,21 @@ def choose_device(name: str) -> str:
     if not available[name]:
         raise ConfigError(f"--device {name}: not available on this machine; use --device cpu")
     return name
+
+
+@contextlib.contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Inside, where it is wanted, torch uses only algorithms that give the same to the bit, and raises where it has none."""
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS has none
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def place(model: nn.Module, device: str, channels_last: bool = True) -> nn.Module:

@@ -69,5 +69,8 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
 
+    def items(self) -> Iterator[tuple[str, T]]:
+        return iter(self._items.items())
+
     def __len__(self) -> int:
         return len(self._items)

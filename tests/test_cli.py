@@ -174,7 +174,7 @@ BAD = [
     (["distill", "infinite.json"], "not valid JSON"),
     (["distill", "teacher.json", "--data", "few.npz", "--batch", "2"], "--teacher os:system"),
     (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--lr", "inf"], "lr inf"),
-    (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--loss", "kd(kd_weight=.nan)"], "kd-weight nan"),
+    (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--loss", "kd(kd_weight=.nan)"], "kd_weight nan"),
     (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--teacher-epochs", "0"], "epochs 0"),
     (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--seed", "-1"], "seed -1"),
     (["distill", "resnet8", "--data", "32.npz", "--batch", "2", "--loss", "diswot", "--teacher", "mobilenetv3_small_050"], "kd to distil"),

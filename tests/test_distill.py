@@ -14,12 +14,14 @@ import diswot
 from diswot import api
 from diswot.architecture import Architecture, arch_json
 from diswot.errors import ArchitectureError, ConfigError, DataError, RunError, TeacherError
-from diswot.losses import LOSSES
+from diswot.losses import LOSSES, create
 from diswot.models.zoo import ZOO
+from diswot.observe import Observer, glance
 from diswot.options import DistillConfig
 from diswot.progress import Silent
 from diswot.recipes.deploy import run_export, student_model
 from diswot.runs import RunDir
+from diswot.teacher import build_teacher
 from diswot.training.checkpoint import load_tensors
 from diswot.training.loop import Trainer
 from tests.processes import finish, kill_and_resume
@@ -122,6 +124,37 @@ def test_every_loss_and_scheme_trains_is_resumed_and_exported(
         model = diswot.load_student(folder)
         assert set(load_file(folder / "model.safetensors")) == set(model.state_dict()), "neither teacher, adapters nor optimiser"
     assert run_export(student_model(folder), tmp_path / "timm").difference == 0
+
+
+FAMILIES = [
+    *("wrn_16_1", "vgg8", "mobilenetv2", "shufflenetv2", "resnet10t"),
+    *("convnext_atto", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"),
+]
+WITHOUT_NORMS = ("convnext_atto", "vit_tiny_patch16_224", "shufflenetv2")  # the last ends its stages in two branches with a norm each
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_losses_of_maps_meet_teachers_of_all_families(family: str) -> None:
+    """Other widths, resolutions and layouts: a value and a gradient, and adapters as needed; or one line that says what is missing."""
+    side = 224 if "window" in family else 32
+    teacher = build_teacher(family, 5, 3, side)
+    student = ZOO["resnet8"](num_classes=5).train()
+    images = torch.randn(3, 3, side, side)
+    few = ("at", "afd", "fitnets", "ickd")  # of a large teacher
+    for name, kind in LOSSES.items():
+        if kind.partner != "teacher" or ("window" in family and name not in few):
+            continue
+        loss = create(name)
+        seen, taught = Observer(student, kind.needs)(images), glance(teacher, images, kind.needs)
+        if name == "ofd" and family in WITHOUT_NORMS:
+            with pytest.raises(ConfigError, match="batch norm"):
+                loss.prepare(seen, taught)
+            continue
+        terms = loss(seen, taught, torch.tensor([0, 1, 4]))
+        total = torch.stack(list(terms.values())).sum()
+        assert total.isfinite(), name
+        grads = torch.autograd.grad(total, list(student.parameters()), allow_unused=True)
+        assert any(g is not None and bool(g.abs().sum() > 0) for g in grads), name
 
 
 @pytest.mark.parametrize("loss", ["none", "kd", "diswot"])

@@ -12,7 +12,7 @@ LAYERS = [
     {"space"},
     {"evolution"},
     {"options"},
-    {"devices", "budget", "observe", "ranking", "models", "runs"},
+    {"devices", "budget", "observe", "ranking", "similarity", "models", "runs"},
     {"data", "proxies", "losses", "teacher", "testing"},
     {"engine", "benchmarks", "training"},
     {"recipes"},

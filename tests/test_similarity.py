@@ -12,7 +12,7 @@ from torch import Tensor
 from diswot.errors import ConfigError, TeacherError
 from diswot.observe import Observation
 from diswot.proxies import PROXIES, View, resolve_ranking
-from diswot.proxies.similarity import (
+from diswot.similarity import (
     cam_gram,
     channel_profile,
     classifier_gradient,

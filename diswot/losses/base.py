@@ -15,7 +15,8 @@ from diswot.registry import Registry
 Terms = dict[str, Tensor]
 Partner = Literal["teacher", "nobody", "peers", "previous"]
 NO_LABEL = -1
-_MAPS = ("features", "blocks", "stages", "preacts")
+_PARTNERS = {"teacher": "teacher", "peers": "peer", "previous": "last step", "nobody": "partner"}
+_SHOWN = {"logits": "logits", "pooled": "pooled features", "weight": "classifier"}
 
 
 @dataclass(frozen=True)
@@ -100,19 +101,29 @@ class Loss(nn.Module):
             return
         if self.partner == "teacher" and partner is None:
             raise ConfigError(f"loss {self.label}: it needs a teacher")
+        self.check(student, partner)
         if partner is not None:
-            self._refuse_what_is_missing(student, partner)
             self.build(student.detach(), partner.detach())
             self.to(student.logits.device, student.logits.dtype)
         self.prepared = True
 
-    def _refuse_what_is_missing(self, student: Observation, partner: Observation) -> None:
-        for side, seen in (("student", student), (self.partner, partner)):
+    def check(self, student: Observation, partner: Observation | None) -> None:
+        """`ConfigError` where it cannot be computed on these: too few images, other classes, or nothing to see of what it needs."""
+        if len(student.logits) < self.least_batch:
+            raise ConfigError(f"loss {self.label}: a batch of {len(student.logits)}; it needs {self.least_batch} images")
+        if partner is None:
+            return
+        theirs = _PARTNERS[self.partner]
+        for side, seen in (("student", student), (theirs, partner)):
             for name in sorted(self.needs):
                 found = getattr(seen, name)
                 if not (found.numel() if isinstance(found, Tensor) else len(found)):
-                    shown = "feature maps" if name in _MAPS else name
-                    raise ConfigError(f"loss {self.label}: the {side} shows no {shown}: use a loss of logits, as kd")
+                    raise ConfigError(
+                        f"loss {self.label}: the {side} shows no {_SHOWN.get(name, 'feature maps')}: use a loss of logits, as kd"
+                    )
+        if student.logits.shape[1] != partner.logits.shape[1]:
+            classes = f"{student.logits.shape[1]} classes, the {theirs} {partner.logits.shape[1]}"
+            raise ConfigError(f"loss {self.label}: the student knows {classes}: they must know the same")
 
     @property
     def label(self) -> str:
@@ -130,8 +141,7 @@ class Loss(nn.Module):
             partner: the teacher's observation of the same images, detached here; a peer's; or the last step's (see `partner`).
             target: (B,) classes, or (B, N) shares of classes.
         """
-        if len(student.logits) < self.least_batch:
-            raise ConfigError(f"loss {self.label}: a batch of {len(student.logits)}; it needs {self.least_batch} images")
+        self.check(student, partner)
         self.prepare(student, partner)
         terms = self.supervised(student, target)
         if partner is not None:

@@ -53,6 +53,10 @@ class Sum(Loss):
         for loss in self.parts:
             loss.hold_to(truth)
 
+    def check(self, student: Observation, partner: Observation | None) -> None:
+        for loss in self.parts:
+            loss.check(student, partner)
+
     def build(self, student: Observation, partner: Observation) -> None:
         for loss in self.parts:
             loss.prepare(student, partner)
@@ -121,8 +125,11 @@ def _options(loss: str, text: str) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not equals:
             raise ConfigError(f"loss {loss}: {shown(word.strip())} is not option=value")
+        name = key.strip().replace("-", "_")
+        if name in options:
+            raise ConfigError(f"loss {loss}: {name} is given twice")
         try:
-            options[key.strip().replace("-", "_")] = yaml.safe_load(value)
+            options[name] = yaml.safe_load(value)
         except (yaml.YAMLError, ValueError):
             raise ConfigError(f"loss {loss}: {shown(word.strip())} cannot be read") from None
     return options
@@ -160,8 +167,10 @@ def _make(name: str, given: dict[str, Any]) -> Loss:
 def _option(loss: str, key: str, value: Any, hint: Any) -> Option:
     """The value as its type, in its range."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        if value in (None, "None"):
+            return None
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    told = f"loss {loss}: {key.replace('_', '-')} {shown(value)}:"
+    told = f"loss {loss}: {key} {shown(value)}:"
     if hint is bool or typing.get_origin(hint) is typing.Literal:
         choices = (True, False) if hint is bool else typing.get_args(hint)
         if value not in choices or isinstance(value, bool) is not (hint is bool):
@@ -173,11 +182,11 @@ def _option(loss: str, key: str, value: Any, hint: Any) -> Option:
         number = math.nan
     if hint is int:
         if not number.is_integer() or (number < 0 and key != "stage") or (number < 1 and key in ("projectors", "width")):
-            raise ConfigError(f"{told} a whole number is needed")
+            raise ConfigError(f"{told} a whole number{'' if key == 'stage' else ', 0 or more,'} is needed")
         return int(number)
     share = key == "mask" or (loss, key) == ("skd", "alpha")
     if not 0 <= number < math.inf or (number == 0 and key in _POSITIVE) or (share and number > 1) or (key == "mask" and number == 1):
-        raise ConfigError(f"{told} {'more than 0' if key in _POSITIVE else 'a share of 1' if share else '0 or more'} is needed")
+        raise ConfigError(f"{told} {'more than 0' if key in _POSITIVE else 'a share, 0 to 1,' if share else '0 or more'} is needed")
     return number
 
 

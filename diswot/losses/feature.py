@@ -20,12 +20,17 @@ from diswot.observe import Observation
 
 def resized(maps: Tensor, like: Tensor) -> Tensor:
     """(B, C, H, W) at the height and width of `like`: averaged over the cells of the new grid."""
-    return maps if maps.shape[-2:] == like.shape[-2:] else F.adaptive_avg_pool2d(maps, (like.shape[-2], like.shape[-1]))
+    return _averaged(maps, (like.shape[-2], like.shape[-1]))
+
+
+def _averaged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return maps if maps.shape[-2:] == size else F.adaptive_avg_pool2d(maps, size)
 
 
 def to_smaller(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Two maps at the smaller one's height and width."""
-    return (resized(a, b), b) if a.shape[-1] > b.shape[-1] else (a, resized(b, a))
+    """Two maps at one height and width, the smaller of each."""
+    size = min(a.shape[-2], b.shape[-2]), min(a.shape[-1], b.shape[-1])
+    return _averaged(a, size), _averaged(b, size)
 
 
 def paired(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -308,7 +313,7 @@ class OFD(Loss):
     def build(self, student: Observation, partner: Observation) -> None:
         pairs = paired(student.preacts, partner.preacts)
         norms = partner.norms[-len(pairs) :]
-        if not all(norm.numel() for norm in norms):
+        if len(norms) < len(pairs) or not all(norm.numel() for norm in norms):
             raise ConfigError("loss ofd: its margins come from the teacher's batch norm, and a stage has none: use at, fitnets or mgd")
         self.connectors = nn.ModuleList(_conv_bn(s, t) for s, t in pairs)
         for connector in self.connectors:

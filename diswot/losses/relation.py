@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from diswot.losses.base import LOSSES, Loss, Terms
 from diswot.losses.logit import KD
 from diswot.observe import Observation
-from diswot.proxies.similarity import cam_gram, gram_distance, sample_gram
+from diswot.similarity import cam_gram, gram_distance, sample_gram
 
 _AT_ONCE = 1 << 22  # cosines that rkd_angle holds at a time: 16 MiB
 
@@ -28,13 +28,13 @@ def _distances(features: Tensor) -> Tensor:
 
 
 def _over_mean(distances: Tensor) -> Tensor:
-    """Divided by the mean of the positive entries."""
+    """Divided by the mean of all but the diagonal."""
     positive = distances > 0
     return distances / (distances.sum() / positive.sum().clamp_min(1)).clamp_min(1e-12)
 
 
 def rkd_distance(student_pooled: Tensor, teacher_pooled: Tensor) -> Tensor:
-    """Smooth L1, mean over (B, B), of the pairwise distances, each network's over the mean of its positive ones (Park et al., CVPR 2019).
+    """Smooth L1, mean over (B, B), of the pairwise distances, each network's over their mean between different images (Park et al. 2019).
 
     Args:
         student_pooled: (B, C).

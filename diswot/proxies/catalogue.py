@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diswot import similarity
 from diswot.errors import TeacherError
-from diswot.proxies import activation, gradient, passes, similarity, spectrum
+from diswot.proxies import activation, gradient, passes, spectrum
 from diswot.proxies.base import PROXIES, Proxy, Score
 from diswot.proxies.views import Student, Trace, View
 from diswot.space import Cost

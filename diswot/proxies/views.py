@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diswot import similarity
 from diswot.observe import ACTIVATIONS, Observation, observe, stages, watch, watch_blocks
 from diswot.options import Init
-from diswot.proxies import activation, similarity, spectrum
+from diswot.proxies import activation, spectrum
 from diswot.proxies.gradient import Tensors
 from diswot.space import Cost
 

@@ -17,6 +17,7 @@ from diswot.budget import cost_of
 from diswot.config import resolve, to_dict
 from diswot.data import REMOTE
 from diswot.data.sources import DRAWN
+from diswot.devices import deterministic
 from diswot.errors import ConfigError, TeacherError, shown
 from diswot.losses import Loss
 from diswot.observe import batch_statistics
@@ -31,6 +32,7 @@ from diswot.recipes.teachers import (
     assistants,
     bare_teacher,
     check_teacher,
+    digest,
     make_loss,
     make_teacher,
     shapes,
@@ -130,30 +132,36 @@ def run_distill(
     if loss.partner == "peers" and len(subjects) == 1:
         subjects = [subjects[0], subjects[0]]
     _check_loss(room, loss, subjects)
-    if recipe.deterministic:
-        torch.use_deterministic_algorithms(True)
     if parallel.main:
         run.hold_to("inputs.json", {"images": material.data.digest(), "device": torch.device(device).type})
+    with deterministic(recipe.deterministic):
+        return _train(room, loss, subjects, run, tensorboard)
+
+
+def _train(room: Classroom, loss: Loss, subjects: Sequence[Subject], run: runs.RunDir, tensorboard: bool) -> DistillResult:
+    """The teacher, then the students; everything has been checked."""
+    config, material, parallel, reporter = room.config, room.material, room.parallel, room.reporter
     arch = subjects[0][0]
     teacher = make_teacher(room, arch, run) if loss.partner == "teacher" else None
     pupils = make_pupils(room, subjects, teacher)
     taught = None
     if teacher is not None:
-        teaching = room.teaching(teacher, loss)
-        taught = evaluate(teacher, material.tests[material.measured_on], device, parallel)
+        taught = evaluate(teacher, material.tests[material.measured_on], room.device, parallel)
         last = [config.teacher, *assistants(config)][-1]
         reporter.say(f"teacher {last}: {taught} on {material.measured_on}")
     names = ", ".join(f"{one.digest} of {one.space}" for one, _ in subjects)
     reporter.say(f"student {names}, loss {config.loss}, {len(material.chosen):,} training images")
     logs = Logs(run.path, tensorboard) if parallel.main else None
-    notes = {"students": [one.digest for one, _ in subjects], "data": material.data.digest()}
-    trainer, history = room.train(run, notes, pupils, teaching if teacher is not None else None, recipe, logs)
+    how = digest([to_dict(room.recipe), config.loss, config.until, config.limit, config.held_out, config.label_noise])
+    notes = {"students": [one.digest for one, _ in subjects], "data": material.data.digest(), "how": how}
+    teaching = room.teaching(teacher, loss) if teacher is not None else None
+    trainer, history = room.train(run, notes, pupils, teaching, room.recipe, logs)
     if logs is not None:
         logs.close()
     students = []
     for (one, found_by), learner in zip(subjects, trainer.learners, strict=True):
         folder = run.path / STUDENT if len(subjects) == 1 else run.path / STUDENTS / learner.name
-        accuracy = evaluate(learner.result, material.tests[material.measured_on], device, parallel)
+        accuracy = evaluate(learner.result, material.tests[material.measured_on], room.device, parallel)
         if parallel.main:
             save_student(folder, one, found_by, learner.result, material.data)
         students.append(Trained(learner.name, one, accuracy, folder))
@@ -280,8 +288,8 @@ def resume_config(stored: Mapping[str, Any], kind: type[C]) -> C:
     kept = {name: fields.pop(name) for name in list(fields) if name.endswith("_digest")}
     config = resolve(kind, fields, [], {})
     now = digests(config) if kept else {}
-    for name, digest in kept.items():
-        if now.get(name) != digest:
+    for name, before in kept.items():
+        if now.get(name) != before:
             value = fields[name.removesuffix("_digest")]
             raise TeacherError(f"{value} is not the file this run began with: bring that one back, or start a new run")
     return config

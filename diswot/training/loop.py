@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from diswot.data.images import ImageSet
 from diswot.devices import place
-from diswot.errors import RunError
+from diswot.errors import ConfigError, RunError, first_line
 from diswot.losses import Terms
 from diswot.observe import Observation
 from diswot.progress import Reporter
@@ -277,7 +278,8 @@ def fit(
         run.keep_first(METRICS, done)  # a line may be ahead of the checkpoint; its epoch is run again
     reporter.start(epochs, done)
     for epoch in range(done, epochs):
-        line: dict[str, Any] = {"epoch": epoch + 1, **trainer.epoch(epoch)}
+        with _faults_of_the_machine():
+            line: dict[str, Any] = {"epoch": epoch + 1, **trainer.epoch(epoch)}
         if (epoch + 1) % trainer.recipe.measure_every == 0 or epoch + 1 == epochs:
             line |= {name: accuracy.top1 for name, accuracy in trainer.measure(tests).items()}
         history.append(line)
@@ -289,6 +291,19 @@ def fit(
         reporter.update(epoch + 1, lambda: f"{trainer.speed:,.0f} images/s, {_summary(history[-1])}")
     reporter.stop()
     return history
+
+
+@contextlib.contextmanager
+def _faults_of_the_machine() -> Iterator[None]:
+    """What a user can mend of what torch raises: too little memory, a compiler that is missing or fails."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise RunError("the device has too little memory: use a smaller --batch, or --accumulate 2 or more in a new run") from None
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        raise ConfigError(f"--compile fails here ({first_line(error, 100)}): leave it out") from None
 
 
 def _summary(line: Mapping[str, Any]) -> str:
