@@ -217,13 +217,10 @@ def _untrained(room: Classroom, arch: Architecture) -> nn.Module:
 
 
 def _try(loss: Loss, student: nn.Module, partner: nn.Module, material: Material) -> None:
-    count = max(2, loss.least_batch)
-    seen, other = (shapes(model, loss.needs, material, count) for model in (student, partner))
-    if seen.logits.shape[1] != other.logits.shape[1]:
-        raise TeacherError(f"the teacher knows {other.logits.shape[1]} classes, the student {seen.logits.shape[1]}")
+    seen, other = (shapes(model, loss, material) for model in (student, partner))
     loss.prepare(seen, other)
     with torch.no_grad(), batch_statistics(loss):
-        loss(seen, other, torch.zeros(count, dtype=torch.int64))
+        loss(seen, other, torch.zeros(len(seen.logits), dtype=torch.int64))
 
 
 def make_pupils(room: Classroom, subjects: Sequence[Subject], teacher: Network | None) -> list[Pupil]:
@@ -239,8 +236,8 @@ def make_pupils(room: Classroom, subjects: Sequence[Subject], teacher: Network |
         if config.weights is not None:
             load_weights(model, Path(config.weights), arch.digest)
         networks.append(Network(model, room.material.normalise))
-    seen = [shapes(network.model, loss.needs, room.material) for network in networks]
-    taught = [shapes(teacher.model, loss.needs, room.material)] if teacher is not None else [None]
+    seen = [shapes(network.model, loss, room.material) for network in networks]
+    taught = [shapes(teacher.model, loss, room.material)] if teacher is not None else [None]
     pupils = []
     for index, (name, network) in enumerate(zip(_names(subjects), networks, strict=True)):
         partners = [other for place, other in enumerate(seen) if place != index] if peers else taught

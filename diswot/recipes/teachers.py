@@ -19,7 +19,7 @@ from diswot.data import home
 from diswot.errors import ConfigError, TeacherError
 from diswot.losses import Loss
 from diswot.models.init import initialise
-from diswot.observe import glance
+from diswot.observe import Observation, glance
 from diswot.options import DistillConfig
 from diswot.progress import Reporter
 from diswot.recipes.material import Material
@@ -67,10 +67,10 @@ class Classroom:
         return trainer, fit(trainer, run, notes, self.material.tests, self.reporter, logs)
 
 
-def shapes(model: nn.Module, needs: frozenset[str], material: Material, count: int = 2) -> Any:
-    """What a network shows of black images."""
+def shapes(model: nn.Module, loss: Loss, material: Material) -> Observation:
+    """What a network shows the loss of black images, as few as it can be computed on."""
     side, channels = material.data.input_size, material.data.in_chans
-    return glance(model, torch.zeros(count, channels, side, side), needs)
+    return glance(model, torch.zeros(max(2, loss.least_batch), channels, side, side), loss.needs)
 
 
 def check_teacher(config: DistillConfig) -> None:
@@ -172,7 +172,7 @@ def _assistant(room: Classroom, arch: Architecture, folder: Path, name: str, tea
     initialise(network.model, "kaiming", room.config.seed)
     room.parallel.barrier()
     loss = make_loss(room.config, room.recipe)
-    seen = [shapes(model, loss.needs, room.material) for model in (network.model, teacher.model)]
+    seen = [shapes(model, loss, room.material) for model in (network.model, teacher.model)]
     prepare([loss], seen[0], seen[1:], room.config.seed)
 
     def train(run: runs.RunDir) -> dict[str, Tensor]:
