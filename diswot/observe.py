@@ -76,8 +76,15 @@ def observe(model: nn.Module, images: Tensor, needs: Collection[str] = FINAL) ->
     >>> observe(CifarResNet([1, 1, 1], num_classes=10), torch.zeros(2, 3, 32, 32)).features.shape
     torch.Size([2, 64, 8, 8])
     """
-    if FINAL.isdisjoint(needs) or FINAL.intersection(needs) == {"logits"}:
-        return _observe_logits(model, images)
+    return _observe_logits(model, images) if _logits_alone(needs) else _observe_final(model, images, "features" in needs)
+
+
+def _logits_alone(needs: Collection[str]) -> bool:
+    return FINAL.intersection(needs) <= {"logits"}
+
+
+def _observe_final(model: nn.Module, images: Tensor, features_too: bool) -> Observation:
+    """All but the map, which not every network has, in any case."""
     protocol: Any = model
     try:
         classifier = protocol.get_classifier()
@@ -87,7 +94,7 @@ def observe(model: nn.Module, images: Tensor, needs: Collection[str] = FINAL) ->
         raise TeacherError(f"{type(model).__name__} does not follow timm's protocol ({error})") from None
     if not isinstance(classifier, nn.Linear):
         raise TeacherError(f"{type(model).__name__}: its classifier is {type(classifier).__name__}, not one linear layer")
-    shown = _as_map(model, features) if "features" in needs else pooled.new_empty(0)
+    shown = _as_map(model, features) if features_too else pooled.new_empty(0)
     return Observation(shown, pooled, classifier(pooled), classifier.weight)
 
 
@@ -279,23 +286,26 @@ class Observer(nn.Module):
 
     def __init__(self, model: nn.Module, needs: Collection[str]) -> None:
         super().__init__()
-        self.model, self.needs = model, frozenset(needs)
-        self._hooks = BlockHooks(model, "preacts" in needs) if self.needs & {"blocks", "stages", "preacts"} else None
+        self.model = model
+        # plain truth values: a compiler does not look into sets
+        self._blocks, self._stages, self._preacts = ("blocks" in needs, "stages" in needs, "preacts" in needs)
+        self._logits_alone, self._features = _logits_alone(needs), "features" in needs
+        self._hooks = BlockHooks(model, self._preacts) if self._blocks or self._stages or self._preacts else None
 
     def forward(self, images: Tensor) -> Observation:
         if self._hooks is None:
-            return observe(self.model, images, self.needs)
+            return _observe_logits(self.model, images) if self._logits_alone else _observe_final(self.model, images, self._features)
         with self._hooks.one_pass():
-            seen = observe(self.model, images, self.needs | {"features"})  # which are all there is where no block leaves a map
+            seen = _observe_final(self.model, images, True)  # the map is all there is where no block leaves one
         blocks = self._hooks.blocks or [Block(seen.features, seen.features, None)]
         ends = stages(blocks)
         self._hooks.blocks = []
         return replace(
             seen,
-            blocks=tuple(block.output for block in blocks) if "blocks" in self.needs else (),
-            stages=tuple(block.output for block in ends) if "stages" in self.needs else (),
-            preacts=tuple(block.preact for block in ends) if "preacts" in self.needs else (),
-            norms=tuple(_affine(block) for block in ends) if "preacts" in self.needs else (),
+            blocks=tuple(block.output for block in blocks) if self._blocks else (),
+            stages=tuple(block.output for block in ends) if self._stages else (),
+            preacts=tuple(block.preact for block in ends) if self._preacts else (),
+            norms=tuple(_affine(block) for block in ends) if self._preacts else (),
         )
 
     def close(self) -> None:
