@@ -312,6 +312,7 @@ def test_ten_kills_during_training_change_nothing(spawn, tmp_path: Path, small_n
         ({"loss": "kd + dml"}, ConfigError, "dml stands alone"),
         ({"loss": "rkd", "batch": 2}, ConfigError, "--batch 2: the loss rkd needs 3 images"),
         ({"loss": "fitnets(stage=-9)"}, ConfigError, "stage -9; the two networks share 3"),
+        ({"loss": "dlb", "batch": 64}, ConfigError, "--batch 64: too large for 80 images"),
         ({"loss": "dlb", "accumulate": 2}, ConfigError, "repeats half of each batch"),
         ({"loss": "kd", "unlabelled": "more"}, ConfigError, "looks at labels"),
         ({"loss": "ssld", "unlabelled": "nothing"}, DataError, "a folder of images"),

@@ -92,6 +92,15 @@ def test_the_command_gives_the_same_under_torchrun(tmp_path: Path, small_npz: Pa
         assert {name: ours[name] for name in terms} == pytest.approx(terms, rel=1e-3)
 
 
+def test_adapters_rest_once_the_teacher_is_silent(tmp_path: Path, small_npz: Path) -> None:
+    """Early-stopped distillation with a loss that has layers, in two processes."""
+    torch.save(ZOO["resnet8"](num_classes=4).state_dict(), tmp_path / "w.pth")
+    options = ["--data", str(small_npz), "--loss", "fitnets", "--until", "0.5", "--epochs", "4", "--batch", "16", "--quiet"]
+    done = run(tmp_path, 2, "distill", "resnet8", *options, "--teacher", "resnet8", "--teacher-weights", "w.pth", "--name", "run")
+    assert done.returncode == 0, done.stderr
+    assert [("fitnets" in line) for line in history(tmp_path / "runs" / "run")] == [True, True, False, False]
+
+
 def test_a_run_of_two_processes_is_resumed_and_its_faults_are_told_once(tmp_path: Path, small_npz: Path) -> None:
     common = ["train", "resnet8", "--data", str(small_npz), "--epochs", "2", "--batch", "16", "--quiet", "--name", "run"]
     assert run(tmp_path, 2, *common).returncode == 0

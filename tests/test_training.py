@@ -175,8 +175,10 @@ def test_half_of_each_batch_repeats_and_exposure_is_as_ever() -> None:
 
 def test_repeated_augmentation_keeps_the_epoch_as_long() -> None:
     _, steps = plan(60, Recipe(batch=12, repeats=3), 0, Steps())
-    order = np.concatenate([places for places, _ in steps])
-    assert len(order) == 60 and len(set(order)) == 20 and (order[::3] == order[2::3]).all()
+    assert sum(len(places) for places, _ in steps) == 60 and len({int(p) for places, _ in steps for p in places}) == 20
+    for places, _ in steps:
+        assert set(np.unique(places, return_counts=True)[1]) == {3}
+        assert (places != np.roll(places, 1)).mean() > 0.5, "mixup mixes neighbours"
 
 
 def test_cutout_blacks_out_a_square() -> None:

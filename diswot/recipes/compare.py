@@ -23,6 +23,7 @@ from diswot.progress import Reporter, Silent
 from diswot.recipes.distill import DistillResult, Subject, complete_config, identity, run_distill
 from diswot.recipes.students import build_student
 from diswot.space import Cost, load_space
+from diswot.training.parallel import launched
 
 RESULTS = "results.jsonl"
 
@@ -70,6 +71,8 @@ class Comparison:
 def complete_comparison(config: CompareConfig, subjects: Sequence[Subject]) -> CompareConfig:
     """With the teacher and the data that the first arch.json knows, checked."""
     positive(config, "seeds")
+    if launched():
+        raise ConfigError("compare runs in one process: under torchrun, distill the students side by side, seed by seed")
     if len(subjects) < 2:
         raise ConfigError("compare needs two students at least: diswot compare arch.json resnet20")
     known = complete_config(training_of(config, config.seed), subjects[0][1])

@@ -16,7 +16,7 @@ from diswot.errors import ConfigError, DataError
 from diswot.losses import NO_LABEL, Loss
 from diswot.options import RecipeOptions
 from diswot.training.evaluation import Normalise
-from diswot.training.feed import Feed, LoaderFeed, MemoryFeed, Steps, fits_in_memory
+from diswot.training.feed import Feed, LoaderFeed, MemoryFeed, Steps, fits_in_memory, plan
 from diswot.training.parallel import Parallel
 from diswot.training.recipe import Recipe
 
@@ -62,6 +62,8 @@ class Material:
             parts = "" if least == loss.least_batch else ", in every part of it"
             raise ConfigError(f"--batch {recipe.batch}: the loss {loss.label} needs {loss.least_batch} images at least{parts}: {least}")
         steps = Steps(repeat_half=loss.partner == "previous", least=least)
+        if not plan(len(self.labels), recipe, 0, steps)[1]:
+            raise ConfigError(f"--batch {recipe.batch}: too large for {len(self.labels):,} images, of which an epoch shows half twice")
         material = self.images, self.chosen, self.labels, self.data.num_classes, recipe, device, parallel, steps
         return MemoryFeed(*material) if fits_in_memory(self.images, recipe) else LoaderFeed(*material, workers)
 

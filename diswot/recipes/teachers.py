@@ -16,6 +16,7 @@ from diswot import losses, runs
 from diswot.architecture import Architecture, canonical_json
 from diswot.config import to_dict
 from diswot.data import home
+from diswot.data.images import DecodedImages
 from diswot.errors import ConfigError, TeacherError
 from diswot.losses import Loss
 from diswot.models.init import initialise
@@ -27,6 +28,7 @@ from diswot.recipes.students import WEIGHTS, build_student
 from diswot.teacher import build_teacher, normalisation
 from diswot.training.checkpoint import load_tensors, save_tensors
 from diswot.training.evaluation import Network, Normalise
+from diswot.training.feed import fits_in_memory
 from diswot.training.learner import Pupil, prepare
 from diswot.training.loop import Trainer, fit
 from diswot.training.parallel import Parallel
@@ -60,6 +62,8 @@ class Classroom:
     ) -> tuple[Trainer, list[dict[str, Any]]]:
         """A training in its folder, from where it was left."""
         loss = pupils[0].losses[0]
+        if isinstance(self.material.data.train, DecodedImages) and fits_in_memory(self.material.images, recipe):
+            self.reporter.say(f"reading {len(self.material.labels):,} images into memory")
         feed = self.material.feed(recipe, self.device, self.parallel, loss, self.config.loader_workers)
         if teaching is not None and self.config.cache and teaching.remember(feed, recipe):
             self.reporter.say("the teacher's outputs are kept: each image is shown in few ways")

@@ -81,8 +81,10 @@ def plan(count: int, recipe: Recipe, epoch: int, steps: Steps) -> tuple[np.rando
     """
     rng = np.random.default_rng([recipe.seed, epoch])
     if not steps.repeat_half:
-        order = rng.permutation(count).repeat(recipe.repeats)[:count]  # repeated augmentation: each image several times in a row
+        order = rng.permutation(count).repeat(recipe.repeats)[:count]
         batches = [order[begin : begin + recipe.batch] for begin in range(0, len(order), recipe.batch)]
+        if recipe.repeats > 1:  # or mixup, which mixes neighbours, would mix an image with itself
+            batches = [rng.permutation(batch) for batch in batches]
         return rng, [(batch, 0) for batch in batches if len(batch) >= steps.least]
     both = np.random.default_rng([recipe.seed, epoch // 2, 1]).permutation(count)
     order = rng.permutation(both[epoch % 2 :: 2])

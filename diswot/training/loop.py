@@ -171,8 +171,9 @@ class Trainer:
             elif self.partner == "previous":
                 yield learner.losses[0](mine, _first(learner.previous, repeated), target)
                 learner.previous = _second(mine.detach())
-            else:
-                yield learner.losses[0](mine, taught, target)
+            else:  # once the teacher is silent, adapters have no gradient that processes could share
+                loss = learner.losses[0] if taught is not None else learner.modules[0]
+                yield loss(mine, taught, target)
 
     def _update(self, group: Sequence[Learner], scaler: torch.amp.GradScaler) -> None:
         for learner in group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from dataclasses import dataclass, replace
 from typing import Any
@@ -110,6 +111,7 @@ def join(device: str) -> tuple[Parallel, str]:
         device = f"cuda:{local}"
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        atexit.register(dist.destroy_process_group)
     return Parallel(dist.get_rank(), dist.get_world_size()), device
 
 
