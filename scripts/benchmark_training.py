@@ -27,7 +27,7 @@ from diswot.data.images import ArrayImages
 from diswot.losses import create
 from diswot.models.zoo import ZOO
 from diswot.training.evaluation import Network, Normalise
-from diswot.training.feed import MemoryFeed, Steps
+from diswot.training.feed import MemoryFeed, Steps, TrainingSet
 from diswot.training.learner import Pupil
 from diswot.training.loop import Trainer
 from diswot.training.parallel import Parallel
@@ -89,8 +89,8 @@ class _Pictures(torch.utils.data.Dataset[Any]):
 def ours(teacher: str, student: str, data: ArrayImages, recipe: Recipe, device: str) -> Trainer:
     """diswot's loop on the same networks and images."""
     normalise = Normalise(torch.tensor(MEAN), torch.tensor(STD))
-    chosen = np.arange(len(data.labels))
-    feed = MemoryFeed(data, chosen, data.labels, CLASSES, recipe, device, Parallel(), Steps(least=recipe.batch))
+    source = TrainingSet(data, np.arange(len(data.labels)), data.labels, CLASSES)
+    feed = MemoryFeed(source, recipe, device, Parallel(), Steps(least=recipe.batch))
     example = normalise(torch.from_numpy(data.array[:4]).permute(0, 3, 1, 2))
     teaching = Teaching(Network(build(teacher), normalise), frozenset({"logits"}), recipe, device, example=example)
     teaching.remember(feed, recipe)

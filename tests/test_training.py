@@ -27,7 +27,7 @@ from diswot.recipes.material import split, with_noise
 from diswot.training.augment import Views, mixed, padded, show
 from diswot.training.checkpoint import BEFORE, LAST
 from diswot.training.evaluation import Network, Normalise, evaluate
-from diswot.training.feed import LoaderFeed, MemoryFeed, Steps, plan
+from diswot.training.feed import LoaderFeed, MemoryFeed, Steps, TrainingSet, plan
 from diswot.training.fold import folded
 from diswot.training.learner import Pupil, prepare
 from diswot.training.loop import Trainer
@@ -48,8 +48,12 @@ def images(count: int = 48, side: int = 8, classes: int = 4) -> ArrayImages:
 
 def feed(recipe: Recipe, source: ArrayImages | None = None, steps: Steps | None = None, parallel: Parallel = ONE) -> MemoryFeed:
     source, steps = source or images(), steps or Steps()
-    chosen = np.arange(len(source.labels))
-    return MemoryFeed(source, chosen, source.labels, int(source.labels.max()) + 1, recipe, "cpu", parallel, steps)
+    return MemoryFeed(training_set(source), recipe, "cpu", parallel, steps)
+
+
+def training_set(source: ArrayImages) -> TrainingSet:
+    """All of it."""
+    return TrainingSet(source, np.arange(len(source.labels)), source.labels, int(source.labels.max()) + 1)
 
 
 class Small(ImageClassifier):
@@ -233,7 +237,7 @@ def test_the_loader_gives_the_same_whoever_decodes(options: dict[str, object]) -
     source, recipe = images(20, 16), dataclasses.replace(Recipe(batch=8), **options)  # type: ignore[arg-type]
 
     def batches(workers: int, epoch: int) -> list[tuple[Tensor, Tensor]]:
-        loader = LoaderFeed(source, np.arange(20), source.labels, 4, recipe, "cpu", ONE, Steps(), workers)
+        loader = LoaderFeed(training_set(source), recipe, "cpu", ONE, Steps(), workers)
         return [(batch.pixels, batch.target) for batch in loader.epoch(epoch)]
 
     alone, helped, other = batches(0, 1), batches(2, 1), batches(0, 2)

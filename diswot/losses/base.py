@@ -157,6 +157,20 @@ class Loss(nn.Module):
         return {}
 
 
+@dataclass(eq=False)
+class Weighted(Loss):
+    """Base of the losses that are CE + weight times one number, which is logged by the loss's own name."""
+
+    weight: float = 1.0
+
+    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
+        """The number, a scalar."""
+        raise NotImplementedError
+
+    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
+        return {self.label: self.weight * self.value(student, partner, target)}
+
+
 LOSSES = Registry[type[Loss]]("loss")
 
 

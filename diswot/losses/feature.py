@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diswot.errors import ConfigError
-from diswot.losses.base import LOSSES, Loss, Terms
+from diswot.losses.base import LOSSES, Loss, Terms, Weighted
 from diswot.losses.logit import kd, symmetric
 from diswot.observe import Observation
 
@@ -204,7 +204,7 @@ def _conv_bn(student: Tensor, teacher: Tensor, *more: nn.Module) -> nn.Sequentia
 
 @LOSSES.register("fitnets")
 @dataclass(eq=False)
-class FitNets(Loss):
+class FitNets(Weighted):
     """CE + weight times `fitnets` of one stage's map, the student's through a 1x1 convolution, batch norm and ReLU.
 
     `stage` counts from the coarsest, -1; the middle one where it is not given.
@@ -228,14 +228,14 @@ class FitNets(Loss):
     def build(self, student: Observation, partner: Observation) -> None:
         self.regressor = _conv_bn(*self._pair(student, partner), nn.ReLU())
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
+    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
         of_student, of_teacher = self._pair(student, partner)
-        return {"fitnets": self.weight * fitnets(*to_smaller(self.regressor(of_student), of_teacher))}
+        return fitnets(*to_smaller(self.regressor(of_student), of_teacher))
 
 
 @LOSSES.register("at")
 @dataclass(eq=False)
-class AT(Loss):
+class AT(Weighted):
     """CE + weight times the sum of `at` over the stages."""
 
     weight: float = 1000.0
@@ -245,14 +245,14 @@ class AT(Loss):
     summary = "attention maps of every stage (Zagoruyko & Komodakis 2017)"
     needs = frozenset({"logits", "stages"})
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
+    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
         terms = [at(s, t, self.power, self.form) for s, t in paired(student.stages, partner.stages)]
-        return {"at": self.weight * torch.stack(terms).sum()}
+        return torch.stack(terms).sum()
 
 
 @LOSSES.register("nst")
 @dataclass(eq=False)
-class NST(Loss):
+class NST(Weighted):
     """CE + weight times the sum of `nst` over the stages."""
 
     weight: float = 50.0
@@ -260,8 +260,8 @@ class NST(Loss):
     summary = "what the channels of every stage select (Huang & Wang 2017)"
     needs = frozenset({"logits", "stages"})
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        return {"nst": self.weight * torch.stack([nst(s, t) for s, t in paired(student.stages, partner.stages)]).sum()}
+    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
+        return torch.stack([nst(s, t) for s, t in paired(student.stages, partner.stages)]).sum()
 
 
 @LOSSES.register("ickd")
@@ -293,7 +293,7 @@ def _softened(loss: ICKD | AFD, student: Observation, partner: Observation) -> T
 
 @LOSSES.register("ofd")
 @dataclass(eq=False)
-class OFD(Loss):
+class OFD(Weighted):
     """CE + weight times the sum of `ofd` over the stages, the i-th of n divided by 2^(n - 1 - i); the student's maps go through a 1x1
     convolution without bias and batch norm. ImageNet: weight 1e-4. The teacher runs on batch statistics, as in training, unless
     `batch_statistics` is false; its running statistics are left alone."""
@@ -322,13 +322,13 @@ class OFD(Loss):
         for index, norm in enumerate(norms):
             self.register_buffer(f"margin{index}", ofd_margin(norm[0], norm[1]))
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
+    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
         total = student.logits.new_zeros(())
         last = len(self.connectors) - 1
         for index, (of_student, of_teacher) in enumerate(paired(student.preacts, partner.preacts)):
             adapted = resized(self.connectors[index](of_student), of_teacher)
             total = total + ofd(adapted, of_teacher, self.get_buffer(f"margin{index}")) / 2 ** (last - index)
-        return {"ofd": self.weight * total}
+        return total
 
 
 @LOSSES.register("mgd")
@@ -357,7 +357,7 @@ class MGD(Loss):
 
 @LOSSES.register("pefd")
 @dataclass(eq=False)
-class PEFD(Loss):
+class PEFD(Weighted):
     """CE + weight times `pefd` of the pooled features, the student's through the mean of `projectors` linear layers with ReLU."""
 
     weight: float = 25.0
@@ -371,9 +371,9 @@ class PEFD(Loss):
         widths = student.pooled.shape[1], partner.pooled.shape[1]
         self.layers = nn.ModuleList(nn.Linear(*widths) for _ in range(self.projectors))
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
+    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
         projected = torch.stack([F.relu(layer(student.pooled)) for layer in self.layers]).mean(0)
-        return {"pefd": self.weight * pefd(projected, partner.pooled)}
+        return pefd(projected, partner.pooled)
 
 
 @LOSSES.register("afd")

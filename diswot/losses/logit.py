@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diswot.errors import ConfigError
-from diswot.losses.base import LOSSES, Loss, Terms, hard
+from diswot.losses.base import LOSSES, Loss, Terms, Weighted, hard
 from diswot.observe import Observation
 
 _HIDDEN = -1e4  # a logit so low that its class has probability 0, and finite, so that 0 times its logarithm is 0
@@ -206,7 +206,7 @@ class DKD(Loss):
 
 @LOSSES.register("dist")
 @dataclass(eq=False)
-class DIST(Loss):
+class DIST(Weighted):
     """CE + weight times `dist`; ImageNet T 1."""
 
     weight: float = 2.0
@@ -218,13 +218,13 @@ class DIST(Loss):
     across_batch = True
     least_batch = 2
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        return {"dist": self.weight * dist(student.logits, partner.logits, self.beta, self.gamma, self.temperature)}
+    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
+        return dist(student.logits, partner.logits, self.beta, self.gamma, self.temperature)
 
 
 @LOSSES.register("wsl")
 @dataclass(eq=False)
-class WSL(Loss):
+class WSL(Weighted):
     """CE + weight times `wsl`; ImageNet weight 2.5, T 2."""
 
     weight: float = 2.25
@@ -232,8 +232,8 @@ class WSL(Loss):
 
     summary = "soft labels weighted by how much they help (Zhou et al. 2021)"
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        return {"wsl": self.weight * wsl(student.logits, partner.logits, target, self.temperature)}
+    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
+        return wsl(student.logits, partner.logits, target, self.temperature)
 
 
 @LOSSES.register("skd")
@@ -257,7 +257,7 @@ class SKD(Loss):
 
 @LOSSES.register("ssld")
 @dataclass(eq=False)
-class SSLD(Loss):
+class SSLD(Weighted):
     """`ssld` alone: labels are not looked at."""
 
     ce_weight: float = 0.0
@@ -266,8 +266,8 @@ class SSLD(Loss):
     summary = "symmetric divergence without labels (Cui et al. 2021)"
     labels = False
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        return {"ssld": self.weight * ssld(student.logits, partner.logits)}
+    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
+        return ssld(student.logits, partner.logits)
 
 
 @LOSSES.register("logit_std")

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from diswot.losses.base import LOSSES, Loss, Terms
+from diswot.losses.base import LOSSES, Loss, Terms, Weighted
 from diswot.losses.logit import KD
 from diswot.observe import Observation
 from diswot.similarity import cam_gram, gram_distance, sample_gram
@@ -193,7 +193,7 @@ class RKD(Loss):
 
 @LOSSES.register("sp")
 @dataclass(eq=False)
-class SP(Loss):
+class SP(Weighted):
     """CE + weight times `sp` of the last map."""
 
     weight: float = 3000.0
@@ -203,13 +203,13 @@ class SP(Loss):
     across_batch = True
     least_batch = 2
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        return {"sp": self.weight * sp(student.features, partner.features)}
+    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
+        return sp(student.features, partner.features)
 
 
 @LOSSES.register("cc")
 @dataclass(eq=False)
-class CC(Loss):
+class CC(Weighted):
     """CE + weight times `cc` of the pooled features."""
 
     weight: float = 0.02
@@ -221,13 +221,13 @@ class CC(Loss):
     across_batch = True
     least_batch = 2
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        return {"cc": self.weight * cc(student.pooled, partner.pooled, self.gamma, self.order)}
+    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
+        return cc(student.pooled, partner.pooled, self.gamma, self.order)
 
 
 @LOSSES.register("pkt")
 @dataclass(eq=False)
-class PKT(Loss):
+class PKT(Weighted):
     """CE + weight times `pkt` of the pooled features."""
 
     weight: float = 3e4
@@ -237,13 +237,13 @@ class PKT(Loss):
     across_batch = True
     least_batch = 2
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        return {"pkt": self.weight * pkt(student.pooled, partner.pooled)}
+    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
+        return pkt(student.pooled, partner.pooled)
 
 
 @LOSSES.register("semantic")
 @dataclass(eq=False)
-class Semantic(Loss):
+class Semantic(Weighted):
     """CE + weight times `semantic`."""
 
     weight: float = 1.0
@@ -253,13 +253,13 @@ class Semantic(Loss):
     across_batch = True
     least_batch = 2
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        return {"semantic": self.weight * semantic(student, partner)}
+    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
+        return semantic(student, partner)
 
 
 @LOSSES.register("relation")
 @dataclass(eq=False)
-class Relation(Loss):
+class Relation(Weighted):
     """CE + weight times `relation`."""
 
     weight: float = 1.0
@@ -269,8 +269,8 @@ class Relation(Loss):
     across_batch = True
     least_batch = 2
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        return {"relation": self.weight * relation(student, partner)}
+    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
+        return relation(student, partner)
 
 
 @LOSSES.register("diswot")

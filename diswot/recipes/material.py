@@ -16,7 +16,7 @@ from diswot.errors import ConfigError, DataError
 from diswot.losses import NO_LABEL, Loss
 from diswot.options import RecipeOptions
 from diswot.training.evaluation import Normalise
-from diswot.training.feed import Feed, LoaderFeed, MemoryFeed, Steps, fits_in_memory, plan
+from diswot.training.feed import Feed, LoaderFeed, MemoryFeed, Steps, TrainingSet, fits_in_memory, plan
 from diswot.training.parallel import Parallel
 from diswot.training.recipe import Recipe
 
@@ -64,8 +64,10 @@ class Material:
         steps = Steps(repeat_half=loss.partner == "previous", least=least)
         if not plan(len(self.labels), recipe, 0, steps)[1]:
             raise ConfigError(f"--batch {recipe.batch}: too large for {len(self.labels):,} images, of which an epoch shows half twice")
-        material = self.images, self.chosen, self.labels, self.data.num_classes, recipe, device, parallel, steps
-        return MemoryFeed(*material) if fits_in_memory(self.images, recipe) else LoaderFeed(*material, workers)
+        source = TrainingSet(self.images, self.chosen, self.labels, self.data.num_classes)
+        if fits_in_memory(self.images, recipe):
+            return MemoryFeed(source, recipe, device, parallel, steps)
+        return LoaderFeed(source, recipe, device, parallel, steps, workers)
 
 
 def split(count: int, limit: int | None, held_out: float, seed: int) -> tuple[Ints, Ints]:

@@ -46,6 +46,16 @@ class Batch:
         return Batch(self.pixels[which], self.target[which], self.places[which], self.mirrored[which], self.repeated)
 
 
+@dataclass(frozen=True)
+class TrainingSet:
+    """What trains: `chosen` tells which of the images, `labels` (len(chosen),) what they are taken for, -1 for nothing."""
+
+    images: ImageSet
+    chosen: Ints
+    labels: Ints
+    num_classes: int
+
+
 class Feed(Protocol):
     """Batches for a training: `epoch(number)` gives those of this process, always the same."""
 
@@ -99,27 +109,17 @@ class MemoryFeed:
     """Images held in memory, where the network is, and augmented there in batches.
 
     Args:
-        images: the training images; `chosen` tells which of them train, `labels` what they are taken for.
         device: where they are held.
         steps: see `plan`.
     """
 
-    def __init__(
-        self,
-        images: ImageSet,
-        chosen: Ints,
-        labels: Ints,
-        num_classes: int,
-        recipe: Recipe,
-        device: str,
-        parallel: Parallel,
-        steps: Steps,
-    ) -> None:
-        self.recipe, self.parallel, self.steps, self.num_classes = recipe, parallel, steps, num_classes
+    def __init__(self, source: TrainingSet, recipe: Recipe, device: str, parallel: Parallel, steps: Steps) -> None:
+        self.recipe, self.parallel, self.steps, self.num_classes = recipe, parallel, steps, source.num_classes
+        images, chosen = source.images, source.chosen
         self.side = images.shape[:2]
         chunks = [images.images(chosen[begin : begin + _CHUNK]) for begin in range(0, len(chosen), _CHUNK)]
         self.pixels = padded(torch.from_numpy(np.concatenate(chunks)).to(device), recipe)
-        self.labels = torch.from_numpy(labels).to(device)
+        self.labels = torch.from_numpy(source.labels).to(device)
 
     def epoch(self, number: int) -> Iterator[Batch]:
         rng, steps = plan(len(self.labels), self.recipe, number, self.steps)
@@ -144,25 +144,15 @@ class LoaderFeed:
     """Images that are read, decoded and augmented one by one, by processes of their own: timm's transforms, torch's loader, timm's
     prefetching onto the device. What an image looks like depends on the seed, the epoch and its place, not on who decodes it."""
 
-    def __init__(
-        self,
-        images: ImageSet,
-        chosen: Ints,
-        labels: Ints,
-        num_classes: int,
-        recipe: Recipe,
-        device: str,
-        parallel: Parallel,
-        steps: Steps,
-        workers: int,
-    ) -> None:
+    def __init__(self, source: TrainingSet, recipe: Recipe, device: str, parallel: Parallel, steps: Steps, workers: int) -> None:
         from timm.data.loader import PrefetchLoader, fast_collate
         from timm.data.random_erasing import RandomErasing
 
-        self.recipe, self.parallel, self.steps, self.num_classes = recipe, parallel, steps, num_classes
-        self.labels, self.device = torch.from_numpy(labels), device
+        self.recipe, self.parallel, self.steps, self.num_classes = recipe, parallel, steps, source.num_classes
+        self.labels = torch.from_numpy(source.labels)
         self._order = _Planned()
-        dataset = _Samples(images, chosen, labels, training_transform(images.shape[0], recipe))
+        side, _, channels = source.images.shape
+        dataset = _Samples(source, training_transform(side, recipe))
         loader: Any = DataLoader(
             dataset,  # type: ignore[arg-type]  # its items are asked for by number and seed
             batch_sampler=self._order,
@@ -171,7 +161,7 @@ class LoaderFeed:
             persistent_workers=workers > 0,
             pin_memory=device.startswith("cuda"),
         )
-        plain = {"mean": (0.0,) * images.shape[2], "std": (1.0,) * images.shape[2], "channels": images.shape[2]}
+        plain = {"mean": (0.0,) * channels, "std": (1.0,) * channels, "channels": channels}
         self._loader = PrefetchLoader(loader, device=torch.device(device), **plain)
         self._erase = RandomErasing(recipe.erase, mode="const", device=device) if recipe.erase else None
 
@@ -213,11 +203,11 @@ class _Planned(Sampler[Any]):
 class _Samples:
     """Image and label by number and seed."""
 
-    def __init__(self, images: ImageSet, chosen: Ints, labels: Ints, transform: Callable[[Any], Any]) -> None:
-        self.images, self.chosen, self.labels, self.transform = images, chosen, labels, transform
+    def __init__(self, source: TrainingSet, transform: Callable[[Any], Any]) -> None:
+        self.source, self.transform = source, transform
 
     def __len__(self) -> int:
-        return len(self.chosen)
+        return len(self.source.chosen)
 
     def __getitem__(self, key: tuple[int, Sequence[int]]) -> tuple[Any, int]:
         place, seed = key
@@ -225,7 +215,7 @@ class _Samples:
         random.seed(int(words[0]))
         np.random.seed(int(words[1]))
         torch.manual_seed(int(words[2]))
-        return self.transform(self.images.open(int(self.chosen[place]))), int(self.labels[place])
+        return self.transform(self.source.images.open(int(self.source.chosen[place]))), int(self.source.labels[place])
 
 
 def training_transform(side: int, recipe: Recipe) -> Callable[[Any], Any]:
