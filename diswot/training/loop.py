@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -107,25 +108,26 @@ class Trainer:
         size = len(batch.target)
         parts = [batch.part(slice(*cut)) for cut in _cuts(size, self.recipe.accumulate)]
         terms: dict[str, Tensor] = {}
-        for part in parts:
-            for name, value in self._part(part, epoch, step, len(part.target) / size).items():
+        for number, part in enumerate(parts):
+            draws = (epoch, step, number)
+            for name, value in self._part(part, draws, len(part.target) / size).items():
                 terms[name] = terms[name] + value if name in terms else value
         for group, scaler in zip(self._groups(), self._scalers, strict=True):
             self._update(group, scaler)
         return terms
 
-    def _part(self, batch: Batch, epoch: int, step: int, share: float) -> dict[str, Tensor]:
-        """Forward and backward on a batch, or on this share of it."""
-        self._seed(epoch, step, 0)
+    def _part(self, batch: Batch, draws: tuple[int, int, int], share: float) -> dict[str, Tensor]:
+        """Forward and backward on a batch, or on this share of it; `draws` are epoch, step and part, which random numbers depend on."""
+        self._seed(*draws, 0)
         pixels, target = batch.pixels, batch.target
         if self.recipe.mixes:
             pixels, target = mixed(pixels, target, self.feed.num_classes, self.recipe)
-        taught = self._taught(pixels, batch, epoch)
+        taught = self._taught(pixels, batch, epoch=draws[0])
         found: dict[str, Tensor] = {}
         for group, scaler in zip(self._groups(), self._scalers, strict=True):
             seen = []
             for index, learner in enumerate(group):
-                self._seed(epoch, step, index)
+                self._seed(*draws, index)
                 seen.append(self._observe(learner, pixels))
             totals = []
             for learner, terms in zip(group, self._terms(group, seen, taught, target, batch.repeated), strict=True):
@@ -134,9 +136,10 @@ class Trainer:
             scaler.scale(torch.stack(totals).sum() * share).backward()  # type: ignore[no-untyped-call]
         return found
 
-    def _seed(self, epoch: int, step: int, index: int) -> None:
-        """Dropout and other draws of a step depend on nothing but these: not on who else is trained, nor on where a run was cut off."""
-        torch.manual_seed(((self.recipe.seed * 100_003 + epoch) * 1_000_003 + step * 61 + index + self.parallel.rank * 7) % 2**63)
+    def _seed(self, *draws: int) -> None:
+        """Dropout and other draws depend on nothing but these: not on who else is trained, nor on where a run was cut off."""
+        words = np.random.SeedSequence([self.recipe.seed, self.parallel.rank, *draws]).generate_state(2)
+        torch.manual_seed(int(words[0]) << 31 ^ int(words[1]))
 
     def _observe(self, learner: Learner, pixels: Tensor) -> Observation:
         with self._precision():
