@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import math
 import time
@@ -10,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -138,8 +138,8 @@ class Trainer:
 
     def _seed(self, *draws: int) -> None:
         """Dropout and other draws depend on nothing but these: not on who else is trained, nor on where a run was cut off."""
-        words = np.random.SeedSequence([self.recipe.seed, self.parallel.rank, *draws]).generate_state(2)
-        torch.manual_seed(int(words[0]) << 31 ^ int(words[1]))
+        numbers = (self.recipe.seed, self.parallel.rank, *draws)
+        torch.manual_seed(int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=7).digest(), "big"))
 
     def _observe(self, learner: Learner, pixels: Tensor) -> Observation:
         with self._precision():
