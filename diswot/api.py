@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -190,7 +191,8 @@ def _arch_files(subjects: Sequence[Subject]) -> dict[str, str]:
 
 
 def _read_archs(folder: Path) -> list[Subject]:
-    several = sorted(folder.glob("arch-*.json"), key=lambda path: int(path.stem.removeprefix("arch-")))
+    numbered = (folder / f"arch-{number}.json" for number in itertools.count(1))
+    several = list(itertools.takewhile(Path.exists, numbered))
     return [read_arch_json(path) for path in several or [folder / "arch.json"]]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 import signal
@@ -268,7 +269,7 @@ def _run_training(verb: str, subjects: list[str], make_config: Callable[[], Dist
         click.echo(json.dumps(console.distill_json(result)))
         return
     console.show_table(console.distill_table(result))
-    teacher = f"; the teacher {result.teacher}" if result.teacher else ""
+    teacher = f"; {result.taught_by}, which taught, {result.teacher}" if result.teacher else ""
     for student in result.students:
         name = "" if len(result.students) == 1 else f"{student.name}: "
         click.echo(f"{name}{result.measured_on} accuracy after the last epoch {student.accuracy}{teacher}")
@@ -318,9 +319,10 @@ def compare(words: tuple[str, ...], config_file: str | None, **flags: Any) -> No
 @click.option("--data", required=True, help="images: see `diswot list data`")
 @click.option("--split", type=click.Choice(["test", "train"]), help="which of them \\[test, where there is one]")
 @click.option("--weights", help="of a network that is named: a file, or pretrained (timm's)")
-@click.option("--norm", default="data", help="of a network that is named: data, imagenet, half, or m,m,m/s,s,s \\[data]")
+@click.option("--norm", help="of a network that is named: data, imagenet, half, or m,m,m/s,s,s \\[data]")
 @click.option("--data-dir", help="where named data sets lie")
 @click.option("--input-size", type=int, help="side that files are decoded to, of a network that is named")
+@click.option("--crop-share", type=float, help="share of the shorter side of an image file, of a network that is named \\[1]")
 @click.option("--space", help="allows a student of a space that is your own module")
 @running("device", "json")
 def evaluate(student: str, data: str, as_json: bool, device: str, **options: Any) -> None:
@@ -340,7 +342,8 @@ def evaluate(student: str, data: str, as_json: bool, device: str, **options: Any
     if as_json:
         click.echo(json.dumps(console.evaluate_json(found)))
         return
-    click.echo(f"{found.split} images of {found.data}: top-1 {found.accuracy}, top-5 {found.accuracy.top5:.2f} %")
+    top5 = "" if math.isnan(found.accuracy.top5) else f", top-5 {found.accuracy.top5:.2f} %"
+    click.echo(f"{found.split} images of {found.data}: top-1 {found.accuracy}{top5}")
 
 
 @cli.command()

@@ -33,6 +33,12 @@ def choose_device(name: str) -> str:
     return name
 
 
+def cores() -> int:
+    """How many processor cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
     """Inside, where it is wanted, torch uses only algorithms that give the same to the bit, and raises where it has none."""

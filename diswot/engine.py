@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from diswot.architecture import Architecture
 from diswot.budget import cost_of
 from diswot.data import ProxyBatch
-from diswot.devices import place
+from diswot.devices import cores, place
 from diswot.errors import ConfigError, DiswotError, RunError, first_line
 from diswot.models.init import Initialiser, initialise, without_weights
 from diswot.observe import batch_statistics, not_in_place
@@ -233,10 +233,7 @@ def _score_in_worker(digest: str, blob: bytes | None, arch: Architecture) -> Sco
 
 def default_workers(device: str) -> int:
     """One process for each core on a CPU; one on an accelerator, which is not shared."""
-    if device != "cpu":
-        return 1
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    return cores() if device == "cpu" else 1
 
 
 @contextlib.contextmanager

@@ -159,7 +159,9 @@ class RecipeOptions(ImageOptions):
     warmup_lr: float = option(1e-6, "where the warm-up begins", "Recipe")
     min_lr: float = option(0.0, "where `cosine` ends", "Recipe")
     clip: float = option(0.0, "largest norm of the gradient, 0 for any", "Recipe")
-    accumulate: int = option(1, "parts that a batch is computed in, to save memory", "Recipe")
+    accumulate: int = option(
+        1, "parts that a batch is computed in, to save memory; batch norm and losses that relate images see a part", "Recipe"
+    )
     ema: float = option(0.0, "decay of a moving average of the weights, which is then measured and kept; 0 for none", "Recipe")
     supervision: Supervision = option("ce", "cross-entropy, or binary cross-entropy of every class", "Recipe")
     smoothing: float = option(0.0, "of the labels", "Recipe")
@@ -211,8 +213,10 @@ class DistillConfig(TrainConfig):
     teacher_weights: str | None = option(
         None, "a file, or pretrained (timm's) [trained first, and kept for the next time]", "What to train"
     )
-    teacher_norm: str = option("data", "normalisation of the teacher's images: data, imagenet, half, or m,m,m/s,s,s", "What to train")
-    teacher_seed: int = option(0, "of a teacher that is trained first", "What to train")
+    teacher_norm: str = option(
+        "data", "normalisation of the teacher's images: data (or what its file says), imagenet, half, or m,m,m/s,s,s", "What to train"
+    )
+    teacher_seed: int = option(1000, "of a teacher that is trained first; not a student's, or `self` would be its twin", "What to train")
     teacher_epochs: int | None = option(None, "epochs of a teacher that is trained first [as the student's]", "What to train")
     assistants: str | None = option(
         None, "networks between teacher and student, each distilled from the one before: resnet32,resnet20", "What to train"

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +21,8 @@ from diswot.errors import DiswotError, RunError, first_line
 
 FORMAT = 1
 interrupted = threading.Event()  # set on Ctrl-C: the exception itself may be lost in a callback of a library
-_BEFORE_CONFIG = ("lock", "env.json", "arch.json")
-_WORTHLESS = (*_BEFORE_CONFIG, "config.yaml", "inputs.json")
+_BEFORE_CONFIG = re.compile(r"lock|env\.json|arch(-\d+)?\.json|.*\.tmp")  # files that are there before config.yaml is
+_WORTHLESS = ("config.yaml", "inputs.json")  # and these before anything was computed
 
 
 def version() -> str:
@@ -106,9 +107,16 @@ class RunDir:
         write_atomic(path / "config.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
         return run
 
+    @classmethod
+    def open_or_create(cls, path: Path, kind: str, config: Mapping[str, Any], environment: Mapping[str, Any]) -> RunDir:
+        """The run in a folder, or a new one."""
+        if (path / "config.yaml").exists():
+            return cls.open(path, kind)[0]
+        return cls.create(path, kind, config, environment)
+
     def _refuse_if_begun(self) -> None:
         """A folder that a crash left without a config.yaml holds nothing and is taken over; anything else is somebody's."""
-        if any(p.name not in _BEFORE_CONFIG and p.suffix != ".tmp" for p in self.path.iterdir()):
+        if not all(_BEFORE_CONFIG.fullmatch(p.name) for p in self.path.iterdir()):
             self.close()
             raise RunError(f"{self.path} exists: resume it with --resume {self.path}, or choose another --name")
 
@@ -171,7 +179,7 @@ class RunDir:
 
     def _discard_if_empty(self) -> None:
         names = {p.name for p in self.path.iterdir()}
-        if names <= set(_WORTHLESS):
+        if all(name in _WORTHLESS or _BEFORE_CONFIG.fullmatch(name) for name in names):
             for name in names:
                 (self.path / name).unlink()
             with contextlib.suppress(OSError):  # another run may have begun beside it

@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from diswot.errors import TeacherError, first_line
 from diswot.models.init import seeded
 from diswot.models.zoo import ZOO, zoo_name
-from diswot.observe import batch_statistics, observe
+from diswot.observe import FINAL, batch_statistics, observe
 from diswot.registry import suggest
 
 NORMS = {
@@ -28,7 +28,16 @@ _PREFIXES = ("module.", "_orig_mod.")
 _CLASSIFIERS = ("linear.", "fc.", "head.", "classifier.", "head.fc.", "out.")
 
 
-def build_teacher(name: str, num_classes: int, in_chans: int, input_size: int, weights: str = "random") -> nn.Module:
+def build_teacher(
+    name: str,
+    num_classes: int,
+    in_chans: int,
+    input_size: int,
+    weights: str = "random",
+    *,
+    needs: Collection[str] = FINAL,
+    seed: int = 0,
+) -> nn.Module:
     """The teacher called `name`, with the weights asked for; it has been run once on shapes, so it fits the images.
 
     Args:
@@ -36,6 +45,8 @@ def build_teacher(name: str, num_classes: int, in_chans: int, input_size: int, w
             `mylab.models:net`, called with num_classes and in_chans.
         num_classes, in_chans, input_size: of the data.
         weights: `random`, `pretrained` (timm's own, downloaded), or a file.
+        needs: the fields of `Observation` that it must show; for logits alone any network will do.
+        seed: of weights that are not loaded.
 
     Raises:
         TeacherError: unknown name, weights that do not fit, or a network that cannot take the images.
@@ -43,11 +54,11 @@ def build_teacher(name: str, num_classes: int, in_chans: int, input_size: int, w
     >>> build_teacher("resnet20", 10, 3, 32).num_features
     64
     """
-    with seeded(0):  # parameters that no initialisation of ours sets, such as position embeddings
+    with seeded(seed):
         model = _create(name, num_classes, in_chans, input_size, weights)
     if weights not in ("random", "pretrained"):
         load_weights(model, Path(weights), name)
-    _check_runs(model, name, num_classes, in_chans, input_size)
+    _check_runs(model, name, (in_chans, input_size, input_size), num_classes, needs)
     return model
 
 
@@ -92,22 +103,23 @@ def _timm(name: str, num_classes: int, in_chans: int, input_size: int, weights: 
         raise TeacherError(f"teacher {name} for {input_size}x{input_size} images cannot be made: {first_line(error)}") from None
 
 
-def _check_runs(model: nn.Module, name: str, num_classes: int, in_chans: int, input_size: int) -> None:
+def _check_runs(model: nn.Module, name: str, shape: tuple[int, int, int], num_classes: int, needs: Collection[str]) -> None:
     """One pass of shapes alone: a teacher for other images or classes fails here, in one line."""
     try:
         with torch.inference_mode(), batch_statistics(model):
-            seen = observe(model, torch.zeros(2, in_chans, input_size, input_size))
+            seen = observe(model, torch.zeros(2, *shape), needs)
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
-        raise TeacherError(f"teacher {name} cannot take {in_chans}x{input_size}x{input_size} images: {first_line(error)}") from None
+        raise TeacherError(f"teacher {name} cannot take {'x'.join(map(str, shape))} images: {first_line(error)}") from None
     if seen.logits.shape[1] != num_classes:
         raise TeacherError(f"teacher {name} knows {seen.logits.shape[1]} classes, the data has {num_classes}")
 
 
-def normalisation(norm: str, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+def normalisation(norm: str, mean: Tensor, std: Tensor, option: str = "--teacher-norm") -> tuple[Tensor, Tensor]:
     """What a teacher's images are normalised by: (mean, std), each (in_chans,).
 
     Args:
         norm: `data` (the data set's own, given as `mean` and `std`), `imagenet`, `half`, or numbers as `m,m,m/s,s,s`.
+        option: what the user said it with.
 
     >>> normalisation("half", torch.zeros(3), torch.ones(3))[0].tolist()
     [0.5, 0.5, 0.5]
@@ -118,13 +130,13 @@ def normalisation(norm: str, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]
         pair = NORMS.get(norm) or [[float(v) for v in part.split(",")] for part in norm.split("/")]
         new_mean, new_std = (torch.tensor(values, dtype=mean.dtype) for values in pair)
     except ValueError:
-        raise TeacherError(f"--teacher-norm {norm!r}: write data, imagenet, half, or m,m,m/s,s,s") from None
+        raise TeacherError(f"{option} {norm!r}: write data, imagenet, half, or m,m,m/s,s,s") from None
     if (
         new_mean.shape != mean.shape
         or new_std.shape != mean.shape
         or not bool((new_std > 0).all() and (new_mean + new_std).isfinite().all())
     ):
-        raise TeacherError(f"--teacher-norm {norm!r}: {len(mean)} means and {len(mean)} positive deviations are needed")
+        raise TeacherError(f"{option} {norm!r}: {len(mean)} means and {len(mean)} positive deviations are needed")
     return new_mean, new_std
 
 

@@ -18,6 +18,8 @@ Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 _BLOCK = 8  # synthetic images drawn together
 _STATISTICS_FROM = 5000  # images the channel means are taken from
+_STATISTICS_AT_ONCE = 500  # of them
+_LEVELS = np.arange(256) / 255
 _MAX_CLASSES = 100_000
 IN_MEMORY = 2**31  # bytes of decoded images that are kept
 
@@ -91,9 +93,9 @@ class DecodedImages:
         crop_share: share of the shorter side that the centre is.
     """
 
-    def __init__(self, labels: Labels, side: int, opener: Opener) -> None:
+    def __init__(self, labels: Labels, side: int, opener: Opener, crop_share: float = 1.0) -> None:
         self.labels, self.shape = labels, (side, side, 3)
-        self._opener, self.crop_share = opener, 1.0
+        self.opener, self.crop_share = opener, crop_share
         self._kept: dict[int, Images] | None = {} if len(labels) * side * side * 3 <= IN_MEMORY else None
 
     def _decode(self, index: int) -> Images:
@@ -105,9 +107,9 @@ class DecodedImages:
 
     def open(self, index: int) -> Any:
         try:
-            return self._opener.open(index).convert("RGB")
+            return upright(self.opener.open(index))
         except Exception as error:  # whatever a damaged file makes a decoder raise
-            raise DataError(f"{self._opener.name(index)}: not a readable image ({first_line(error)}): remove it or mend it") from None
+            raise DataError(f"{self.opener.name(index)}: not a readable image ({first_line(error)}): remove it or mend it") from None
 
     def images(self, indices: NDArray[np.int64]) -> Images:
         return np.stack([self._decode(int(i)) for i in indices])
@@ -136,6 +138,36 @@ class JoinedImages:
     def open(self, index: int) -> Any:
         number = int(self._part(np.array([index]))[0])
         return self.parts[number].open(index - int(self._starts[number]))
+
+
+class RelabelledImages:
+    """Images under other labels."""
+
+    def __init__(self, source: ImageSet, labels: Labels) -> None:
+        self.source, self.labels, self.shape = source, labels, source.shape
+
+    def images(self, indices: NDArray[np.int64]) -> Images:
+        return self.source.images(indices)
+
+    def open(self, index: int) -> Any:
+        return self.source.open(index)
+
+
+def cropped(images: ImageSet, share: float) -> ImageSet:
+    """Image files with another share of the shorter side; of other images all is always shown."""
+    if share == 1 or not isinstance(images, DecodedImages):
+        return images
+    return DecodedImages(images.labels, images.shape[0], images.opener, share)
+
+
+def upright(image: Any) -> Any:
+    """A PIL image in RGB, turned as its EXIF says; of 16 bits a channel the upper 8."""
+    from PIL import Image, ImageOps
+
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode.startswith("I"):
+        turned = Image.fromarray((np.asarray(turned) // 256).clip(0, 255).astype(np.uint8))
+    return turned.convert("RGB")
 
 
 def square(image: Any, side: int, share: float = 1.0) -> Images:
@@ -186,13 +218,21 @@ class Dataset:
         return channel_statistics(self.train, np.arange(len(self.train.labels)))
 
     def digest(self) -> str:
-        """Short hash of the labels and the training images (of some, where they do not lie in memory): tells data sets apart."""
-        labels = self.train.labels
-        if isinstance(self.train, ArrayImages):
-            pixels = np.ascontiguousarray(self.train.array)
+        """`digest_of` the training images: tells data sets apart."""
+        return digest_of([self.train])
+
+
+def digest_of(sets: Sequence[ImageSet]) -> str:
+    """Short hash of labels and images (of some of the images, where they do not lie in memory)."""
+    found = hashlib.sha256()
+    for images in sets:
+        labels = images.labels
+        if isinstance(images, ArrayImages):
+            pixels = np.ascontiguousarray(images.array)
         else:
-            pixels = self.train.images(np.linspace(0, len(labels) - 1, min(64, len(labels))).astype(np.int64))
-        return hashlib.sha256(labels.tobytes() + hashlib.sha256(pixels.data).digest()).hexdigest()[:12]
+            pixels = images.images(np.linspace(0, len(labels) - 1, min(64, len(labels))).astype(np.int64))
+        found.update(labels.tobytes() + hashlib.sha256(pixels.data).digest())
+    return found.hexdigest()[:12]
 
 
 def channel_statistics(images: ImageSet, chosen: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -201,8 +241,16 @@ def channel_statistics(images: ImageSet, chosen: NDArray[np.int64]) -> tuple[NDA
         chosen = np.sort(np.random.default_rng(0).choice(chosen, _STATISTICS_FROM, replace=False))
     if isinstance(images, DrawnImages):
         chosen = chosen[: 8 * _BLOCK]
-    pixels = images.images(chosen).reshape(-1, images.shape[2]) / np.float32(255)
-    return pixels.mean(0), np.maximum(pixels.std(0), 1e-3).astype(np.float32)
+    sums, squares, count = np.zeros(images.shape[2]), np.zeros(images.shape[2]), 0
+    for begin in range(0, len(chosen), _STATISTICS_AT_ONCE):
+        pixels = images.images(chosen[begin : begin + _STATISTICS_AT_ONCE]).reshape(-1, images.shape[2])
+        tally = np.stack([np.bincount(channel, minlength=256) for channel in pixels.T])  # whole numbers, so nothing is rounded
+        sums += tally @ _LEVELS
+        squares += tally @ _LEVELS**2
+        count += len(pixels)
+    mean = sums / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    return mean.astype(np.float32), np.maximum(std, 1e-3).astype(np.float32)
 
 
 def check_labels(name: str, labels: NDArray[Any], num_classes: int | None = None) -> Labels:

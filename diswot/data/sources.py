@@ -237,7 +237,8 @@ class Files:
         from PIL import Image
 
         with open(self.paths[index], "rb") as file, Image.open(file) as image:
-            return image.convert("RGB")
+            image.load()
+            return image
 
     def name(self, index: int) -> str:
         return str(self.paths[index])

@@ -56,7 +56,7 @@ class Loss(nn.Module):
         partner: whom it is called with: the teacher; nobody; the other students in training; or the student's own last step.
         needs: the fields of `Observation` that it reads, of the student and of the partner.
         across_batch: whether it relates the images of a batch to each other, so that a part of the batch is not enough.
-        labels: whether it reads the target.
+        reads_labels: whether its own terms read the target, besides the cross-entropy.
         least_batch: the fewest images it can be computed on.
         adapters: whether it has layers of its own, which are trained beside the student.
         keeps_partner: whether gradients also flow into the partner.
@@ -70,7 +70,7 @@ class Loss(nn.Module):
     partner: ClassVar[Partner] = "teacher"
     needs = frozenset({"logits"})
     across_batch = False
-    labels = True
+    reads_labels = False
     least_batch = 1
     adapters = False
     keeps_partner = False
@@ -78,6 +78,11 @@ class Loss(nn.Module):
     def __post_init__(self) -> None:
         super().__init__()
         self.prepared = False
+
+    @property
+    def labels(self) -> bool:
+        """Whether it looks at the target at all."""
+        return self.ce_weight > 0 or self.reads_labels
 
     @property
     def teacher_batch_statistics(self) -> bool:

@@ -20,6 +20,8 @@ from diswot.registry import suggest
 
 _NUMBER = r"\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?"
 _PART = re.compile(rf"\s*(?:({_NUMBER})\s*\*\s*)?([A-Za-z][\w-]*)\s*(?:\(([^()]*)\))?\s*(?:\*\s*({_NUMBER}))?\s*")
+_MOST = 10**6
+_WHOLE = {"stage": (-_MOST, _MOST), "projectors": (1, 64), "width": (1, 2**16)}  # what whole numbers may be, where not 0 or more
 _POSITIVE = ("temperature", "multiplier", "power")
 Option = float | int | bool | str | None
 
@@ -28,18 +30,22 @@ class Sum(Loss):
     """Several losses at once. A weight multiplies what a loss adds to the cross-entropy, which is taken once, from the first."""
 
     def __init__(self, losses: Sequence[Loss], weights: Sequence[float]) -> None:
-        super().__init__()
+        super().__init__(ce_weight=losses[0].ce_weight)
         self.losses = nn.ModuleList(losses)
         self.weights = list(weights)
         self.needs = frozenset().union(*(loss.needs for loss in losses))
         self.least_batch = max(loss.least_batch for loss in losses)
-        self.across_batch, self.labels, self.adapters = (
-            any(getattr(loss, name) for loss in losses) for name in ("across_batch", "labels", "adapters")
+        self.across_batch, self.reads_labels, self.adapters = (
+            any(getattr(loss, name) for loss in losses) for name in ("across_batch", "reads_labels", "adapters")
         )
 
     @property
     def parts(self) -> list[Loss]:
         return typing.cast(list[Loss], list(self.losses))
+
+    @property
+    def label(self) -> str:
+        return " + ".join(loss.label for loss in self.parts)
 
     @property
     def teacher_batch_statistics(self) -> bool:
@@ -181,8 +187,9 @@ def _option(loss: str, key: str, value: Any, hint: Any) -> Option:
     except (TypeError, ValueError):
         number = math.nan
     if hint is int:
-        if not number.is_integer() or (number < 0 and key != "stage") or (number < 1 and key in ("projectors", "width")):
-            raise ConfigError(f"{told} a whole number{'' if key == 'stage' else ', 0 or more,'} is needed")
+        low, high = _WHOLE.get(key, (0, _MOST))
+        if not (number.is_integer() and low <= number <= high):
+            raise ConfigError(f"{told} a whole number from {low:,} to {high:,} is needed")
         return int(number)
     share = key == "mask" or (loss, key) == ("skd", "alpha")
     if not 0 <= number < math.inf or (number == 0 and key in _POSITIVE) or (share and number > 1) or (key == "mask" and number == 1):

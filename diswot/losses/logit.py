@@ -191,6 +191,7 @@ class DKD(Loss):
     warmup: int = 20
 
     summary = "KD with the target class and the others apart (Zhao et al. 2022)"
+    reads_labels = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -231,6 +232,7 @@ class WSL(Weighted):
     temperature: float = 4.0
 
     summary = "soft labels weighted by how much they help (Zhou et al. 2021)"
+    reads_labels = True
 
     def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
         return wsl(student.logits, partner.logits, target, self.temperature)
@@ -264,7 +266,6 @@ class SSLD(Weighted):
     weight: float = 1.0
 
     summary = "symmetric divergence without labels (Cui et al. 2021)"
-    labels = False
 
     def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
         return ssld(student.logits, partner.logits)

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from scipy import stats
 
-from diswot import runs
+from diswot import losses, runs
 from diswot.architecture import Architecture
 from diswot.budget import cost_of, measure_latency
 from diswot.config import positive, resolve, to_dict
 from diswot.data import load_data
 from diswot.errors import ConfigError
-from diswot.options import CompareConfig, DistillConfig
+from diswot.options import CompareConfig, DistillConfig, check_seed
 from diswot.progress import Reporter, Silent
 from diswot.recipes.distill import DistillResult, Subject, complete_config, identity, run_distill
 from diswot.recipes.students import build_student
@@ -75,6 +75,10 @@ def complete_comparison(config: CompareConfig, subjects: Sequence[Subject]) -> C
         raise ConfigError("compare runs in one process: under torchrun, distill the students side by side, seed by seed")
     if len(subjects) < 2:
         raise ConfigError("compare needs two students at least: diswot compare arch.json resnet20")
+    check_seed(config.seed + config.seeds - 1)
+    loss = losses.create(config.loss)
+    if loss.partner == "peers":
+        raise ConfigError(f"loss {loss.label}: peers teach each other, so none would be compared by itself; use distill, or another loss")
     known = complete_config(training_of(config, config.seed), subjects[0][1])
     return replace(config, teacher=known.teacher, data=known.data, data_dir=known.data_dir, input_size=known.input_size)
 
@@ -103,11 +107,7 @@ def run_compare(
 
 
 def _train(config: DistillConfig, subjects: Sequence[Subject], folder: Path, device: str, reporter: Reporter) -> DistillResult:
-    if (folder / "config.yaml").exists():
-        run = runs.RunDir.open(folder, "distill")[0]
-    else:
-        run = runs.RunDir.create(folder, "distill", identity(config), runs.environment(device))
-    with run:
+    with runs.RunDir.open_or_create(folder, "distill", identity(config), runs.environment(device)) as run:
         return run_distill(config, subjects, run, device=device, reporter=reporter)
 
 

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from diswot.architecture import read_arch_json
-from diswot.data import load_data
-from diswot.data.images import ImageSet, channel_statistics, square
+from diswot.data import Dataset, load_data
+from diswot.data.images import ImageSet, RelabelledImages, cropped, square, upright
 from diswot.data.sources import DRAWN, LIST_SUFFIXES, Files
 from diswot.devices import place
 from diswot.errors import ConfigError, DataError, first_line, shown
-from diswot.recipes.students import WEIGHTS, load_student, write_student
-from diswot.teacher import build_teacher, normalisation
+from diswot.recipes.students import WEIGHTS, load_student, of_teacher, write_student
+from diswot.teacher import build_teacher
 from diswot.training.checkpoint import load_tensors
 from diswot.training.evaluation import Accuracy, Network, Normalise, evaluate
 
@@ -36,7 +36,8 @@ class Model:
     network: Network
     input_size: tuple[int, int, int]
     class_names: list[str]
-    folder: Path | None = None
+    folder: Path
+    crop_share: float = 1.0
 
 
 def student_model(folder: str | Path, space: str | None = None) -> Model:
@@ -53,7 +54,7 @@ def student_model(folder: str | Path, space: str | None = None) -> Model:
     model = load_student(path, space=space)
     cfg: Any = model.pretrained_cfg
     normalise = Normalise(torch.tensor(cfg["mean"]), torch.tensor(cfg["std"]))
-    return Model(Network(model, normalise), tuple(cfg["input_size"]), list(cfg["class_names"]), path)
+    return Model(Network(model, normalise), tuple(cfg["input_size"]), list(cfg["class_names"]), path, cfg["crop_pct"])
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def run_evaluate(
     data: str,
     *,
     weights: str | None = None,
-    norm: str = "data",
+    norm: str | None = None,
+    crop_share: float | None = None,
     split: str | None = None,
     device: str = "cpu",
     space: str | None = None,
@@ -81,10 +83,14 @@ def run_evaluate(
     Args:
         what: a folder, or a teacher's name.
         weights: of a name: a file, or pretrained.
-        norm: of a name: as `--teacher-norm`.
+        norm, crop_share: of a name: as `--teacher-norm` (data) and `--crop-share` (1); a student knows its own.
         split: test or train; test where there is one.
     """
     model = student_model(what, space) if weights is None else None
+    if model is not None and (norm is not None or crop_share is not None):
+        raise ConfigError(f"{'--norm' if norm is not None else '--crop-share'}: a student knows its own; leave it out")
+    if model is None and Path(what).is_dir():
+        raise ConfigError(f"--weights: {what} is a student's folder and has its own; leave it out")
     if model is not None and _takes_a_size(data):
         image_options["input_size"] = model.input_size[1]
     if model is not None and data in DRAWN:
@@ -95,14 +101,23 @@ def run_evaluate(
     if images is None:
         raise DataError(f"--split {split}: {data} has {'no test images' if split == 'test' else 'the splits train and test'}")
     if model is not None:
-        _check_fits(model, images, loaded.num_classes, data)
-        network = model.network
+        network, images = model.network, _as_known(model, images, loaded.class_names, data)
     else:
-        mean, std = (torch.from_numpy(v) for v in channel_statistics(loaded.train, np.arange(len(loaded.train.labels))))
-        built = build_teacher(what, loaded.num_classes, loaded.in_chans, loaded.input_size, str(weights))
-        network = Network(built, Normalise(*normalisation(norm, mean, std)))
+        network = _named(what, str(weights), norm or "data", loaded)
+    images = cropped(images, model.crop_share if model is not None else _checked_share(crop_share))
     place(network.model, device)
     return Evaluation(data, split, evaluate(network, images, device))
+
+
+def _named(name: str, weights: str, norm: str, data: Dataset) -> Network:
+    model = build_teacher(name, data.num_classes, data.in_chans, data.input_size, weights, needs=("logits",))
+    return Network(model, of_teacher(norm, weights, data, "--norm"))
+
+
+def _checked_share(crop_share: float | None) -> float:
+    if crop_share is not None and not 0 < crop_share <= 1:
+        raise ConfigError(f"--crop-share {crop_share}: more than 0, at most 1")
+    return crop_share or 1.0
 
 
 def _takes_a_size(data: str) -> bool:
@@ -110,12 +125,24 @@ def _takes_a_size(data: str) -> bool:
     return data in DRAWN or Path(data).is_dir() or Path(data).suffix in LIST_SUFFIXES
 
 
-def _check_fits(model: Model, images: ImageSet, num_classes: int, data: str) -> None:
+def _as_known(model: Model, images: ImageSet, names: list[str], data: str) -> ImageSet:
+    """The images with the student's own numbers for their classes: by name, or, where one side has but numbers, in the same order.
+
+    Raises:
+        DataError: images of another shape, or classes that the student does not know.
+    """
     height, width, channels = images.shape
     if (channels, height, width) != model.input_size:
         raise DataError(f"{data}: images of {height}x{width}x{channels}; the student takes {_size(model)}")
-    if num_classes > len(model.class_names):
-        raise DataError(f"{data}: {num_classes} classes; the student knows {len(model.class_names)}")
+    known = model.class_names
+    if len(names) > len(known):
+        raise DataError(f"{data}: {len(names)} classes; the student knows {len(known)}")
+    if names == known[: len(names)] or any(every == [str(i) for i in range(len(every))] for every in (names, known)):
+        return images
+    if unknown := [name for name in names if name not in known]:
+        raise DataError(f"{data}: the student does not know its class {shown(unknown[0])}; it knows {shown(', '.join(known))}")
+    places = np.array([known.index(name) for name in names])
+    return RelabelledImages(images, places[images.labels])
 
 
 def _size(model: Model) -> str:
@@ -142,7 +169,7 @@ def run_predict(model: Model, images: Sequence[str | Path], device: str = "cpu",
     channels, side, _ = model.input_size
     predictions = []
     for path in images:
-        pixels = torch.from_numpy(_read(Path(path), side, channels))[None].to(device).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(_read(Path(path), side, channels, model.crop_share))[None].to(device).permute(0, 3, 1, 2)
         shares = model.network.model(model.network.normalise(pixels)).softmax(1)[0]
         best = shares.topk(min(top, len(shares)))
         found = [(model.class_names[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
@@ -150,11 +177,11 @@ def run_predict(model: Model, images: Sequence[str | Path], device: str = "cpu",
     return predictions
 
 
-def _read(path: Path, side: int, channels: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _read(path: Path, side: int, channels: int, crop_share: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
     if not path.is_file():
-        raise DataError(f"{path}: no such image")
+        raise DataError(f"{path}: {'a folder; name the images in it' if path.is_dir() else 'no such image'}")
     try:
-        pixels = square(Files([path]).open(0), side)
+        pixels = square(upright(Files([path]).open(0)), side, crop_share)
     except Exception as error:  # whatever a damaged file makes a decoder raise
         raise DataError(f"{path}: not a readable image ({first_line(error)})") from None
     return pixels if channels == 3 else pixels.mean(2, keepdims=True).round().astype(np.uint8).repeat(channels, 2)
@@ -185,6 +212,7 @@ def run_export(model: Model, target: Path) -> Exported:
         raise ConfigError(f"{target}: there is no folder {target.parent}")
     net = model.network.model.to("cpu").eval()
     images = torch.randn(2, *model.input_size, generator=torch.Generator().manual_seed(0))
+    _try_to_write(target)
     write = {".onnx": _export_onnx, ".pt2": _export_torch}.get(target.suffix, _export_timm)
     temporary = target.with_name(f".tmp-{target.name}")
     _remove(temporary)
@@ -197,6 +225,16 @@ def run_export(model: Model, target: Path) -> Exported:
     finally:
         _remove(temporary)
     return Exported(target, SUFFIXES.get(target.suffix, "timm"), difference)
+
+
+def _try_to_write(target: Path) -> None:
+    """The writers of torch say little of a folder that takes nothing."""
+    trial = target.with_name(f".tmp-{target.name}")
+    try:
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise ConfigError(f"{target}: cannot be written ({error.strerror}): choose another folder") from None
 
 
 def _remove(path: Path) -> None:
@@ -224,8 +262,7 @@ def _export_onnx(model: Model, net: nn.Module, images: Tensor, target: Path) -> 
         batch = torch.export.Dim("batch", min=1)
         torch.onnx.export(net, (images,), str(target), dynamo=True, dynamic_shapes=({0: batch},), verbose=False, **names)
     written = onnx.load(str(target))
-    cfg = {"mean": model.network.normalise.mean.tolist(), "std": model.network.normalise.std.tolist(), "class_names": model.class_names}
-    onnx.helper.set_model_props(written, {key: json.dumps(value) for key, value in cfg.items()})
+    onnx.helper.set_model_props(written, {key: json.dumps(value) for key, value in _images(model).items()})
     onnx.save_model(written, str(target), save_as_external_data=False)
     target.with_name(f"{target.name}.data").unlink(missing_ok=True)  # the weights are in the file itself
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
@@ -234,13 +271,17 @@ def _export_onnx(model: Model, net: nn.Module, images: Tensor, target: Path) -> 
 
 def _export_torch(model: Model, net: nn.Module, images: Tensor, target: Path) -> Tensor:
     program = torch.export.export(net, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
-    cfg = {"mean": model.network.normalise.mean.tolist(), "std": model.network.normalise.std.tolist(), "class_names": model.class_names}
-    torch.export.save(program, str(target.with_suffix(".pt2")), extra_files={"images.json": json.dumps(cfg)})
+    torch.export.save(program, str(target.with_suffix(".pt2")), extra_files={"images.json": json.dumps(_images(model))})
     return torch.export.load(str(target)).module()(images)
 
 
+def _images(model: Model) -> dict[str, Any]:
+    """What who runs the file must know of its images."""
+    mean, std = model.network.normalise.mean.tolist(), model.network.normalise.std.tolist()
+    return {"mean": mean, "std": std, "crop_pct": model.crop_share, "class_names": model.class_names}
+
+
 def _export_timm(model: Model, net: nn.Module, images: Tensor, target: Path) -> Tensor:
-    assert model.folder is not None
     arch, found_by = read_arch_json(model.folder / "arch.json")
     tensors, notes = load_tensors(model.folder / WEIGHTS)
     net.load_state_dict(tensors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +26,8 @@ from diswot.options import DistillConfig, check_seed
 from diswot.progress import Reporter, Silent
 from diswot.recipes.material import Material, load_material
 from diswot.recipes.scoring import refuse_giant
-from diswot.recipes.students import STUDENT, STUDENTS, build_student, load_student, save_student
+from diswot.recipes.students import STUDENT, STUDENTS, build_student, save_student
 from diswot.recipes.teachers import (
-    SELF,
     Classroom,
     assistants,
     bare_teacher,
@@ -40,9 +40,10 @@ from diswot.recipes.teachers import (
 from diswot.space import load_space
 from diswot.teacher import file_digest, load_weights
 from diswot.training.evaluation import Accuracy, Network, evaluate
-from diswot.training.learner import Pupil, prepare
+from diswot.training.feed import training_transform
+from diswot.training.learner import Pupil, check_optimizer, prepare
 from diswot.training.logs import Logs
-from diswot.training.loop import METRICS
+from diswot.training.loop import faults_of_the_machine
 from diswot.training.parallel import Parallel
 from diswot.training.recipe import Recipe
 
@@ -66,13 +67,15 @@ class DistillResult:
     Attributes:
         students: one, or as many as were trained side by side.
         measured_on: `test`, or `validation` (held-out training images) where the data has no test split.
-        teacher: the accuracy, on the same images, of what they learned from; None where there was nothing.
+        taught_by: the teacher, or the last of the assistants; None where nobody taught.
+        teacher: its accuracy on the same images.
         history: the lines of metrics.jsonl.
         folder: the run's folder; a single student lies in `folder / "student"`, several in `folder / "students" / name`.
     """
 
     students: list[Trained]
     measured_on: str
+    taught_by: str | None
     teacher: Accuracy | None
     history: list[dict[str, Any]]
     folder: Path
@@ -128,32 +131,32 @@ def run_distill(
     _check(config, loss, subjects)
     material = load_material(config, config.unlabelled)
     recipe = material.augmented(recipe, config)
+    training_transform(material.data.input_size, recipe)  # refuses what it cannot make
     room = Classroom(config, material, recipe, device, parallel, reporter)
     if loss.partner == "peers" and len(subjects) == 1:
         subjects = [subjects[0], subjects[0]]
     _check_loss(room, loss, subjects)
+    logs = Logs(run.path, tensorboard) if parallel.main else None
     if parallel.main:
-        run.hold_to("inputs.json", {"images": material.data.digest(), "device": torch.device(device).type})
-    with deterministic(recipe.deterministic):
-        return _train(room, loss, subjects, run, tensorboard)
+        run.hold_to("inputs.json", {"images": material.digest(), "device": torch.device(device).type})
+    with faults_of_the_machine(), deterministic(recipe.deterministic):
+        return _train(room, loss, subjects, run, logs)
 
 
-def _train(room: Classroom, loss: Loss, subjects: Sequence[Subject], run: runs.RunDir, tensorboard: bool) -> DistillResult:
+def _train(room: Classroom, loss: Loss, subjects: Sequence[Subject], run: runs.RunDir, logs: Logs | None) -> DistillResult:
     """The teacher, then the students; everything has been checked."""
     config, material, parallel, reporter = room.config, room.material, room.parallel, room.reporter
     arch = subjects[0][0]
     teacher = make_teacher(room, arch, run) if loss.partner == "teacher" else None
     pupils = make_pupils(room, subjects, teacher)
-    taught = None
+    reached, taught_by = None, None
     if teacher is not None:
-        taught = evaluate(teacher, material.tests[material.measured_on], room.device, parallel)
-        last = [config.teacher, *assistants(config)][-1]
-        reporter.say(f"teacher {last}: {taught} on {material.measured_on}")
-    names = ", ".join(f"{one.digest} of {one.space}" for one, _ in subjects)
-    reporter.say(f"student {names}, loss {config.loss}, {len(material.chosen):,} training images")
-    logs = Logs(run.path, tensorboard) if parallel.main else None
+        taught_by = str([config.teacher, *assistants(config)][-1])
+        reached = evaluate(teacher, material.tests[material.measured_on], room.device, parallel)
+        reporter.say(f"teacher {taught_by}: {reached} on {material.measured_on}")
+    reporter.say(f"student {', '.join(_names(subjects))}, loss {config.loss}, {len(material.chosen):,} training images")
     how = digest([to_dict(room.recipe), config.loss, config.until, config.limit, config.held_out, config.label_noise])
-    notes = {"students": [one.digest for one, _ in subjects], "data": material.data.digest(), "how": how}
+    notes = {"students": [one.digest for one, _ in subjects], "data": material.digest(), "how": how}
     teaching = room.teaching(teacher, loss) if teacher is not None else None
     trainer, history = room.train(run, notes, pupils, teaching, room.recipe, logs)
     if logs is not None:
@@ -163,10 +166,10 @@ def _train(room: Classroom, loss: Loss, subjects: Sequence[Subject], run: runs.R
         folder = run.path / STUDENT if len(subjects) == 1 else run.path / STUDENTS / learner.name
         accuracy = evaluate(learner.result, material.tests[material.measured_on], room.device, parallel)
         if parallel.main:
-            save_student(folder, one, found_by, learner.result, material.data)
+            save_student(folder, one, found_by, learner.result, material.data, config.crop_share)
         students.append(Trained(learner.name, one, accuracy, folder))
     parallel.barrier()
-    return DistillResult(students, material.measured_on, taught, history, run.path)
+    return DistillResult(students, material.measured_on, taught_by, reached, history, run.path)
 
 
 def _check(config: DistillConfig, loss: Loss, subjects: Sequence[Subject]) -> None:
@@ -181,16 +184,30 @@ def _check(config: DistillConfig, loss: Loss, subjects: Sequence[Subject]) -> No
         raise ConfigError(f"until {config.until}: a share of the training, more than 0 and at most 1")
     if config.loader_workers < 0:
         raise ConfigError(f"loader-workers {config.loader_workers}: 0 or more")
+    _check_scheme(config, loss, len(subjects))
+    again = next((arch for number, (arch, _) in enumerate(subjects) if arch in [one for one, _ in subjects[:number]]), None)
+    if again is not None and loss.partner != "peers":
+        raise ConfigError(f"{name_of(again)} is named twice, and would be trained to the same weights twice: name it once")
+
+
+def _check_scheme(config: DistillConfig, loss: Loss, students: int) -> None:
+    """`ConfigError` for a loss that cannot be had with these options, or with so many students."""
     if loss.labels and config.unlabelled is not None:
         raise ConfigError(f"--unlabelled: the loss {loss.label} looks at labels; use one that does not, as ssld")
     if loss.partner == "teacher":
-        check_teacher(config)
+        check_teacher(config, students)
     elif config.assistants:
         raise ConfigError(f"--assistants: the loss {loss.label} looks at no teacher; use one that does, as kd")
-    if config.until < 1 and (loss.partner != "teacher" or not loss.labels):
-        raise ConfigError(f"--until {config.until}: it ends what a teacher adds to the labels; {loss.label} has no such part, use kd")
+    if config.until < 1 and loss.partner != "teacher":
+        raise ConfigError(f"--until {config.until}: it ends what a teacher teaches; {loss.label} looks at none, use kd")
+    if config.until < 1 and config.unlabelled is not None:
+        raise ConfigError(f"--until {config.until}: the labels alone are left then, and --unlabelled images have none; leave one out")
     if loss.partner == "previous" and config.accumulate > 1:
         raise ConfigError(f"--accumulate {config.accumulate}: the loss {loss.label} repeats half of each batch; a part has no half")
+    if loss.partner in ("nobody", "previous") and not loss.ce_weight:
+        raise ConfigError(f"loss {loss.label}: with ce_weight 0 there are steps without anything to learn from; more than 0 is needed")
+    if loss.partner == "peers" and students == 1 and config.weights is not None:
+        raise ConfigError(f"--weights: the peers of {loss.label} would begin as one; name a second network, or leave the weights out")
 
 
 def _check_loss(room: Classroom, loss: Loss, subjects: Sequence[Subject]) -> None:
@@ -203,17 +220,22 @@ def _check_loss(room: Classroom, loss: Loss, subjects: Sequence[Subject]) -> Non
     partners: list[nn.Module] = []
     if loss.partner == "teacher":
         partners = [bare_teacher(room, subjects[0][0], name) for name in (None, *assistants(config))]
-    networks = [_untrained(room, arch) for arch, _ in subjects]
+    networks = [_beginner(room, arch, config.seed) for arch, _ in subjects]
     for network in networks:
-        for partner in partners or ([networks[-1]] if loss.partner == "peers" else []):
+        check_optimizer(room.recipe, network)
+        for partner in partners[-1:] or ([networks[-1]] if loss.partner == "peers" else []):
             _try(make_loss(config, room.recipe), network, partner, material)
+    for before, assistant in itertools.pairwise(partners):
+        _try(make_loss(config, room.recipe), assistant, before, material)
 
 
-def _untrained(room: Classroom, arch: Architecture) -> nn.Module:
-    data = room.material.data
-    return build_student(
-        arch, data.num_classes, data.in_chans, room.config.seed, trusted=room.config.space == arch.space, drop_path=room.config.drop_path
-    )
+def _beginner(room: Classroom, arch: Architecture, seed: int) -> nn.Module:
+    """A student as it begins."""
+    config, data = room.config, room.material.data
+    model = build_student(arch, data.num_classes, data.in_chans, seed, config.space == arch.space, config.drop_path)
+    if config.weights is not None:
+        load_weights(model, Path(config.weights), name_of(arch))
+    return model
 
 
 def _try(loss: Loss, student: nn.Module, partner: nn.Module, material: Material) -> None:
@@ -230,12 +252,7 @@ def make_pupils(room: Classroom, subjects: Sequence[Subject], teacher: Network |
     peers = loss.partner == "peers"
     networks = []
     for index, (arch, _) in enumerate(subjects):
-        data, seed = room.material.data, config.seed + (index if peers else 0)
-        trusted = config.space == arch.space
-        model = build_student(arch, data.num_classes, data.in_chans, seed, trusted, config.drop_path)
-        if config.weights is not None:
-            load_weights(model, Path(config.weights), arch.digest)
-        networks.append(Network(model, room.material.normalise))
+        networks.append(Network(_beginner(room, arch, config.seed + (index if peers else 0)), room.material.normalise))
     seen = [shapes(network.model, loss, room.material) for network in networks]
     taught = [shapes(teacher.model, loss, room.material)] if teacher is not None else [None]
     pupils = []
@@ -247,12 +264,17 @@ def make_pupils(room: Classroom, subjects: Sequence[Subject], teacher: Network |
     return pupils
 
 
+def name_of(arch: Architecture) -> str:
+    """A hand-made network's own name, or the digest."""
+    return str(arch.choices).removeprefix("timm/") if arch.space == "zoo" else arch.digest
+
+
 def _names(subjects: Sequence[Subject]) -> list[str]:
-    """Of the students, for the log and for folders: a hand-made network's own, or the digest; numbered where one comes again."""
+    """Of the students, for the log and for folders; numbered where one comes again."""
     counts: Counter[str] = Counter()
     names = []
     for arch, _ in subjects:
-        name = str(arch.choices).removeprefix("timm/") if arch.space == "zoo" else arch.digest
+        name = name_of(arch)
         counts[name] += 1
         names.append(name if counts[name] == 1 else f"{name}-{counts[name]}")
     return names
@@ -293,13 +315,9 @@ def resume_config(stored: Mapping[str, Any], kind: type[C]) -> C:
 
 
 __all__ = [
-    "METRICS",
-    "SELF",
-    "DistillConfig",
     "DistillResult",
     "Trained",
     "complete_config",
-    "load_student",
     "make_pupils",
     "resume_config",
     "run_distill",

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from diswot.data import Dataset, load_data, load_unlabelled
-from diswot.data.images import ArrayImages, DecodedImages, ImageSet, JoinedImages, channel_statistics
+from diswot.data.images import ArrayImages, ImageSet, JoinedImages, channel_statistics, cropped, digest_of
 from diswot.errors import ConfigError, DataError
 from diswot.losses import NO_LABEL, Loss
 from diswot.options import RecipeOptions
@@ -49,6 +49,16 @@ class Material:
         mean, std = channel_statistics(self.data.train, self.chosen[self.chosen < len(self.data.train.labels)])
         return Normalise(torch.from_numpy(mean), torch.from_numpy(std))
 
+    def labelled(self) -> Material:
+        """Without the images that have no label."""
+        known = self.labels != NO_LABEL
+        return replace(self, images=self.data.train, chosen=self.chosen[known], labels=self.labels[known])
+
+    def digest(self) -> str:
+        """Short hash of all images that train or measure, and of the data's labels."""
+        more = [self.images] if isinstance(self.images, JoinedImages) else []
+        return digest_of([self.data.train, *more, *self.tests.values()])
+
     def augmented(self, recipe: Recipe, options: RecipeOptions) -> Recipe:
         """The recipe with the augmentation for these images, where none was asked for."""
         if options.augment is not None:
@@ -62,7 +72,7 @@ class Material:
             parts = "" if least == loss.least_batch else ", in every part of it"
             raise ConfigError(f"--batch {recipe.batch}: the loss {loss.label} needs {loss.least_batch} images at least{parts}: {least}")
         steps = Steps(repeat_half=loss.partner == "previous", least=least)
-        if not plan(len(self.labels), recipe, 0, steps)[1]:
+        if len(plan(len(self.labels), recipe, 0, steps)[1]) < (2 if steps.repeat_half else 1):
             raise ConfigError(f"--batch {recipe.batch}: too large for {len(self.labels):,} images, of which an epoch shows half twice")
         source = TrainingSet(self.images, self.chosen, self.labels, self.data.num_classes)
         if fits_in_memory(self.images, recipe):
@@ -105,21 +115,20 @@ def load_material(options: RecipeOptions, unlabelled: str | None = None) -> Mate
     data = load_data(options.data, **options.image_options())
     if not 0 < options.crop_share <= 1:
         raise ConfigError(f"crop-share {options.crop_share}: more than 0, at most 1")
-    if isinstance(data.test, DecodedImages):
-        data.test.crop_share = options.crop_share
     if not data.learnable:
         raise DataError(f"--data {options.data}: there is nothing to learn in it; use synthetic, or real images")
     if options.limit is not None and options.limit < options.batch:
-        raise ConfigError(f"--limit {options.limit}: fewer than the batch of {options.batch}")
+        raise ConfigError(f"--limit {options.limit}: fewer than the batch of {options.batch}; use more, or a smaller --batch")
     held_out = options.held_out if options.held_out is not None else (0.0 if data.test is not None else _HELD_OUT)
     for name, share in (("held-out", held_out), ("label-noise", options.label_noise)):
         if not 0 <= share < 1:
             raise ConfigError(f"--{name} {share}: a share from 0 to below 1")
     chosen, kept = split(len(data.train.labels), options.limit, held_out, options.seed)
     if len(chosen) < options.batch:
-        raise DataError(f"{data.name}: {len(chosen)} training images, fewer than the batch: write --batch {max(len(chosen), 2)} or less")
+        remedy = f"write --batch {len(chosen)} or less" if len(chosen) > 1 else "hold fewer of them out"
+        raise DataError(f"{data.name}: {len(chosen)} training images, fewer than the batch: {remedy}")
     labels = with_noise(data.train.labels[chosen], options.label_noise, data.num_classes, options.seed)
-    tests = _tests(data, kept)
+    tests = _tests(data, kept, options.crop_share)
     measured_on = "test" if "test" in tests else "validation"
     if unlabelled is None:
         return Material(data, data.train, chosen, labels, measured_on, tests)
@@ -130,12 +139,12 @@ def load_material(options: RecipeOptions, unlabelled: str | None = None) -> Mate
     return Material(data, joined, chosen, labels, measured_on, tests)
 
 
-def _tests(data: Dataset, kept: Ints) -> dict[str, Any]:
+def _tests(data: Dataset, kept: Ints, crop_share: float) -> dict[str, Any]:
     tests: dict[str, ImageSet] = {}
     if len(kept):
-        tests["validation"] = ArrayImages(data.train.images(kept), data.train.labels[kept])
+        tests["validation"] = ArrayImages(cropped(data.train, crop_share).images(kept), data.train.labels[kept])
     if data.test is not None:
-        tests["test"] = data.test
+        tests["test"] = cropped(data.test, crop_share)
     if not tests:
         raise ConfigError(f"{data.name} has no test images and --held-out is 0: nothing is left to measure on")
     return tests

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from diswot import runs
@@ -16,8 +17,9 @@ from diswot.errors import ConfigError, RunError
 from diswot.models.init import initialise, seeded
 from diswot.models.student import ENTRY
 from diswot.space import load_space
+from diswot.teacher import normalisation
 from diswot.training.checkpoint import load_tensors, save_tensors
-from diswot.training.evaluation import Network
+from diswot.training.evaluation import Network, Normalise
 
 STUDENT, STUDENTS = "student", "students"
 WEIGHTS = "model.safetensors"
@@ -45,12 +47,15 @@ def build_student(
     return model
 
 
-def save_student(folder: Path, arch: Architecture, found_by: Mapping[str, Any], student: Network, data: Dataset) -> None:
+def save_student(
+    folder: Path, arch: Architecture, found_by: Mapping[str, Any], student: Network, data: Dataset, crop_share: float = 1.0
+) -> None:
     """The student alone: its weights, its arch.json, and what it must know of its images."""
     notes = {
         "num_classes": data.num_classes,
         "in_chans": data.in_chans,
         "input_size": data.input_size,
+        "crop_share": crop_share,
         "mean": student.normalise.mean.tolist(),
         "std": student.normalise.std.tolist(),
         "class_names": data.class_names,
@@ -75,14 +80,32 @@ def _for_timm(arch: Architecture, model: nn.Module, notes: Mapping[str, Any]) ->
         "num_classes": notes["num_classes"],
         "num_features": model.num_features,
         "model_args": {"space": arch.space, "choices": arch.choices},
-        "pretrained_cfg": {**images, "interpolation": "bicubic", "crop_pct": 1.0, "label_names": notes["class_names"]},
+        "pretrained_cfg": {**images, "interpolation": "bicubic", "crop_pct": notes["crop_share"], "label_names": notes["class_names"]},
     }
+
+
+def of_teacher(norm: str, weights: str, data: Dataset, option: str = "--teacher-norm") -> Normalise:
+    """How a teacher's images are normalised: as `norm` says; `data` means as the weights file says, where a student of ours is in it, else
+    by all training images, whichever of them train.
+
+    Args:
+        norm: see `diswot.teacher.normalisation`.
+        weights: a file, or pretrained.
+        option: what the user said it with.
+    """
+    if norm == "data" and weights.endswith(".safetensors"):
+        _, notes = load_tensors(Path(weights))
+        if len(notes.get("mean", ())) == len(notes.get("std", ())) == data.in_chans:
+            return Normalise(torch.tensor(notes["mean"]), torch.tensor(notes["std"]))
+    mean, std = (torch.from_numpy(values) for values in data.statistics)
+    return Normalise(*normalisation(norm, mean, std, option))
 
 
 def load_student(folder: str | Path, *, space: str | None = None) -> nn.Module:
     """The student that a distillation left in `runs/<name>/student`, in evaluation mode.
 
-    Its `pretrained_cfg` says, as timm's do, what images it takes: input_size (C, H, W), mean, std, num_classes, and class_names.
+    Its `pretrained_cfg` says, as timm's do, what images it takes: input_size (C, H, W), crop_pct (share of an image's shorter side), mean,
+    std, num_classes, and class_names.
 
     Args:
         folder: holds arch.json and model.safetensors.
@@ -97,11 +120,12 @@ def load_student(folder: str | Path, *, space: str | None = None) -> nn.Module:
     try:
         model = build_student(arch, notes["num_classes"], notes["in_chans"], 0, trusted=space == arch.space)
         model.load_state_dict(tensors)
+        side = notes["input_size"]
+        model.pretrained_cfg = {  # type: ignore[assignment]
+            "input_size": (notes["in_chans"], side, side),
+            "crop_pct": notes["crop_share"],
+            **{key: notes[key] for key in ("mean", "std", "num_classes", "class_names")},
+        }
     except (KeyError, RuntimeError, TypeError, ValueError):
         raise RunError(f"{folder}: the weights are not those of its arch.json: is it whole?") from None
-    side = notes["input_size"]
-    model.pretrained_cfg = {  # type: ignore[assignment]
-        "input_size": (notes["in_chans"], side, side),
-        **{key: notes[key] for key in ("mean", "std", "num_classes", "class_names")},
-    }
     return model.eval()

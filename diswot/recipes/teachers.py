@@ -17,17 +17,19 @@ from diswot.architecture import Architecture, canonical_json
 from diswot.config import to_dict
 from diswot.data import home
 from diswot.data.images import DecodedImages
+from diswot.devices import place
 from diswot.errors import ConfigError, TeacherError
 from diswot.losses import Loss
 from diswot.models.init import initialise
+from diswot.models.zoo import ZOO, zoo_name
 from diswot.observe import Observation, glance
 from diswot.options import DistillConfig
 from diswot.progress import Reporter
 from diswot.recipes.material import Material
-from diswot.recipes.students import WEIGHTS, build_student
-from diswot.teacher import build_teacher, normalisation
+from diswot.recipes.students import WEIGHTS, build_student, of_teacher
+from diswot.teacher import build_teacher
 from diswot.training.checkpoint import load_tensors, save_tensors
-from diswot.training.evaluation import Network, Normalise
+from diswot.training.evaluation import Network
 from diswot.training.feed import fits_in_memory
 from diswot.training.learner import Pupil, prepare
 from diswot.training.loop import Trainer, fit
@@ -36,6 +38,7 @@ from diswot.training.recipe import Recipe
 from diswot.training.teaching import Teaching
 
 SELF = "self"  # a teacher like the student
+LOGITS = frozenset({"logits"})  # what any teacher must show; the loss tells what else
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,13 @@ class Classroom:
         until, by_batch = self.config.until, loss.teacher_batch_statistics
         needs = loss.needs | {"logits"}
         images = self.material.images.images(np.arange(min(4, len(self.material.labels))))
-        example = teacher.normalise(torch.from_numpy(images).permute(0, 3, 1, 2))
-        return Teaching(teacher, needs, self.recipe, self.device, until=until, by_batch=by_batch, example=example)
+        example = teacher.normalise(torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2))
+        return Teaching(teacher, needs, self.recipe, self.device, until=until, by_batch=by_batch, example=example, parallel=self.parallel)
+
+    def settle(self, network: Network) -> Network:
+        """A teacher that has learned: on the device, where it stays as it is."""
+        place(network.model, self.device, self.recipe.channels_last).eval().requires_grad_(False)
+        return network
 
     def train(
         self, run: runs.RunDir, notes: Mapping[str, Any], pupils: list[Pupil], teaching: Teaching | None, recipe: Recipe, logs: Any = None
@@ -72,35 +80,45 @@ class Classroom:
 
 
 def shapes(model: nn.Module, loss: Loss, material: Material) -> Observation:
-    """What a network shows the loss of black images, as few as it can be computed on."""
+    """What a network, wherever it lies, shows the loss of black images, as few as it can be computed on; on the CPU."""
     side, channels = material.data.input_size, material.data.in_chans
-    return glance(model, torch.zeros(max(2, loss.least_batch), channels, side, side), loss.needs)
+    images = torch.zeros(max(2, loss.least_batch), channels, side, side, device=next(model.parameters()).device)
+    return glance(model, images, loss.needs).map(Tensor.cpu)
 
 
-def check_teacher(config: DistillConfig) -> None:
-    """`TeacherError` for a teacher that has nothing to teach."""
+def check_teacher(config: DistillConfig, students: int) -> None:
+    """`TeacherError` for a teacher that has nothing to teach, or not to all of so many students."""
     if config.teacher_weights == "random":
         raise TeacherError(
             "a random teacher has nothing to teach: give --teacher-weights, or leave it out and the teacher is trained first"
         )
     if config.teacher == SELF and config.teacher_weights is not None:
         raise ConfigError("--teacher self is trained first, from nothing: leave --teacher-weights out")
+    if config.teacher_weights is None and config.teacher_norm != "data":
+        raise TeacherError(
+            f"--teacher-norm {config.teacher_norm}: a teacher that is trained first sees its images as the student does; leave it out"
+        )
+    if config.teacher == SELF and students > 1:
+        raise ConfigError(f"--teacher self is like the student, and there are {students}: distil them one by one, or name a teacher")
 
 
-def bare_teacher(room: Classroom, arch: Architecture, name: str | None = None) -> nn.Module:
-    """A teacher or an assistant by name, untrained; `self` is the student's own architecture."""
+def bare_teacher(room: Classroom, arch: Architecture, name: str | None = None, seed: int = 0) -> nn.Module:
+    """A teacher or an assistant by name, initialised as a student would be by the seed; `self` is the student's own architecture."""
     name, data = name or room.config.teacher, room.material.data
     assert name is not None
     if name == SELF:
-        return build_student(arch, data.num_classes, data.in_chans, room.config.seed, trusted=room.config.space == arch.space)
-    return build_teacher(name, data.num_classes, data.in_chans, data.input_size)
+        return build_student(arch, data.num_classes, data.in_chans, seed, trusted=room.config.space == arch.space)
+    model = build_teacher(name, data.num_classes, data.in_chans, data.input_size, needs=LOGITS, seed=seed)
+    if zoo_name(name) in ZOO:
+        initialise(model, "kaiming", seed)
+    return model
 
 
 def make_teacher(room: Classroom, arch: Architecture, run: runs.RunDir) -> Network:
     """The network that the students learn from: the teacher, or the last of the assistants."""
     teacher = _first_teacher(room, arch)
     for number, name in enumerate(assistants(room.config), 1):
-        teacher = _assistant(room, arch, run.path / "assistants" / f"{number}-{_plain(name)}", name, teacher)
+        teacher = _assistant(room, arch, run.path / "assistants" / f"{number}-{_folder_name(name)}", name, teacher)
     return teacher
 
 
@@ -114,23 +132,18 @@ def assistants(config: DistillConfig) -> list[str]:
 
 
 def _first_teacher(room: Classroom, arch: Architecture) -> Network:
-    config, material = room.config, room.material
+    config, data = room.config, room.material.data
     assert config.teacher is not None
     if config.teacher_weights is None:
         return _trained_teacher(room, arch)
-    data = material.data
-    model = build_teacher(config.teacher, data.num_classes, data.in_chans, data.input_size, config.teacher_weights)
-    mean, std = normalisation(config.teacher_norm, material.normalise.mean, material.normalise.std)
-    return _frozen(Network(model, Normalise(mean, std)))
-
-
-def _frozen(network: Network) -> Network:
-    network.model.eval().requires_grad_(False)
-    return network
+    model = build_teacher(config.teacher, data.num_classes, data.in_chans, data.input_size, config.teacher_weights, needs=LOGITS)
+    return room.settle(Network(model, of_teacher(config.teacher_norm, config.teacher_weights, data)))
 
 
 def _trained_teacher(room: Classroom, arch: Architecture) -> Network:
-    """A teacher trained alone by the same loop on the same images, kept under `home() / "teachers"` and resumed if it was cut off."""
+    """A teacher trained alone by the same loop on the same labelled images, kept under `home() / "teachers"` and resumed if it was cut
+    off."""
+    room = replace(room, material=room.material.labelled())
     config, material = room.config, room.material
     epochs = config.epochs if config.teacher_epochs is None else config.teacher_epochs
     recipe = replace(room.recipe, epochs=epochs, seed=config.teacher_seed)
@@ -144,36 +157,28 @@ def _trained_teacher(room: Classroom, arch: Architecture) -> Network:
         "images": digest([material.chosen.tolist(), material.labels.tolist()]),
         "recipe": to_dict(recipe),
     }
-    folder = home() / "teachers" / f"{_plain(name)}-{digest(notes)}"
-    network = Network(bare_teacher(room, arch), material.normalise)
+    folder = home() / "teachers" / f"{_folder_name(name)}-{digest(notes)}"
+    network = Network(bare_teacher(room, arch, seed=config.teacher_seed), material.normalise)
     if _kept(folder / WEIGHTS, network.model, name):
         room.reporter.say(f"teacher {config.teacher}: the one trained before, from {folder}")
-        return _frozen(network)
+        return room.settle(network)
     room.reporter.say(f"teacher {config.teacher}: no weights were given, so it is trained first; it is kept in {folder}")
-    initialise(network.model, "kaiming", config.teacher_seed)
     room.parallel.barrier()
 
     def train(run: runs.RunDir) -> dict[str, Tensor]:
-        pupil = Pupil("teacher", network, [_plain_loss(recipe)])
+        pupil = Pupil("teacher", network, [_held(losses.create("none"), recipe)])
         trainer, _ = room.train(run, {"teacher": digest(notes)}, [pupil], None, recipe)
         return trainer.learners[0].result.model.state_dict()
 
-    return _frozen(_train_and_keep(room, folder, "teacher", notes, network, train))
-
-
-def _plain_loss(recipe: Recipe) -> Loss:
-    loss = losses.create("none")
-    loss.hold_to(recipe.truth)
-    return loss
+    return room.settle(_train_and_keep(room, folder, "teacher", notes, network, train))
 
 
 def _assistant(room: Classroom, arch: Architecture, folder: Path, name: str, teacher: Network) -> Network:
     """A network distilled from the teacher before it, by the run's own loss and recipe, kept in the run's folder."""
-    network = Network(bare_teacher(room, arch, name), room.material.normalise)
+    network = Network(bare_teacher(room, arch, name, room.config.seed), room.material.normalise)
     if _kept(folder / WEIGHTS, network.model, name):
-        return _frozen(network)
+        return room.settle(network)
     room.reporter.say(f"assistant {name}: distilled first, in {folder}")
-    initialise(network.model, "kaiming", room.config.seed)
     room.parallel.barrier()
     loss = make_loss(room.config, room.recipe)
     seen = [shapes(model, loss, room.material) for model in (network.model, teacher.model)]
@@ -184,12 +189,15 @@ def _assistant(room: Classroom, arch: Architecture, folder: Path, name: str, tea
         trainer, _ = room.train(run, {"assistant": name}, [pupil], room.teaching(teacher, loss), room.recipe)
         return trainer.learners[0].result.model.state_dict()
 
-    return _frozen(_train_and_keep(room, folder, "assistant", {"assistant": name}, network, train))
+    return room.settle(_train_and_keep(room, folder, "assistant", {"assistant": name}, network, train))
 
 
 def make_loss(config: DistillConfig, recipe: Recipe) -> Loss:
     """The loss of a configuration, which holds students to the labels as the recipe does."""
-    loss = losses.create(config.loss)
+    return _held(losses.create(config.loss), recipe)
+
+
+def _held(loss: Loss, recipe: Recipe) -> Loss:
     loss.hold_to(recipe.truth)
     return loss
 
@@ -211,19 +219,14 @@ def _train_and_keep(
     if not room.parallel.main:
         network.model.load_state_dict(train(runs.RunDir(folder)))
         return network
-    if (folder / "config.yaml").exists():
-        run = runs.RunDir.open(folder, kind)[0]
-    else:
-        run = runs.RunDir.create(folder, kind, notes, runs.environment(room.device))
-    with run:
+    with runs.RunDir.open_or_create(folder, kind, notes, runs.environment(room.device)) as run:
         weights = train(run)
         save_tensors(folder / WEIGHTS, weights, notes)
     network.model.load_state_dict(weights)
     return network
 
 
-def _plain(name: str) -> str:
-    """As a folder's name."""
+def _folder_name(name: str) -> str:
     return name.replace("/", "_").replace(":", "_").replace(" ", "_")
 
 

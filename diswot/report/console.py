@@ -177,12 +177,13 @@ def show_architecture(found: Description) -> Table:
 
 def distill_json(result: DistillResult) -> Json:
     def accuracy(found: Any) -> Json | None:
-        return None if found is None else {"top1": found.top1, "top5": found.top5, "margin": found.margin, "images": found.count}
+        return None if found is None else _accuracy(found)
 
     students = {student.name: accuracy(student.accuracy) for student in result.students}
     outcome = {
         "student": accuracy(result.student),
         "students": students,
+        "taught_by": result.taught_by,
         "teacher": accuracy(result.teacher),
         "measured_on": result.measured_on,
     }
@@ -191,8 +192,9 @@ def distill_json(result: DistillResult) -> Json:
 
 def distill_table(result: DistillResult) -> Table:
     """The curve, thinned to a dozen lines, and the accuracy after the last epoch."""
-    title = "after each epoch; the last one counts, nothing was chosen by these images"
-    keys = [key for key in result.history[-1] if key != "epoch"]
+    title = "after each epoch, terms of the loss with their weights; the last one counts, nothing was chosen by these images"
+    names = {key for line in result.history for key in line if key not in ("epoch", "lr")}
+    keys = ["lr", *sorted(names, key=lambda key: (key.endswith("_top1"), key))]
     table = plain_table(title, ["epoch", *keys], left=0)
     step = max(1, len(result.history) // 12)
     for line in [*result.history[:-1][::step], result.history[-1]]:
@@ -244,9 +246,11 @@ def _plus_minus(value: float, width: float, sign: str = "") -> str:
 
 
 def evaluate_json(found: Evaluation) -> Json:
-    accuracy = found.accuracy
-    measured = {"top1": accuracy.top1, "margin": accuracy.margin, "top5": accuracy.top5, "images": accuracy.count}
-    return {"data": found.data, "split": found.split, **measured}
+    return {"data": found.data, "split": found.split, **_accuracy(found.accuracy)}
+
+
+def _accuracy(found: Any) -> Json:
+    return {"top1": found.top1, "interval": list(found.interval), "top5": _number(found.top5), "images": found.count}
 
 
 def _cost(cost: Any) -> Json:

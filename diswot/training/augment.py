@@ -65,19 +65,23 @@ def show(source: Tensor, places: Tensor, views: Views, side: tuple[int, int], cu
     columns = np.where(views.mirrored[:, None], columns[:, ::-1], columns)
     rows = torch.from_numpy(views.top[:, None] + np.arange(height)).to(device)
     images = source[places[:, None, None], rows[:, :, None], torch.from_numpy(np.ascontiguousarray(columns)).to(device)[:, None, :]]
-    if cutout and views.hole is not None:
-        images = images.masked_fill(_holes(torch.from_numpy(views.hole).to(device), side, cutout)[..., None], 0)
-    return images.permute(0, 3, 1, 2)
+    shown = images.permute(0, 3, 1, 2)
+    return cut_out(shown, views.hole, cutout) if views.hole is not None else shown
 
 
-def _holes(centre: Tensor, side: tuple[int, int], length: int) -> Tensor:
-    """(B, H, W): which pixels lie in the square of each image (DeVries & Taylor 2017, Cutout)."""
+def cut_out(images: Tensor, centre: Ints, length: int) -> Tensor:
+    """Images (B, C, H, W) with a black square of this side, which may reach over the edge, at each one's centre (2, B): row and column
+    (DeVries & Taylor 2017, Cutout).
+
+    >>> cut_out(torch.ones(1, 1, 3, 3), np.array([[0], [2]]), 2)[0, 0].tolist()
+    [[1.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+    """
     inside = []
-    for middle, size in zip(centre, side, strict=True):
+    for middle, size in zip(torch.from_numpy(centre).to(images.device), images.shape[2:], strict=True):
         begin = middle[:, None] - length // 2
-        pixels = torch.arange(size, device=centre.device)
+        pixels = torch.arange(size, device=images.device)
         inside.append((pixels >= begin) & (pixels < begin + length))
-    return inside[0][:, :, None] & inside[1][:, None, :]
+    return images.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0)
 
 
 def mixed(pixels: Tensor, target: Tensor, num_classes: int, recipe: Recipe) -> tuple[Tensor, Tensor]:
@@ -94,7 +98,7 @@ def mixed(pixels: Tensor, target: Tensor, num_classes: int, recipe: Recipe) -> t
 
     ways = [way(alpha=alpha, num_classes=num_classes) for way, alpha in ((v2.MixUp, recipe.mixup), (v2.CutMix, recipe.cutmix)) if alpha]
     way = ways[int(torch.randint(len(ways), ()))]
-    images, shares = way(as_float(pixels), target)
+    images, shares = way(as_float(pixels), target.clamp_min(0))  # who looks at labels is shown no image without one
     return images, shares
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import stats
 from torch import Tensor, nn
 
 from diswot.data.images import ImageSet
@@ -40,19 +41,25 @@ class Network:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Top-1 and top-5 in percent on `count` images; `margin` is the half-width of the 95 % interval of top-1 (normal approximation)."""
+    """Top-1 and top-5 in percent on `count` images; top-5 is NaN of five classes or fewer.
+
+    >>> print(Accuracy(75.0, 1200))
+    75.00 % (72.48 to 77.37, 1,200 images)
+    """
 
     top1: float
     count: int
     top5: float = math.nan
 
     @property
-    def margin(self) -> float:
-        share = self.top1 / 100
-        return 100 * 1.96 * math.sqrt(share * (1 - share) / self.count)
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of top-1, in percent, that so many images allow (Wilson 1927)."""
+        found = stats.binomtest(round(self.top1 * self.count / 100), self.count).proportion_ci(method="wilson")
+        return 100 * found.low, 100 * found.high
 
     def __str__(self) -> str:
-        return f"{self.top1:.2f} % (± {self.margin:.2f}, {self.count:,} images)"
+        low, high = self.interval
+        return f"{self.top1:.2f} % ({low:.2f} to {high:.2f}, {self.count:,} images)"
 
 
 def _batches(images: ImageSet, device: str, places: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
@@ -75,4 +82,4 @@ def evaluate(network: Network, images: ImageSet, device: str, parallel: Parallel
         right += torch.stack([hits[:, 0].sum(), hits.sum()])
     total = parallel.sum(right).tolist()
     count = len(images.labels)
-    return Accuracy(100 * total[0] / count, count, 100 * total[1] / count)
+    return Accuracy(100 * total[0] / count, count, 100 * total[1] / count if logits.shape[1] > 5 else math.nan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -15,11 +16,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from diswot.data.images import IN_MEMORY, ImageSet
-from diswot.training.augment import Views, padded, show
+from diswot.devices import cores
+from diswot.errors import ConfigError, first_line, shown
+from diswot.training.augment import PADDING, Views, cut_out, padded, show
 from diswot.training.parallel import Parallel
 from diswot.training.recipe import Recipe
 
 Ints = NDArray[np.int64]
+Seed = tuple[int, ...]
 _CHUNK = 1000  # images decoded between two looks at the clock
 
 
@@ -156,7 +160,7 @@ class LoaderFeed:
         loader: Any = DataLoader(
             dataset,  # type: ignore[arg-type]  # its items are asked for by number and seed
             batch_sampler=self._order,
-            num_workers=workers,
+            num_workers=min(workers, cores()),  # more would wait for each other, and torch warns of it
             collate_fn=fast_collate,
             persistent_workers=workers > 0,
             pin_memory=device.startswith("cuda"),
@@ -167,24 +171,27 @@ class LoaderFeed:
 
     def epoch(self, number: int) -> Iterator[Batch]:
         _, steps = plan(len(self.labels), self.recipe, number, self.steps)
-        parts = [places[self.parallel.part(len(places), self.steps.repeat_half)] for places, _ in steps]
-        seeds = (self.recipe.seed, number, self.parallel.rank)
-        self._order.batches = [[(int(at), (*seeds, step, i)) for i, at in enumerate(part)] for step, part in enumerate(parts)]
-        for step, ((pixels, target), part) in enumerate(zip(self._loader, parts, strict=True)):
+        parts = [self.parallel.part(len(places), self.steps.repeat_half) for places, _ in steps]
+        seeds = [[(self.recipe.seed, number, step, int(i)) for i in part] for step, part in enumerate(parts)]
+        self._order.batches = [
+            [(int(places[i]), seed) for i, seed in zip(part, own, strict=True)]
+            for (places, _), part, own in zip(steps, parts, seeds, strict=True)
+        ]
+        for (pixels, target), (places, repeated), part, own in zip(self._loader, steps, parts, seeds, strict=True):
             still = torch.zeros(len(part), dtype=torch.bool)
-            yield Batch(self._erased(pixels, f"{seeds}/{step}"), target, torch.from_numpy(part), still, steps[step][1])
+            yield Batch(self._blackened(pixels, own), target, torch.from_numpy(places[part]), still, repeated)
 
-    def _erased(self, pixels: Tensor, seed: str) -> Tensor:
-        """A random rectangle of some of the images blacked out (Zhong et al. 2020); timm draws from Python's generator."""
-        if self._erase is None:
-            return pixels
-        state = random.getstate()
-        random.seed(seed)
-        try:
-            erased: Tensor = self._erase(pixels)
-        finally:
-            random.setstate(state)
-        return erased
+    def _blackened(self, pixels: Tensor, seeds: Sequence[Seed]) -> Tensor:
+        """Of each image a square (`cut_out`), and of some a random rectangle (Zhong et al. 2020, random erasing)."""
+        if self.recipe.cutout:
+            rngs = [np.random.default_rng([*seed, 1]) for seed in seeds]
+            centres = np.array([rng.integers(pixels.shape[2:]) for rng in rngs]).T
+            pixels = cut_out(pixels, centres, self.recipe.cutout)
+        if self._erase is not None:
+            for image, seed in zip(pixels, seeds, strict=True):
+                with _drawing_from([*seed, 2]):
+                    self._erase(image)
+        return pixels
 
 
 class _Planned(Sampler[Any]):
@@ -211,32 +218,46 @@ class _Samples:
 
     def __getitem__(self, key: tuple[int, Sequence[int]]) -> tuple[Any, int]:
         place, seed = key
-        words = np.random.SeedSequence(seed).generate_state(3)
-        random.seed(int(words[0]))
-        np.random.seed(int(words[1]))
-        torch.manual_seed(int(words[2]))
-        return self.transform(self.source.images.open(int(self.source.chosen[place]))), int(self.source.labels[place])
+        with _drawing_from(seed):
+            return self.transform(self.source.images.open(int(self.source.chosen[place]))), int(self.source.labels[place])
+
+
+@contextlib.contextmanager
+def _drawing_from(seed: Sequence[int]) -> Iterator[None]:
+    """Inside, the global generators, from which timm and torchvision draw, begin at a seed; after it they are as before."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    words = np.random.SeedSequence(seed).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    torch.default_generator.manual_seed(int(words[2]))
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
 
 
 def training_transform(side: int, recipe: Recipe) -> Callable[[Any], Any]:
-    """PIL image -> uint8 array (C, H, W), as the recipe augments."""
+    """PIL image -> uint8 array (C, H, W), as the recipe augments; `ConfigError` for a policy that timm does not know."""
     from timm.data.transforms import ToNumpy
     from timm.data.transforms_factory import create_transform
     from torchvision import transforms
 
-    if recipe.augment == "resized" or recipe.auto_augment:
-        return create_transform(
-            side,
-            is_training=True,
-            use_prefetcher=True,
-            auto_augment=recipe.auto_augment or None,
-            color_jitter=None if recipe.auto_augment else 0.0,
-            interpolation="random",
-        )
+    policy = recipe.auto_augment or None
+    options: Any = {"is_training": True, "use_prefetcher": True, "auto_augment": policy, "color_jitter": None, "interpolation": "random"}
+    try:
+        resized, automatic, _ = create_transform(side, **options, separate=True)
+    except (AssertionError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise ConfigError(
+            f"--auto-augment {shown(policy)}: timm does not know it ({first_line(error, 80)}); rand-m7-mstd0.5 is one"
+        ) from None
+    if recipe.augment == "resized":
+        return transforms.Compose([resized, automatic, ToNumpy()])
     steps: list[Any] = [transforms.Resize(side, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(side)]
-    steps += [transforms.RandomCrop(side, 4)] if recipe.augment == "crop" else []
+    steps += [transforms.RandomCrop(side, PADDING)] if recipe.augment == "crop" else []
     steps += [transforms.RandomHorizontalFlip()] if recipe.augment in ("crop", "flip") else []
-    return transforms.Compose([*steps, ToNumpy()])
+    return transforms.Compose([*steps, automatic, ToNumpy()])
 
 
 def fits_in_memory(images: ImageSet, recipe: Recipe) -> bool:

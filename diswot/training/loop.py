@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from diswot.training.teaching import Teaching, full_precision
 
 METRICS = "metrics.jsonl"
 _LOOKS = 50  # steps between two looks at whether the loss is finite, where a look waits for the device
+_REMEDY = ": use a smaller --lr; the last good state is that of epoch {}"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -81,27 +83,30 @@ class Trainer:
         for learner in self.learners:
             learner.begin_epoch(number)
         totals: dict[str, Tensor] = {}
-        step, images, begun = 0, 0, time.monotonic()
+        steps: Counter[str] = Counter()
+        images, begun = 0, time.monotonic()
         with torch.random.fork_rng(devices=[torch.device(self.device)] if self.device.startswith("cuda") else []):
             for step, batch in enumerate(self.feed.epoch(number), 1):
                 images += len(batch.target) * self.parallel.world
                 for name, value in self._step(batch, number, step).items():
                     totals[name] = totals[name] + value if name in totals else value
+                    steps[name] += 1  # not every step has every term
                 if self.device == "cpu" or step % _LOOKS == 0:
                     self._refuse_infinite(totals, number)
         self._refuse_infinite(totals, number)
+        for learner in self.learners:
+            learner.end_epoch()
+            if not learner.finite():
+                raise RunError(f"weights of {learner.name} became infinite in epoch {number + 1}{_REMEDY.format(number)}")
         self.speed = images / (time.monotonic() - begun)
-        means = {name: float(self.parallel.sum(total)) / self.parallel.world / step for name, total in totals.items()}
+        means = {name: float(self.parallel.sum(total)) / self.parallel.world / steps[name] for name, total in totals.items()}
         return {"lr": self.recipe.learning_rate(number), **means}
 
     def _refuse_infinite(self, totals: Mapping[str, Tensor], epoch: int) -> None:
         values = torch.stack(list(totals.values())).tolist()
         for name, value in zip(totals, values, strict=True):
             if not math.isfinite(value):
-                raise RunError(
-                    f"the term {name} of the loss became {value} in epoch {epoch + 1}: use a smaller --lr; the last good state is that of "
-                    f"epoch {epoch}"
-                )
+                raise RunError(f"the term {name} of the loss became {value} in epoch {epoch + 1}{_REMEDY.format(epoch)}")
 
     def _step(self, batch: Batch, epoch: int, step: int) -> dict[str, Tensor]:
         """One update of every learner; the terms of its losses, without gradient."""
@@ -118,16 +123,16 @@ class Trainer:
 
     def _part(self, batch: Batch, draws: tuple[int, int, int], share: float) -> dict[str, Tensor]:
         """Forward and backward on a batch, or on this share of it; `draws` are epoch, step and part, which random numbers depend on."""
-        self._seed(*draws, 0)
         pixels, target = batch.pixels, batch.target
         if self.recipe.mixes:
+            self._seed(0, *draws, 0)  # all processes mix in the same way
             pixels, target = mixed(pixels, target, self.feed.num_classes, self.recipe)
         taught = self._taught(pixels, batch, epoch=draws[0])
         found: dict[str, Tensor] = {}
         for group, scaler in zip(self._groups(), self._scalers, strict=True):
             seen = []
             for index, learner in enumerate(group):
-                self._seed(*draws, index)
+                self._seed(self.parallel.rank, *draws, index)
                 seen.append(self._observe(learner, pixels))
             totals = []
             for learner, terms in zip(group, self._terms(group, seen, taught, target, batch.repeated), strict=True):
@@ -138,11 +143,13 @@ class Trainer:
 
     def _seed(self, *draws: int) -> None:
         """Dropout and other draws depend on nothing but these: not on who else is trained, nor on where a run was cut off."""
-        numbers = (self.recipe.seed, self.parallel.rank, *draws)
+        numbers = (self.recipe.seed, *draws)
         seed = int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=7).digest(), "big")
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would look for every kind of device, which takes longer than this
         if self.device.startswith("cuda"):
             torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(seed)
+        elif self.device == "mps":
+            torch.mps.manual_seed(seed)
 
     def _observe(self, learner: Learner, pixels: Tensor) -> Observation:
         with self._precision():
@@ -175,11 +182,12 @@ class Trainer:
                 each = [loss(mine, other, target) for loss, other in zip(learner.losses, others, strict=True)]
                 yield {name: torch.stack([terms[name] for terms in each]).mean() for name in each[0]}
             elif self.partner == "previous":
-                yield learner.losses[0](mine, _first(learner.previous, repeated), target)
-                learner.previous = _second(mine.detach())
-            else:  # once the teacher is silent, adapters have no gradient that processes could share
-                loss = learner.losses[0] if taught is not None else learner.modules[0]
-                yield loss(mine, taught, target)
+                before, learner.previous = _first(learner.previous, repeated), _second(mine.detach())
+                yield learner.losses[0](mine, before, target)
+            elif self.partner == "teacher" and taught is None:  # it is silent: the labels count in full
+                yield {self.recipe.supervision: self.recipe.truth(mine.logits, target)}
+            else:
+                yield learner.losses[0](mine, taught, target)
 
     def _update(self, group: Sequence[Learner], scaler: torch.amp.GradScaler) -> None:
         for learner in group:
@@ -285,8 +293,7 @@ def fit(
         run.keep_first(METRICS, done)  # a line may be ahead of the checkpoint; its epoch is run again
     reporter.start(epochs, done)
     for epoch in range(done, epochs):
-        with _faults_of_the_machine():
-            line: dict[str, Any] = {"epoch": epoch + 1, **trainer.epoch(epoch)}
+        line: dict[str, Any] = {"epoch": epoch + 1, **trainer.epoch(epoch)}
         if (epoch + 1) % trainer.recipe.measure_every == 0 or epoch + 1 == epochs:
             line |= {name: accuracy.top1 for name, accuracy in trainer.measure(tests).items()}
         history.append(line)
@@ -301,7 +308,7 @@ def fit(
 
 
 @contextlib.contextmanager
-def _faults_of_the_machine() -> Iterator[None]:
+def faults_of_the_machine() -> Iterator[None]:
     """What a user can mend of what torch raises: too little memory, a compiler that is missing or fails."""
     try:
         yield

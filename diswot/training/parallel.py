@@ -76,11 +76,15 @@ class Parallel:
         dist.all_gather(parts, part.contiguous())
         return torch.cat(parts)
 
-    def wrap(self, module: Any) -> Any:
-        """A module whose gradients are averaged over the processes; as it is where it has no parameters, or there is one process."""
+    def wrap(self, module: Any, partly: bool = False) -> Any:
+        """A module whose gradients are averaged over the processes; as it is where it has no parameters, or there is one process.
+
+        Args:
+            partly: whether some of its parameters may have no gradient.
+        """
         if self.world == 1 or not any(p.requires_grad for p in module.parameters()):
             return module
-        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
+        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=partly)
 
     def share(self, text: str) -> str:
         """The first process's text, in all of them."""
@@ -121,6 +125,7 @@ class WholeBatchNorm(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        kind, x = x.dtype, x.float() if x.dtype in (torch.bfloat16, torch.float16) else x  # sums need more digits than these have
         axes = [axis for axis in range(x.ndim) if axis != 1]
         count = x.numel() / x.shape[1] * dist.get_world_size()
         shape = [1, -1] + [1] * (x.ndim - 2)
@@ -129,7 +134,7 @@ class WholeBatchNorm(_BatchNorm):
         if self.track_running_stats:
             self._remember(mean.detach(), variance.detach() * count / (count - 1))
         normalised = (x - mean.view(shape)) * torch.rsqrt(variance + self.eps).view(shape)
-        return normalised * self.weight.view(shape) + self.bias.view(shape) if self.affine else normalised
+        return (normalised * self.weight.view(shape) + self.bias.view(shape) if self.affine else normalised).to(kind)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:

@@ -93,7 +93,7 @@ class Recipe:
             return self.min_lr + (self.lr - self.min_lr) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
         if self.schedule == "constant" or self.epochs == 1:
             return self.lr
-        return float(self.lr * self.decay ** sum(epoch >= math.floor(share * self.epochs) for share in self.milestones))
+        return float(self.lr * self.decay ** sum(epoch >= math.floor(round(share * self.epochs, 9)) for share in self.milestones))
 
     def check(self) -> None:
         """`ConfigError` for numbers that cannot be; all are named at once."""
@@ -146,6 +146,10 @@ class Recipe:
         from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 
         if self.layer_decay < 1:
+            if not hasattr(model, "group_matcher"):
+                raise ConfigError(
+                    f"--layer-decay {self.layer_decay}: this network does not say which its layers are, timm's do: leave it out"
+                )
             scaled = param_groups_layer_decay(
                 model, self.weight_decay, weight_decay_exclude_1d=not self.decay_norms, layer_decay=self.layer_decay
             )

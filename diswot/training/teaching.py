@@ -13,6 +13,7 @@ from diswot.observe import Observation, Observer, batch_statistics
 from diswot.training.evaluation import Network
 from diswot.training.feed import Batch, Feed, MemoryFeed
 from diswot.training.fold import folded
+from diswot.training.parallel import Parallel, sync_norms
 from diswot.training.recipe import Recipe
 
 _MOST_CACHED = 2**31  # bytes
@@ -33,6 +34,7 @@ class Teaching:
         until: share of the training after which it teaches no more.
         by_batch: normalise by the batch, as in training; running statistics are left alone all the same.
         example: normalised images (B, C, H, W), where batch norms may be folded into convolutions.
+        parallel: whose batches together are the batch to normalise by.
     """
 
     def __init__(
@@ -45,11 +47,14 @@ class Teaching:
         until: float = 1.0,
         by_batch: bool = False,
         example: Tensor | None = None,
+        parallel: Parallel | None = None,
     ) -> None:
         self.needs, self.until, self.by_batch = needs, until, by_batch
         model = network.model.eval().requires_grad_(False)
         if example is not None and not by_batch and "preacts" not in needs:  # which come with their batch norms
             model = folded(model, example)
+        if by_batch and parallel is not None and parallel.world > 1 and recipe.sync_norms:
+            model = sync_norms(model, device)
         self.network = Network(place(model, device, recipe.channels_last), network.normalise)
         observer = Observer(model, needs)
         self._observer = torch.compile(observer, options={"freezing": device == "cpu"}) if recipe.compile else observer

@@ -1,0 +1,107 @@
+"""Everything lies where it is computed: on a pretended accelerator, since the machines that run these tests have none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import diswot
+from diswot.models.zoo import ZOO
+from diswot.recipes.deploy import run_evaluate, run_export, run_predict, student_model
+from tests.pretend import DEVICE, pretended
+
+QUICK = {"epochs": 2, "batch": 16, "lr": 0.02, "teacher": "resnet8"}
+MAPS = "fitnets + ofd + afd + mgd + pefd + rkd + diswot + cc + pkt + nst + ickd + sp + at"
+TRAININGS = {
+    "logits": {"loss": "kd"},
+    "maps": {"loss": MAPS},
+    "remembered": {"loss": "dkd", "augment": "flip"},
+    "mixed": {"loss": "kd", "mixup": 0.2, "cutmix": 1.0, "cutout": 3, "clip": 1.0, "accumulate": 2},
+    "trained first": {"loss": "kd", "teacher_weights": None},
+    "assistants": {"loss": "fitnets", "assistants": "resnet14"},
+    "peers": {"loss": "udml"},
+    "last step": {"loss": "dlb"},
+}
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(5)
+    path = tmp_path / "teacher.pth"
+    torch.save(ZOO["resnet8"](num_classes=4).state_dict(), path)
+    return path
+
+
+def test_the_pretended_device_is_told_from_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = torch.nn.Conv2d(3, 4, 3)
+    with pretended(monkeypatch):
+        moved = torch.ones(2, 3, 4, 4).to("cuda")
+        with pytest.raises(RuntimeError, match="same device"):
+            layer(moved)
+        layer.to(device=DEVICE, memory_format=torch.channels_last)
+        seen = layer(moved)
+        seen.sum().backward()
+        weight = layer.weight
+        assert seen.device == DEVICE and weight.grad is not None and weight.grad.device == DEVICE
+        with pytest.raises(TypeError):
+            seen.detach().numpy()
+        with pytest.raises(RuntimeError, match="same device"):
+            seen + torch.ones(4, 2, 2)
+        assert seen.detach().cpu().numpy().shape == (2, 4, 2, 2)
+        assert (seen[torch.tensor([1])] * 2.0).device == DEVICE
+
+
+@pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")
+@pytest.mark.parametrize("case", TRAININGS)
+def test_trainings_keep_to_one_device(tmp_path: Path, small_npz: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    """And what they end with is what the CPU ends with."""
+    options = {**QUICK, "data": str(small_npz), **TRAININGS[case]}
+    if options["loss"] not in ("udml", "dlb"):
+        options = {"teacher_weights": str(weights), **options}
+    with pretended(monkeypatch):
+        found = diswot.distill("resnet8", folder=tmp_path / "there", device="cuda", **options)  # type: ignore[arg-type]
+    monkeypatch.setenv("DISWOT_HOME", str(tmp_path / "another home"))
+    same = diswot.distill("resnet8", folder=tmp_path / "here", device="cpu", **options)  # type: ignore[arg-type]
+    for there, here in zip(found.history, same.history, strict=True):
+        assert there == pytest.approx(here, rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")
+def test_a_kept_teacher_and_a_resumed_run_lie_there_too(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diswot.api import resume_distill
+
+    with pretended(monkeypatch):
+        for name in ("first", "again"):
+            diswot.distill("resnet8", folder=tmp_path / name, device="cuda", data=str(small_npz), **QUICK)  # type: ignore[arg-type]
+        (tmp_path / "again" / "last.safetensors").unlink()
+        finished = resume_distill("distill", tmp_path / "again", "cuda")(None, False)
+    assert len(finished.history) == 2
+
+
+def test_trained_networks_are_used_there(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image
+
+    result = diswot.train("resnet8", folder=tmp_path / "run", data=str(small_npz), epochs=1, batch=16, lr=0.02)
+    Image.fromarray(np.full((20, 24, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    here = run_predict(student_model(tmp_path / "run"), [tmp_path / "a.png"])
+    with pretended(monkeypatch):
+        assert run_evaluate(str(tmp_path / "run"), str(small_npz), device="cuda").accuracy == result.student
+        there = run_predict(student_model(tmp_path / "run"), [tmp_path / "a.png"], "cuda")
+    assert [name for name, _ in there[0].classes] == [name for name, _ in here[0].classes]
+    assert run_export(student_model(tmp_path / "run"), tmp_path / "timm").difference == 0
+
+
+def test_scores_are_computed_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diswot.api import score
+
+    options = {"proxy": "diswot,nwot,snip,grasp,fisher,jacov,params", "seeds": 1}
+    with pretended(monkeypatch):
+        there = score(["resnet8", "wrn_16_1"], device="cuda", workers=1, **options)  # type: ignore[arg-type]
+    here = score(["resnet8", "wrn_16_1"], device="cpu", workers=1, **options)  # type: ignore[arg-type]
+    for one, other in zip(there, here, strict=True):
+        assert one.scores.keys() == other.scores.keys()
+        for name in one.scores:
+            assert one.scores[name] == pytest.approx(other.scores[name], rel=1e-3), name
