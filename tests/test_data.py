@@ -14,6 +14,18 @@ from diswot.data.synthetic import dead_leaves
 from diswot.errors import DataError
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mean_and_deviation_are_those_of_all_pixels(channels: int) -> None:
+    """So many that a sum in single precision would stop growing."""
+    from diswot.data.images import ArrayImages, channel_statistics
+
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(100, 256, (700, 224, 224, channels), dtype=np.uint8)
+    mean, std = channel_statistics(ArrayImages(pixels, np.zeros(700, np.int64)), np.arange(700))
+    assert mean == pytest.approx(pixels.mean((0, 1, 2), dtype=np.float64) / 255, rel=1e-6)
+    assert std == pytest.approx([pixels[..., channel].std(dtype=np.float64) / 255 for channel in range(channels)], rel=1e-6)
+
+
 def test_synthetic_images_have_the_spectrum_of_photographs() -> None:
     """Power falls as 1 / f^a with a near 2: Field 1987 and many after him."""
     images = dead_leaves(np.arange(200), 64, np.random.default_rng(0)).mean(3) / 255

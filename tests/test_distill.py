@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,7 @@ SCHEMES = {
     "stopped early": {"loss": "kd", "until": 0.5},
     "self": {"loss": "kd", "teacher": "self", "teacher_weights": None},
     "assistants": {"loss": "kd(ce_weight=0.5, kd_weight=0.5)", "assistants": "resnet14,resnet8"},
-    "side by side": {"loss": "at", "students": 2},
+    "side by side": {"loss": "at", "beside": "resnet8"},
     "peers": {"loss": "dml", "students": 3},
     "unlabelled": {"loss": "ssld", "unlabelled": True},
     "noisy labels": {"loss": "dlb", "label_noise": 0.4},
@@ -108,7 +109,8 @@ def test_every_loss_and_scheme_trains_is_resumed_and_exported(
     options = {**QUICK, "data": str(small_npz), "teacher_weights": str(teacher_file), **SCHEMES.get(case, {"loss": case})}
     if options.pop("unlabelled", False):
         options["unlabelled"] = str(small_npz)
-    students = [arch_file] * options.pop("students", 1)  # type: ignore[operator]
+    beside = options.pop("beside", None)
+    students = [arch_file] * options.pop("students", 1) + ([beside] if beside else [])  # type: ignore[operator]
     result = diswot.distill(students, folder=tmp_path / "whole", **options)  # type: ignore[arg-type]
     count = 2 if case in ("dml", "udml") else len(students)
     assert len(result.history) == 2 and len(result.students) == count
@@ -318,7 +320,19 @@ def test_ten_kills_during_training_change_nothing(spawn, tmp_path: Path, small_n
         ({"loss": "ssld", "unlabelled": "nothing"}, DataError, "a folder of images"),
         ({"loss": "none", "assistants": "resnet8"}, ConfigError, "looks at no teacher"),
         ({"assistants": "resnet9"}, TeacherError, "did you mean"),
-        ({"loss": "ssld", "until": 0.5}, ConfigError, "until 0.5"),
+        ({"loss": "none", "until": 0.5}, ConfigError, "until 0.5: it ends what a teacher teaches"),
+        ({"loss": "ssld", "until": 0.5, "unlabelled": "w.npz"}, ConfigError, "until 0.5: the labels alone are left"),
+        ({"loss": "ssld(ce_weight=1)", "unlabelled": "more"}, ConfigError, "looks at labels"),
+        ({"loss": "none(ce_weight=0)"}, ConfigError, "none: with ce_weight 0"),
+        ({"loss": "dlb(ce_weight=0)"}, ConfigError, "dlb: with ce_weight 0"),
+        ({"loss": "dlb", "batch": 32, "limit": 64}, ConfigError, "--batch 32: too large for 64 images"),
+        ({"loss": "dml", "weights": "w.pth"}, ConfigError, "the peers of dml would begin as one"),
+        ({"loss": "pefd(projectors=1e9)"}, ConfigError, "from 1 to 64"),
+        ({"auto_augment": "foo"}, ConfigError, "timm does not know it"),
+        ({"layer_decay": 0.5}, ConfigError, "layer-decay 0.5"),
+        ({"optimizer": "adahessian"}, ConfigError, "cannot train here"),
+        ({"teacher_norm": "imagenet"}, TeacherError, "trained first sees its images as the student does"),
+        ({"limit": 1}, ConfigError, "use more, or a smaller --batch"),
         ({"until": 0.0}, ConfigError, "until 0.0"),
         ({"label_noise": 1.0}, ConfigError, "label-noise 1.0"),
         ({"teacher": "self", "teacher_weights": "w.pth"}, ConfigError, "teacher self"),
@@ -335,6 +349,121 @@ def test_what_cannot_be_distilled_is_said(
     torch.save(ZOO["resnet8"](num_classes=4).state_dict(), tmp_path / "w.pth")
     with pytest.raises(error, match=says):
         diswot.distill(ARCH, folder=tmp_path / "run", **{**QUICK, "data": str(small_npz), **options})  # type: ignore[arg-type]
+
+
+def test_what_is_wrong_is_said_before_a_teacher_is_trained(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_after(0, monkeypatch)  # no epoch of anything
+    torch.save(ZOO["resnet14"](num_classes=4).state_dict(), tmp_path / "w.pth")
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    for options, says in (
+        ({"weights": str(tmp_path / "w.pth")}, r"w\.pth does not fit resnet8"),
+        ({"tensorboard": True}, "needs the package"),
+    ):
+        with pytest.raises((TeacherError, ConfigError), match=says):
+            diswot.distill("resnet8", folder=tmp_path / "run", data=str(small_npz), **QUICK, **options)  # type: ignore[arg-type]
+
+
+def test_students_that_do_not_go_together_are_refused(tmp_path: Path, small_npz: Path) -> None:
+    options = {**QUICK, "data": str(small_npz)}
+    with pytest.raises(ConfigError, match="resnet8 is named twice"):
+        diswot.distill(["resnet8", "resnet14", "resnet8"], folder=tmp_path / "run", loss="none", **options)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="teacher self is like the student, and there are 2"):
+        diswot.distill(["resnet8", "resnet14"], folder=tmp_path / "run", **{**options, "teacher": "self"})  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists(), "a run that never began leaves nothing, also with several students"
+    for more, says in (({"loss": "dml"}, "peers teach each other"), ({"seed": 2**31 - 2}, "seed 2147483648")):
+        with pytest.raises(ConfigError, match=says):
+            diswot.compare(["resnet8", "resnet14"], folder=tmp_path / "run", **{**options, **more})  # type: ignore[arg-type]
+
+
+def test_images_exchanged_before_a_resume_are_noticed(tmp_path: Path, small_npz: Path, teacher_file: Path) -> None:
+    """Those of the test, and those without labels."""
+    more = tmp_path / "more.npz"
+    with np.load(small_npz) as arrays:
+        kept = dict(arrays)
+    np.savez(more, x_train=kept["x_train"][:20], y_train=kept["y_train"][:20])
+    options = {**QUICK, "data": str(small_npz), "loss": "ssld", "unlabelled": str(more), "teacher_weights": str(teacher_file)}
+    diswot.distill(ARCH, folder=tmp_path / "run", **options)  # type: ignore[arg-type]
+    for path, arrays in ((more, {"x_train": kept["x_train"][20:40]}), (small_npz, {**kept, "x_test": kept["x_test"][::-1]})):
+        before = path.read_bytes()
+        np.savez(path, **arrays)
+        with pytest.raises(RunError, match="begun with other images"):
+            api.resume_distill("distill", tmp_path / "run", "cpu")(None, False)
+        path.write_bytes(before)
+    api.resume_distill("distill", tmp_path / "run", "cpu")(None, False)
+
+
+@pytest.mark.parametrize("more", [{}, {"mixup": 0.2, "cutmix": 1.0}, {"loss": "kd(ce_weight=0)"}])
+def test_a_teacher_of_unlabelled_images_is_trained_on_the_labelled_ones(
+    tmp_path: Path, small_npz: Path, more: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+    real = api.run_distill.__globals__["Classroom"].train
+
+    def counted(self, run, notes, pupils, *rest):  # type: ignore[no-untyped-def]
+        counts.append(len(self.material.labels))
+        return real(self, run, notes, pupils, *rest)
+
+    monkeypatch.setattr("diswot.recipes.teachers.Classroom.train", counted)
+    options = {**QUICK, "data": str(small_npz), "loss": "ssld", "unlabelled": str(small_npz), **more}
+    diswot.distill(ARCH, folder=tmp_path / "run", **options)  # type: ignore[arg-type]
+    assert counts == [80, 160]
+
+
+def test_a_teacher_by_name_begins_as_a_student_of_that_name(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that `diswot train NAME` makes the teacher that `--teacher NAME` would; timm's networks keep timm's initialisation."""
+    begun: list[dict[str, torch.Tensor]] = []
+
+    def note(self: Trainer, number: int) -> dict[str, float]:
+        begun.append({k: v.clone() for k, v in self.learners[0].model.state_dict().items()})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "epoch", note)
+    for name in ("resnet8", "timm/resnet10t"):
+        begun.clear()
+        common = {"data": str(small_npz), "epochs": 2, "batch": 16}
+        with pytest.raises(KeyboardInterrupt):
+            diswot.train(name, folder=tmp_path / f"{name}-train", seed=1000, **common)  # type: ignore[arg-type]
+        with pytest.raises(KeyboardInterrupt):
+            diswot.distill("resnet14", folder=tmp_path / f"{name}-distill", teacher=name, **common)  # type: ignore[arg-type]
+        assert begun[0].keys() == begun[1].keys() and all(torch.equal(begun[0][k], begun[1][k]) for k in begun[0])
+
+
+def test_a_teacher_like_the_student_is_not_its_twin(tmp_path: Path, small_npz: Path) -> None:
+    options = {**QUICK, "data": str(small_npz)}
+    diswot.distill("resnet8", folder=tmp_path / "run", **{**options, "teacher": "self"})  # type: ignore[arg-type]
+    diswot.distill("resnet8", folder=tmp_path / "none", loss="none", **options)  # type: ignore[arg-type]
+    (teacher,) = (tmp_path / "home" / "teachers").iterdir()
+    assert not torch.equal(
+        load_file(teacher / "model.safetensors")["conv1.weight"],
+        load_file(tmp_path / "none" / "student" / "model.safetensors")["conv1.weight"],
+    )
+
+
+def test_a_teacher_sees_images_as_its_own_file_says(tmp_path: Path, small_npz: Path) -> None:
+    """However few of them train the student."""
+    made = diswot.train("resnet8", folder=tmp_path / "teacher", data=str(small_npz), epochs=3, batch=16, lr=0.02, limit=40)
+    weights = str(tmp_path / "teacher" / "student" / "model.safetensors")
+    for seed, limit in ((0, 20), (1, 60)):
+        options = {**QUICK, "data": str(small_npz), "teacher_weights": weights, "seed": seed, "limit": limit, "epochs": 1}
+        assert diswot.distill(ARCH, folder=tmp_path / f"run{seed}", **options).teacher == made.student  # type: ignore[arg-type]
+
+
+def test_the_last_of_the_assistants_is_named(tmp_path: Path, small_npz: Path, teacher_file: Path) -> None:
+    options = {**QUICK, "data": str(small_npz), "teacher_weights": str(teacher_file), "epochs": 1}
+    assert diswot.distill(ARCH, folder=tmp_path / "a", **options).taught_by == "resnet8"  # type: ignore[arg-type]
+    assert diswot.distill(ARCH, folder=tmp_path / "b", assistants="resnet14", **options).taught_by == "resnet14"  # type: ignore[arg-type]
+
+
+def test_any_network_of_the_users_own_can_teach_logits(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n\n\ndef net(num_classes, in_chans):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(16 * 16 * in_chans, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    options = {**QUICK, "data": str(small_npz), "teacher": "mine:net"}
+    assert diswot.distill(ARCH, folder=tmp_path / "run", **options).taught_by == "mine:net"  # type: ignore[arg-type]
+    with pytest.raises((ConfigError, TeacherError), match=r"Sequential|feature maps"):
+        diswot.distill(ARCH, folder=tmp_path / "maps", loss="fitnets", **options)  # type: ignore[arg-type]
 
 
 def test_weights_exchanged_before_a_resume_are_noticed(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> None:

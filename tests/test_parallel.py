@@ -33,7 +33,7 @@ def history(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-LOSSES = ["kd", "fitnets + rkd + dist", "diswot", "dlb", "udml"]
+LOSSES = ["kd", "fitnets + rkd + dist", "diswot", "dlb", "udml", "ofd", "at(ce_weight=0)"]
 
 
 def test_two_processes_give_the_curve_of_one(tmp_path: Path) -> None:
@@ -152,3 +152,28 @@ torch.save(found, f"{sys.argv[1]}/{rank}.pt")
     for part in parts:
         torch.testing.assert_close(part["p"], [p.grad for p in norm.parameters()])
         torch.testing.assert_close((part["mean"], part["var"]), (norm.running_mean, norm.running_var))
+
+
+def test_norms_of_their_own_are_averaged_and_half_precision_is_summed_in_full(tmp_path: Path) -> None:
+    """Without whole-batch norms, processes end an epoch with one set of running statistics; and bf16 runs with them."""
+    script = tmp_path / "own.py"
+    script.write_text(
+        """
+import sys, torch
+from diswot.training.parallel import join
+from diswot.training.recipe import Recipe
+from tests.test_training import trainer, weights
+parallel, device = join("cpu")
+own = trainer("none", Recipe(epochs=2, batch=16, lr=0.02, sync_norms=False, ema=0.5), teacher=None, parallel=parallel)
+own.epoch(0)
+average = {k: v.clone() for k, v in own.learners[0].average.module.state_dict().items()}
+half = trainer("kd", Recipe(epochs=2, batch=16, lr=0.02, precision="bf16"), parallel=parallel)
+line = half.epoch(0)
+torch.save({"own": weights(own), "average": average, "kd": torch.tensor(line["kd"])}, f"{sys.argv[1]}/{parallel.rank}.pt")
+"""
+    )
+    done = launch(ROOT, 2, str(script), str(tmp_path), PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    assert first["kd"].isfinite()

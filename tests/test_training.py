@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
+import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,10 +29,10 @@ from diswot.progress import Silent
 from diswot.recipes.material import split, with_noise
 from diswot.training.augment import Views, mixed, padded, show
 from diswot.training.checkpoint import BEFORE, LAST
-from diswot.training.evaluation import Network, Normalise, evaluate
-from diswot.training.feed import LoaderFeed, MemoryFeed, Steps, TrainingSet, plan
+from diswot.training.evaluation import Accuracy, Network, Normalise, evaluate
+from diswot.training.feed import LoaderFeed, MemoryFeed, Steps, TrainingSet, plan, training_transform
 from diswot.training.fold import folded
-from diswot.training.learner import Pupil, prepare
+from diswot.training.learner import Pupil, check_optimizer, prepare
 from diswot.training.loop import Trainer
 from diswot.training.parallel import Parallel
 from diswot.training.recipe import Recipe
@@ -97,7 +100,8 @@ def trainer(
         master = build(str(teacher), 77).to(dtype)
         partners = [glance(master, torch.zeros(4, 3, 8, 8, dtype=dtype), made.needs)]
         by_batch = made.teacher_batch_statistics
-        teaching = Teaching(Network(master, normalise), made.needs | {"logits"}, recipe, "cpu", until=until, by_batch=by_batch)
+        needs = made.needs | {"logits"}
+        teaching = Teaching(Network(master, normalise), needs, recipe, "cpu", until=until, by_batch=by_batch, parallel=parallel)
     pupils = []
     for place, network in enumerate(networks):
         others = [one for at, one in enumerate(seen) if at != place] if made.partner == "peers" else partners
@@ -232,7 +236,10 @@ def test_joined_sets_are_one() -> None:
     assert (np.asarray(joined.open(7)) == second.array[1]).all() and len(joined.labels) == 16
 
 
-@pytest.mark.parametrize("options", [{}, {"augment": "resized"}, {"auto_augment": "rand-m7-mstd0.5", "erase": 0.5}])
+LOADED = [{}, {"augment": "resized", "cutout": 4}, {"auto_augment": "rand-m7-mstd0.5", "erase": 0.5}]
+
+
+@pytest.mark.parametrize("options", LOADED)
 def test_the_loader_gives_the_same_whoever_decodes(options: dict[str, object]) -> None:
     source, recipe = images(20, 16), dataclasses.replace(Recipe(batch=8), **options)  # type: ignore[arg-type]
 
@@ -246,6 +253,43 @@ def test_the_loader_gives_the_same_whoever_decodes(options: dict[str, object]) -
         assert torch.equal(pixels, theirs) and torch.equal(target, labels)
         assert pixels.shape[1:] == (3, 16, 16) and (options.get("erase") or (pixels.min() >= 0 and pixels.max() <= 1))
     assert not torch.equal(alone[0][0], other[0][0])
+
+
+@pytest.mark.parametrize("options", LOADED)
+def test_two_processes_load_what_one_does(options: dict[str, object]) -> None:
+    recipe = dataclasses.replace(Recipe(batch=8), **options)  # type: ignore[arg-type]
+
+    def pixels(parallel: Parallel) -> list[Tensor]:
+        loader = LoaderFeed(training_set(images(16, 16)), recipe, "cpu", parallel, Steps(), 0)
+        return [batch.pixels for batch in loader.epoch(1)]
+
+    for whole, first, second in zip(pixels(ONE), pixels(Parallel(0, 2)), pixels(Parallel(1, 2)), strict=True):
+        assert torch.equal(whole, torch.cat([first, second]))
+
+
+def test_loading_leaves_the_global_generators_alone() -> None:
+    before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]
+    recipe = Recipe(batch=8, auto_augment="rand-m7-mstd0.5", erase=0.5, cutout=2)
+    assert len(list(LoaderFeed(training_set(images(16, 16)), recipe, "cpu", ONE, Steps(), 0).epoch(0))) == 2
+    assert random.getstate() == before[0] and np.random.get_state()[1].tolist() == before[1]  # type: ignore[index, union-attr]
+
+
+def test_cutout_blacks_out_loaded_images_too() -> None:
+    source = ArrayImages(np.full((8, 16, 16, 3), 255, np.uint8), np.arange(8) % 4)
+    recipe = Recipe(batch=8, augment="flip", cutout=4, erase=1e-9)  # which has them loaded one by one
+    (batch,) = LoaderFeed(training_set(source), recipe, "cpu", ONE, Steps(), 0).epoch(0)
+    black = (batch.pixels == 0).flatten(1).sum(1) // 3
+    assert ((black > 0) & (black <= 16)).all() and black.max() == 16
+
+
+def test_a_policy_comes_after_the_crop_that_was_asked_for() -> None:
+    """RandAugment with the shifts of CIFAR's recipe: pixels are moved or changed in colour, never enlarged."""
+    transform: Any = training_transform(32, Recipe(augment="crop", auto_augment="rand-m7-mstd0.5"))
+    names = [type(step).__name__ for step in transform.transforms]
+    assert "RandomCrop" in names and "RandAugment" in str(transform) and "RandomResizedCrop" not in str(transform)
+    assert "RandomResizedCrop" in str(training_transform(32, Recipe(augment="resized", auto_augment="rand-m7-mstd0.5")))
+    with pytest.raises(ConfigError, match="--auto-augment 'foo': timm does not know it"):
+        training_transform(32, Recipe(auto_augment="foo"))
 
 
 # the recipe
@@ -274,6 +318,7 @@ def test_learning_rates_are_torchs(schedule: str, warmup: int) -> None:
 def test_the_standard_recipe_drops_at_150_180_210() -> None:
     rates = [Recipe().learning_rate(epoch) for epoch in range(240)]
     assert [epoch for epoch in range(1, 240) if rates[epoch] < rates[epoch - 1]] == [150, 180, 210]
+    assert Recipe(epochs=100, milestones=(0.29,)).learning_rate(28) == 0.05, ".29 of 100 is 29, whatever floats make of it"
 
 
 def test_parameter_groups() -> None:
@@ -287,6 +332,8 @@ def test_parameter_groups() -> None:
     layered = Recipe(layer_decay=0.5).make_optimizer(deep, []).param_groups
     assert sum(len(group["params"]) for group in layered) == len(list(deep.parameters()))
     assert len({group["lr_scale"] for group in layered}) > 1 and max(group["lr_scale"] for group in layered) == 1
+    with pytest.raises(ConfigError, match=r"layer-decay 0.5: this network does not say"):
+        Recipe(layer_decay=0.5).make_optimizer(model, [])
 
 
 def test_optimizers_are_timms_by_name() -> None:
@@ -294,6 +341,25 @@ def test_optimizers_are_timms_by_name() -> None:
     assert type(made).__name__ == "Lamb"
     with pytest.raises(ConfigError, match="did you mean adamw"):
         Recipe(optimizer="admw").make_optimizer(ZOO["resnet8"](num_classes=4), [])
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb", "adafactorbv", "radam", "nadamw", "muon"])
+def test_optimizers_go_on_as_if_nothing_had_been(name: str) -> None:
+    check_optimizer(Recipe(optimizer=name, lr=1e-3), ZOO["resnet8"](num_classes=4))
+
+
+def test_optimizers_that_could_not_be_resumed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ZOO["resnet8"](num_classes=4)
+    with pytest.raises(ConfigError, match="adahessian cannot train here"):
+        check_optimizer(Recipe(optimizer="adahessian"), model)
+
+    class Forgetful(torch.optim.SGD):
+        def state_dict(self) -> dict[str, Any]:
+            return {**super().state_dict(), "state": {}}
+
+    monkeypatch.setattr(Recipe, "make_optimizer", lambda self, model, others: Forgetful(model.parameters(), 0.1, 0.9))
+    with pytest.raises(ConfigError, match="would go on otherwise"):
+        check_optimizer(Recipe(), model)
 
 
 @pytest.mark.parametrize(
@@ -459,6 +525,13 @@ def test_a_loss_that_is_not_finite_stops_and_names_its_term() -> None:
         one.epoch(0)
 
 
+def test_weights_that_are_not_finite_are_not_kept() -> None:
+    """The loss of the only step is finite; what it leaves is not."""
+    one = trainer("none", Recipe(epochs=4, batch=48, lr=3e38, weight_decay=100.0), teacher=None)
+    with pytest.raises(RunError, match="weights of resnet8-0 became infinite in epoch 1"):
+        one.epoch(0)
+
+
 def test_a_batch_in_parts_is_the_same_batch() -> None:
     weights_of = []
     for parts in (1, 3):
@@ -555,7 +628,7 @@ def test_dlb_learns_from_the_last_step_of_the_repeated_half() -> None:
         optimizer.step()
     for (name, a), b in zip(ours.learners[0].model.named_parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(a, b, msg=name)
-    assert terms["dlb"] == pytest.approx(sum(one.item() for one in added) / (len(added) + 1), rel=1e-4)
+    assert terms["dlb"] == pytest.approx(sum(one.item() for one in added) / len(added), rel=1e-4), "of the steps that have it"
 
 
 def test_distillation_that_is_stopped_early_leaves_the_labels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -572,6 +645,12 @@ def test_distillation_that_is_stopped_early_leaves_the_labels(monkeypatch: pytes
     terms = [set(one.epoch(epoch)) for epoch in range(4)]
     assert terms == [{"lr", "ce", "kd"}] * 2 + [{"lr", "ce"}] * 2
     assert calls == 2 * 3, "three steps an epoch; then the teacher is not run"
+
+
+@pytest.mark.parametrize("loss", ["kd", "skd", "kd(ce_weight=0)"])
+def test_once_the_teacher_is_silent_the_labels_count_in_full(loss: str) -> None:
+    stopped, alone = trainer(loss, until=0.0), trainer("none", teacher=None)
+    assert stopped.epoch(0) == alone.epoch(0) and same(weights(stopped), weights(alone))
 
 
 @pytest.mark.parametrize("augment", ["flip", "none"])
@@ -619,13 +698,17 @@ def copies_the_label() -> nn.Module:
     return Copy()
 
 
-def test_accuracy_and_its_margin() -> None:
+def test_accuracy_and_its_interval() -> None:
     labels = np.arange(1200) % 10
     guesses = np.where(np.arange(1200) < 900, labels, (labels + 1) % 10)
     source = ArrayImages(np.broadcast_to(guesses[:, None, None, None], (1200, 2, 2, 3)).astype(np.uint8), labels)
     accuracy = evaluate(Network(copies_the_label(), Normalise(torch.zeros(3), torch.ones(3))), source, "cpu")
     assert accuracy.top1 == 75.0 and accuracy.count == 1200
-    assert accuracy.margin == pytest.approx(196 * (0.75 * 0.25 / 1200) ** 0.5)
+    z = 1.959964
+    middle, width = (900 + z**2 / 2) / (1200 + z**2), z * (900 * 300 / 1200 + z**2 / 4) ** 0.5 / (1200 + z**2)
+    assert accuracy.interval == pytest.approx((100 * (middle - width), 100 * (middle + width)))
+    low, high = Accuracy(0.0, 40).interval
+    assert low == 0 and high == pytest.approx(100 * z**2 / (40 + z**2)), "no image right is not certainty"
 
 
 def test_top5_counts_the_five_likeliest() -> None:
@@ -636,6 +719,13 @@ def test_top5_counts_the_five_likeliest() -> None:
     source = ArrayImages(np.zeros((100, 2, 2, 3), np.uint8), np.arange(100) % 10)
     accuracy = evaluate(Network(Fixed(), Normalise(torch.zeros(3), torch.ones(3))), source, "cpu")
     assert (accuracy.top1, accuracy.top5) == (10.0, 50.0)
+
+    class Few(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.zeros(len(x), 5)
+
+    few = evaluate(Network(Few(), Normalise(torch.zeros(3), torch.ones(3))), source, "cpu")
+    assert math.isnan(few.top5), "five classes: whatever is shown is among the first five"
 
 
 def test_padding_is_black() -> None:

@@ -47,9 +47,7 @@ class Learner:
         self.average = ModelEmaV3(self.model, decay=recipe.ema) if recipe.ema else None  # a copy, so before any hook is set
         self.losses = [parallel.wrap(loss) for loss in pupil.losses]
         observer = Observer(self.model, needs)
-        self.observer = parallel.wrap(
-            torch.compile(observer) if recipe.compile else observer, partly=not all(loss.ce_weight for loss in pupil.losses)
-        )
+        self.observer = parallel.wrap(torch.compile(observer) if recipe.compile else observer)
         self.optimizer = recipe.make_optimizer(self.model, self.modules.parameters())
         self.previous: Observation | None = None  # of the step before, for a network that learns from itself
 

@@ -134,7 +134,8 @@ class Trainer:
             for index, learner in enumerate(group):
                 self._seed(self.parallel.rank, *draws, index)
                 seen.append(self._observe(learner, pixels))
-            totals = []
+            # without a cross-entropy a classifier may have no gradient, which other processes would wait for: it has one of 0
+            totals = [0.0 * one.logits.sum() for learner, one in zip(group, seen, strict=True) if not learner.modules[0].ce_weight]
             for learner, terms in zip(group, self._terms(group, seen, taught, target, batch.repeated), strict=True):
                 totals += list(terms.values())
                 found |= {self._term_name(learner, name): value.detach() * share for name, value in terms.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import inspect
 import os
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,14 +13,44 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.distributed.nn import functional
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from diswot.observe import Observation
 
-differentiable: Any = functional  # it is not typed
 _WEIGHT_LIKE = ("weight", "norms")  # fields of an observation that do not belong to the images
+
+
+_OPTIONS = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers"  # newer torch's name, and the older one
+
+
+class _Sum(torch.autograd.Function):
+    """Of a tensor over the processes."""
+
+    @staticmethod
+    def forward(_ctx: Any, part: Tensor) -> Tensor:
+        total = part.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(None, gradients[0].contiguous())
+
+
+class _Gather(torch.autograd.Function):
+    """(B / world, ...) of each process -> (B, ...) in all of them."""
+
+    @staticmethod
+    def forward(_ctx: Any, part: Tensor) -> Tensor:
+        parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, part.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(None, gradients[0].contiguous()).chunk(dist.get_world_size())[dist.get_rank()]
 
 
 @dataclass(frozen=True)
@@ -65,26 +96,24 @@ class Parallel:
         """
         if self.world == 1:
             return seen
-        whole = seen.map(lambda part: torch.cat(list(differentiable.all_gather(part.contiguous()))))
+        whole = seen.map(lambda part: _Gather.apply(part))
         return replace(whole, **{name: getattr(seen, name) for name in _WEIGHT_LIKE})
 
     def gather_tensor(self, part: Tensor) -> Tensor:
         """(B / world, ...) -> (B, ...), without gradient."""
         if self.world == 1:
             return part
-        parts = [torch.empty_like(part) for _ in range(self.world)]
-        dist.all_gather(parts, part.contiguous())
-        return torch.cat(parts)
+        return _Gather.forward(None, part)
 
-    def wrap(self, module: Any, partly: bool = False) -> Any:
+    def wrap(self, module: Any) -> Any:
         """A module whose gradients are averaged over the processes; as it is where it has no parameters, or there is one process.
 
-        Args:
-            partly: whether some of its parameters may have no gradient.
+        Every parameter must have one in each step.
         """
         if self.world == 1 or not any(p.requires_grad for p in module.parameters()):
             return module
-        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=partly)
+        options: dict[str, Any] = {_BUFFERS: False}
+        return nn.parallel.DistributedDataParallel(module, **options)
 
     def share(self, text: str) -> str:
         """The first process's text, in all of them."""
@@ -129,8 +158,8 @@ class WholeBatchNorm(_BatchNorm):
         axes = [axis for axis in range(x.ndim) if axis != 1]
         count = x.numel() / x.shape[1] * dist.get_world_size()
         shape = [1, -1] + [1] * (x.ndim - 2)
-        mean = differentiable.all_reduce(x.sum(axes)) / count
-        variance = differentiable.all_reduce((x - mean.view(shape)).square().sum(axes)) / count
+        mean = _Sum.apply(x.sum(axes)) / count
+        variance = _Sum.apply((x - mean.view(shape)).square().sum(axes)) / count
         if self.track_running_stats:
             self._remember(mean.detach(), variance.detach() * count / (count - 1))
         normalised = (x - mean.view(shape)) * torch.rsqrt(variance + self.eps).view(shape)
