@@ -33,7 +33,7 @@ _VERBS = {
     "score": ScoreConfig,
     "study": StudyConfig,
 }
-_NOT_OPTIONS = ("device", "quiet", "as_json", "name", "runs_folder", "resume", "tensorboard")
+_NOT_OPTIONS = ("device", "quiet", "as_json", "runs_folder", "resume", "tensorboard")
 _RUNNING = ("device", "workers", "quiet", "json", "config", "name", "runs", "resume", "out")
 
 click.rich_click.STYLE_HELPTEXT_FIRST_LINE = "bold"
@@ -221,7 +221,7 @@ def distill(words: tuple[str, ...], config_file: str | None, **flags: Any) -> No
 @cli.command()
 @options_of(TrainConfig)
 @running("device", "quiet", "json", "config", "name", "runs", "resume", "tensorboard")
-@click.argument("words", nargs=-1, metavar="[ARCH.JSON] [KEY=VALUE]...")
+@click.argument("words", nargs=-1, metavar="[ARCH.JSON]... [KEY=VALUE]...")
 def train(words: tuple[str, ...], config_file: str | None, **flags: Any) -> None:
     """Train a network by the labels alone, as a teacher or a baseline is made; it is left in runs/NAME/student.
 

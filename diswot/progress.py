@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Protocol, TextIO
@@ -101,7 +102,8 @@ class PlainLines:
         return f"{speed}, {duration((self._total - done) / rate)} left"
 
     def say(self, line: str) -> None:
-        print(line, file=self.stream, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # nobody reads any more; the work goes on
+            print(line, file=self.stream, flush=True)
 
     def stop(self) -> None:
         if self._pending is not None:

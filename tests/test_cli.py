@@ -86,7 +86,7 @@ def test_json_is_all_that_stdout_holds(diswot, tmp_path: Path, small_npz: Path) 
     assert scored[0]["scores"] == {name: [pytest.approx(value)] for name, value in winner["scores"].items()}
     words = ["--data", str(small_npz), "--epochs", "1", "--batch", "16", "--loss", "none", "--json", "--quiet"]
     _, out, err = diswot("distill", "resnet8", *words)
-    assert set(json.loads(out)) == {"student", "students", "teacher", "measured_on", "folder", "history"} and err == ""
+    assert set(json.loads(out)) == {"student", "students", "taught_by", "teacher", "measured_on", "folder", "history"} and err == ""
 
 
 def test_nasbench201_strings_are_scored_and_shown(diswot) -> None:  # type: ignore[no-untyped-def]

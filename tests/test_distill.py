@@ -332,6 +332,7 @@ def test_ten_kills_during_training_change_nothing(spawn, tmp_path: Path, small_n
         ({"layer_decay": 0.5}, ConfigError, "layer-decay 0.5"),
         ({"optimizer": "adahessian"}, ConfigError, "cannot train here"),
         ({"teacher_norm": "imagenet"}, TeacherError, "trained first sees its images as the student does"),
+        ({"teacher_epochs": 0}, ConfigError, "teacher-epochs 0"),
         ({"limit": 1}, ConfigError, "use more, or a smaller --batch"),
         ({"until": 0.0}, ConfigError, "until 0.0"),
         ({"label_noise": 1.0}, ConfigError, "label-noise 1.0"),

@@ -104,7 +104,8 @@ def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except Exception as error:  # whatever a damaged or a hostile file makes numpy raise
-        raise DataError(f"{path}: not a readable .npz of plain arrays ({first_line(error, 100)})") from None
+        reason = "no .npz, or one with Python objects in it" if "pickle" in str(error) else first_line(error, 100)
+        raise DataError(f"{path}: not a readable .npz of plain arrays ({reason})") from None
 
 
 def _npz(path: Path) -> Dataset:

@@ -49,12 +49,21 @@ class Row:
 
     def ahead_of(self, other: Row) -> tuple[float, float]:
         """Mean difference to another student, seed by seed, and the half-width of its 95 % interval (Student's t); NaN of one seed."""
-        differences = [a - b for a, b in zip(self.top1, other.top1, strict=True)]
-        count = len(differences)
-        if count < 2:
-            return differences[0], math.nan
-        width = stats.t.ppf(0.975, count - 1) * statistics.stdev(differences) / math.sqrt(count)
-        return statistics.fmean(differences), float(width)
+        return paired_difference(self.top1, other.top1)
+
+
+def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
+    """Mean of ours - theirs, pair by pair, and the half-width of its 95 % interval (Student's t); NaN of one pair.
+
+    >>> [round(value, 2) for value in paired_difference([71.0, 72.0, 73.0], [70.0, 70.0, 70.0])]  # 4.303 / sqrt(3)
+    [2.0, 2.48]
+    """
+    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    count = len(differences)
+    if count < 2:
+        return differences[0], math.nan
+    width = stats.t.ppf(0.975, count - 1) * statistics.stdev(differences) / math.sqrt(count)
+    return statistics.fmean(differences), float(width)
 
 
 @dataclass(frozen=True)

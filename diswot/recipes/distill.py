@@ -184,6 +184,8 @@ def _check(config: DistillConfig, loss: Loss, subjects: Sequence[Subject]) -> No
         raise ConfigError(f"until {config.until}: a share of the training, more than 0 and at most 1")
     if config.loader_workers < 0:
         raise ConfigError(f"loader-workers {config.loader_workers}: 0 or more")
+    if config.teacher_epochs is not None and config.teacher_epochs < 1:
+        raise ConfigError(f"teacher-epochs {config.teacher_epochs}: 1 or more; a teacher with weights is given by --teacher-weights")
     _check_scheme(config, loss, len(subjects))
     again = next((arch for number, (arch, _) in enumerate(subjects) if arch in [one for one, _ in subjects[:number]]), None)
     if again is not None and loss.partner != "peers":

@@ -115,7 +115,7 @@ class Recipe:
         ]
         if self.warmup_epochs and not self.warmup_epochs < self.epochs:
             faults.append(f"warmup-epochs {self.warmup_epochs}: fewer than the {self.epochs} epochs")
-        if self.accumulate > self.batch // 2:
+        if self.accumulate > max(self.batch // 2, 1):
             faults.append(f"accumulate {self.accumulate}: a batch of {self.batch} has no more than {self.batch // 2} parts of two images")
         if faults:
             raise ConfigError("; ".join(faults))
