@@ -148,6 +148,7 @@ BAD = [
     (["search", "--resume", "runs/none"], "no run is there"),
     (["search", "--resume", "runs/taken"], "no run is there"),
     (["search", "--resume", "runs/taken", "--params", "2M"], "leave --params out"),
+    (["search", "--resume", "runs/taken", "--name", "other"], "leave --name out"),
     (["search", "--params"], "--params"),
     (["search", "--parms", "1M"], "--parms"),
     (["search", "--params", "1M", "--latency", "5 parsecs"], "5 parsecs"),

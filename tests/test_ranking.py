@@ -445,3 +445,17 @@ def test_progress_does_not_take_the_start_for_the_pace(capsys: pytest.CaptureFix
         now[0] = step
         lines.update(round(step - 12) if step < 14 else 21, lambda: "")
     assert capsys.readouterr().err.splitlines() == ["1/100 networks, after 13 s", "21/100 networks, 1.9 networks/s, 41 s left"]
+
+
+def test_work_goes_on_when_nobody_reads_its_progress() -> None:
+    """As under `diswot distill ... 2>&1 | head`."""
+    import os
+
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as stream:
+        lines = PlainLines(stream, "network", clock=lambda: 0.0)
+        lines.start(1)
+        lines.update(1, lambda: "")
+        lines.stop()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is left in the buffer can be closed
