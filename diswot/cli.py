@@ -159,7 +159,7 @@ def search(
     [bold]diswot search --resume runs/NAME[/]
     """
     if resume is not None:
-        _refuse_changes(words, config_file, flags)
+        _refuse_changes(words, config_file, {**flags, "name": name})
     if not out or Path(out).is_dir() or not Path(out).parent.is_dir():
         fault = "it is a folder" if Path(out).is_dir() else f"there is no folder {Path(out).parent}"
         raise ConfigError(f"--out {out}: {fault}; name a file, as arch.json")

@@ -44,7 +44,7 @@ class Accuracy:
     """Top-1 and top-5 in percent on `count` images; top-5 is NaN of five classes or fewer.
 
     >>> print(Accuracy(75.0, 1200))
-    75.00 % (72.48 to 77.37, 1,200 images)
+    75.00 % (72.47 to 77.37, 1,200 images)
     """
 
     top1: float
