@@ -366,6 +366,8 @@ def test_what_is_wrong_is_said_before_a_teacher_is_trained(tmp_path: Path, small
 
 def test_students_that_do_not_go_together_are_refused(tmp_path: Path, small_npz: Path) -> None:
     options = {**QUICK, "data": str(small_npz)}
+    with pytest.raises(ConfigError, match="vit_tiny_patch16_224 cannot take 16x16 images"):
+        diswot.distill("vit_tiny_patch16_224", folder=tmp_path / "run", loss="none", **options)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="resnet8 is named twice"):
         diswot.distill(["resnet8", "resnet14", "resnet8"], folder=tmp_path / "run", loss="none", **options)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="teacher self is like the student, and there are 2"):

@@ -19,7 +19,7 @@ from diswot.config import resolve, to_dict
 from diswot.data import REMOTE
 from diswot.data.sources import DRAWN
 from diswot.devices import deterministic
-from diswot.errors import ConfigError, TeacherError, shown
+from diswot.errors import ConfigError, TeacherError, first_line, shown
 from diswot.losses import Loss
 from diswot.observe import batch_statistics
 from diswot.options import DistillConfig, check_seed
@@ -218,7 +218,12 @@ def _check_loss(room: Classroom, loss: Loss, subjects: Sequence[Subject]) -> Non
     data = material.data
     for arch, _ in subjects:
         space = load_space(arch.space, trusted=config.space == arch.space)
-        refuse_giant(arch, cost_of(space, arch, data.num_classes, data.in_chans, data.input_size))
+        try:
+            cost = cost_of(space, arch, data.num_classes, data.in_chans, data.input_size)
+        except (AssertionError, RuntimeError) as error:  # as timm's transformers, which are made for one size
+            size = f"{data.input_size}x{data.input_size}"
+            raise ConfigError(f"{name_of(arch)} cannot take {size} images ({first_line(error, 80)}): use a convolutional network") from None
+        refuse_giant(arch, cost)
     partners: list[nn.Module] = []
     if loss.partner == "teacher":
         partners = [bare_teacher(room, subjects[0][0], name) for name in (None, *assistants(config))]
