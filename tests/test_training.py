@@ -343,7 +343,7 @@ def test_optimizers_are_timms_by_name() -> None:
         Recipe(optimizer="admw").make_optimizer(ZOO["resnet8"](num_classes=4), [])
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb", "adafactorbv", "radam", "nadamw", "muon"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb", "adafactorbv", "radam", "nadamw", "madgrad"])
 def test_optimizers_go_on_as_if_nothing_had_been(name: str) -> None:
     check_optimizer(Recipe(optimizer=name, lr=1e-3), ZOO["resnet8"](num_classes=4))
 
