@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from diswot.recipes.compare import paired_difference
+from diswot.report.console import plus_minus
 
 
 def last_accuracies(folder: Path) -> dict[str, dict[int, float]]:
@@ -33,12 +34,8 @@ def main() -> None:
         values = list(runs.values())
         spread = statistics.stdev(values) if len(values) > 1 else math.nan
         both = sorted(runs.keys() & plain.keys()) if name != "none" else []
-        over = _text("+", *paired_difference([runs[seed] for seed in both], [plain[seed] for seed in both])) if both else ""
-        print(f"| {name} | {len(values)} | {_text('', statistics.fmean(values), spread)} | {over} |")
-
-
-def _text(sign: str, value: float, width: float) -> str:
-    return f"{value:{sign}.2f}" + (f" ± {width:.2f}" if math.isfinite(width) else "")
+        over = plus_minus(*paired_difference([runs[seed] for seed in both], [plain[seed] for seed in both]), sign="+") if both else ""
+        print(f"| {name} | {len(values)} | {plus_minus(statistics.fmean(values), spread)} | {over} |")
 
 
 if __name__ == "__main__":

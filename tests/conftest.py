@@ -56,6 +56,19 @@ def small_npz(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def teacher_file(tmp_path: Path) -> Path:
+    """A ResNet-8 of random weights for the classes of `small_npz`, so that no test has to train one."""
+    import torch
+
+    from diswot.models.zoo import ZOO
+
+    torch.manual_seed(5)
+    path = tmp_path / "teacher.pth"
+    torch.save(ZOO["resnet8"](num_classes=4).state_dict(), path)
+    return path
+
+
+@pytest.fixture
 def spawn(tmp_path: Path):  # type: ignore[no-untyped-def]
     return functools.partial(diswot_process, cwd=tmp_path)
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import diswot
-from diswot.models.zoo import ZOO
 from diswot.recipes.deploy import run_evaluate, run_export, run_predict, student_model
 from tests.pretend import DEVICE, pretended
 
@@ -25,14 +24,6 @@ TRAININGS = {
     "peers": {"loss": "udml"},
     "last step": {"loss": "dlb"},
 }
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    torch.manual_seed(5)
-    path = tmp_path / "teacher.pth"
-    torch.save(ZOO["resnet8"](num_classes=4).state_dict(), path)
-    return path
 
 
 def test_the_pretended_device_is_told_from_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,11 +47,17 @@ def test_the_pretended_device_is_told_from_the_cpu(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")
 @pytest.mark.parametrize("case", TRAININGS)
-def test_trainings_keep_to_one_device(tmp_path: Path, small_npz: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+def test_trainings_keep_to_one_device(
+    tmp_path: Path,
+    small_npz: Path,
+    teacher_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    case: str,
+) -> None:
     """And what they end with is what the CPU ends with."""
     options = {**QUICK, "data": str(small_npz), **TRAININGS[case]}
     if options["loss"] not in ("udml", "dlb"):
-        options = {"teacher_weights": str(weights), **options}
+        options = {"teacher_weights": str(teacher_file), **options}
     with pretended(monkeypatch):
         found = diswot.distill("resnet8", folder=tmp_path / "there", device="cuda", **options)  # type: ignore[arg-type]
     monkeypatch.setenv("DISWOT_HOME", str(tmp_path / "another home"))

@@ -21,6 +21,7 @@ from diswot.observe import Observer, glance
 from diswot.options import DistillConfig
 from diswot.progress import Silent
 from diswot.recipes.deploy import run_export, student_model
+from diswot.recipes.teachers import Classroom
 from diswot.runs import RunDir
 from diswot.teacher import build_teacher
 from diswot.training.checkpoint import load_tensors
@@ -45,15 +46,6 @@ TERMS = {
 def arch_file(tmp_path: Path) -> Path:
     path = tmp_path / "arch.json"
     path.write_text(arch_json(ARCH, {}))
-    return path
-
-
-@pytest.fixture
-def teacher_file(tmp_path: Path) -> Path:
-    """Random weights, so that no test has to train them."""
-    torch.manual_seed(5)
-    path = tmp_path / "teacher.pth"
-    torch.save(ZOO["resnet8"](num_classes=4).state_dict(), path)
     return path
 
 
@@ -400,13 +392,13 @@ def test_a_teacher_of_unlabelled_images_is_trained_on_the_labelled_ones(
     tmp_path: Path, small_npz: Path, more: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts: list[int] = []
-    real = api.run_distill.__globals__["Classroom"].train
+    real = Classroom.train
 
     def counted(self, run, notes, pupils, *rest):  # type: ignore[no-untyped-def]
         counts.append(len(self.material.labels))
         return real(self, run, notes, pupils, *rest)
 
-    monkeypatch.setattr("diswot.recipes.teachers.Classroom.train", counted)
+    monkeypatch.setattr(Classroom, "train", counted)
     options = {**QUICK, "data": str(small_npz), "loss": "ssld", "unlabelled": str(small_npz), **more}
     diswot.distill(ARCH, folder=tmp_path / "run", **options)  # type: ignore[arg-type]
     assert counts == [80, 160]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diswot.data.synthetic import dead_leaves
-from diswot.errors import DataError, first_line
+from diswot.errors import ConfigError, DataError, first_line
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -154,7 +154,9 @@ class RelabelledImages:
 
 
 def cropped(images: ImageSet, share: float) -> ImageSet:
-    """Image files with another share of the shorter side; of other images all is always shown."""
+    """Image files with another share of the shorter side; of other images all is always shown. `ConfigError` for what is no share."""
+    if not 0 < share <= 1:
+        raise ConfigError(f"crop-share {share}: more than 0, at most 1")
     if share == 1 or not isinstance(images, DecodedImages):
         return images
     return DecodedImages(images.labels, images.shape[0], images.opener, share)

@@ -104,7 +104,7 @@ def run_evaluate(
         network, images = model.network, _as_known(model, images, loaded.class_names, data)
     else:
         network = _named(what, str(weights), norm or "data", loaded)
-    images = cropped(images, model.crop_share if model is not None else _checked_share(crop_share))
+    images = cropped(images, model.crop_share if model is not None else 1.0 if crop_share is None else crop_share)
     place(network.model, device)
     return Evaluation(data, split, evaluate(network, images, device))
 
@@ -112,12 +112,6 @@ def run_evaluate(
 def _named(name: str, weights: str, norm: str, data: Dataset) -> Network:
     model = build_teacher(name, data.num_classes, data.in_chans, data.input_size, weights, needs=("logits",))
     return Network(model, of_teacher(norm, weights, data, "--norm"))
-
-
-def _checked_share(crop_share: float | None) -> float:
-    if crop_share is not None and not 0 < crop_share <= 1:
-        raise ConfigError(f"--crop-share {crop_share}: more than 0, at most 1")
-    return crop_share or 1.0
 
 
 def _takes_a_size(data: str) -> bool:
@@ -212,10 +206,10 @@ def run_export(model: Model, target: Path) -> Exported:
         raise ConfigError(f"{target}: there is no folder {target.parent}")
     net = model.network.model.to("cpu").eval()
     images = torch.randn(2, *model.input_size, generator=torch.Generator().manual_seed(0))
-    _try_to_write(target)
     write = {".onnx": _export_onnx, ".pt2": _export_torch}.get(target.suffix, _export_timm)
     temporary = target.with_name(f".tmp-{target.name}")
-    _remove(temporary)
+    _remove(temporary)  # of an export that was killed
+    _try_to_write(temporary)
     try:
         outputs = write(model, net, images, temporary)
         difference = _difference(net, images, outputs)
@@ -227,14 +221,13 @@ def run_export(model: Model, target: Path) -> Exported:
     return Exported(target, SUFFIXES.get(target.suffix, "timm"), difference)
 
 
-def _try_to_write(target: Path) -> None:
+def _try_to_write(path: Path) -> None:
     """The writers of torch say little of a folder that takes nothing."""
-    trial = target.with_name(f".tmp-{target.name}")
     try:
-        trial.touch()
-        trial.unlink()
+        path.touch()
+        path.unlink()
     except OSError as error:
-        raise ConfigError(f"{target}: cannot be written ({error.strerror}): choose another folder") from None
+        raise ConfigError(f"{path.parent}: nothing can be written there ({error.strerror}): choose another folder") from None
 
 
 def _remove(path: Path) -> None:

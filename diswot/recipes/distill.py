@@ -131,14 +131,15 @@ def run_distill(
     _check(config, loss, subjects)
     material = load_material(config, config.unlabelled)
     recipe = material.augmented(recipe, config)
-    training_transform(material.data.input_size, recipe)  # refuses what it cannot make
+    if recipe.auto_augment:
+        training_transform(material.data.input_size, recipe)  # refuses what timm cannot make
     room = Classroom(config, material, recipe, device, parallel, reporter)
     if loss.partner == "peers" and len(subjects) == 1:
         subjects = [subjects[0], subjects[0]]
     _check_loss(room, loss, subjects)
     logs = Logs(run.path, tensorboard) if parallel.main else None
     if parallel.main:
-        run.hold_to("inputs.json", {"images": material.digest(), "device": torch.device(device).type})
+        run.hold_to("inputs.json", {"images": material.digest, "device": torch.device(device).type})
     with faults_of_the_machine(), deterministic(recipe.deterministic):
         return _train(room, loss, subjects, run, logs)
 
@@ -156,7 +157,7 @@ def _train(room: Classroom, loss: Loss, subjects: Sequence[Subject], run: runs.R
         reporter.say(f"teacher {taught_by}: {reached} on {material.measured_on}")
     reporter.say(f"student {', '.join(_names(subjects))}, loss {config.loss}, {len(material.chosen):,} training images")
     how = digest([to_dict(room.recipe), config.loss, config.until, config.limit, config.held_out, config.label_noise])
-    notes = {"students": [one.digest for one, _ in subjects], "data": material.digest(), "how": how}
+    notes = {"students": [one.digest for one, _ in subjects], "data": material.digest, "how": how}
     teaching = room.teaching(teacher, loss) if teacher is not None else None
     trainer, history = room.train(run, notes, pupils, teaching, room.recipe, logs)
     if logs is not None:
@@ -228,8 +229,9 @@ def _check_loss(room: Classroom, loss: Loss, subjects: Sequence[Subject]) -> Non
     if loss.partner == "teacher":
         partners = [bare_teacher(room, subjects[0][0], name) for name in (None, *assistants(config))]
     networks = [_beginner(room, arch, config.seed) for arch, _ in subjects]
+    check_optimizer(room.recipe)
     for network in networks:
-        check_optimizer(room.recipe, network)
+        room.recipe.make_optimizer(network, [])
         for partner in partners[-1:] or ([networks[-1]] if loss.partner == "peers" else []):
             _try(make_loss(config, room.recipe), network, partner, material)
     for before, assistant in itertools.pairwise(partners):

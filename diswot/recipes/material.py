@@ -54,10 +54,11 @@ class Material:
         known = self.labels != NO_LABEL
         return replace(self, images=self.data.train, chosen=self.chosen[known], labels=self.labels[known])
 
+    @functools.cached_property
     def digest(self) -> str:
         """Short hash of all images that train or measure, and of the data's labels."""
-        more = [self.images] if isinstance(self.images, JoinedImages) else []
-        return digest_of([self.data.train, *more, *self.tests.values()])
+        trained = self.images.parts if isinstance(self.images, JoinedImages) else [self.images]
+        return digest_of([*trained, *self.tests.values()])
 
     def augmented(self, recipe: Recipe, options: RecipeOptions) -> Recipe:
         """The recipe with the augmentation for these images, where none was asked for."""
@@ -113,8 +114,6 @@ def load_material(options: RecipeOptions, unlabelled: str | None = None) -> Mate
     """
     assert options.data is not None
     data = load_data(options.data, **options.image_options())
-    if not 0 < options.crop_share <= 1:
-        raise ConfigError(f"crop-share {options.crop_share}: more than 0, at most 1")
     if not data.learnable:
         raise DataError(f"--data {options.data}: there is nothing to learn in it; use synthetic, or real images")
     if options.limit is not None and options.limit < options.batch:

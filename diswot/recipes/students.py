@@ -74,13 +74,19 @@ def write_student(folder: Path, arch: Architecture, found_by: Mapping[str, Any],
 def _for_timm(arch: Architecture, model: nn.Module, notes: Mapping[str, Any]) -> dict[str, Any]:
     """timm's own description of a network, which makes of the folder one that `timm.create_model("local-dir:...")` loads."""
     side = notes["input_size"]
-    images = {"input_size": [notes["in_chans"], side, side], "mean": notes["mean"], "std": notes["std"]}
+    share = notes.get("crop_share", 1.0)  # the first students that were kept do not say
+    images = {"input_size": [notes["in_chans"], side, side], "crop_pct": share, "mean": notes["mean"], "std": notes["std"]}
     return {
         "architecture": ENTRY,
         "num_classes": notes["num_classes"],
         "num_features": model.num_features,
         "model_args": {"space": arch.space, "choices": arch.choices},
-        "pretrained_cfg": {**images, "interpolation": "bicubic", "crop_pct": notes["crop_share"], "label_names": notes["class_names"]},
+        "pretrained_cfg": {
+            **images,
+            "interpolation": "bicubic",
+            "crop_pct": notes.get("crop_share", 1.0),
+            "label_names": notes["class_names"],
+        },
     }
 
 
@@ -123,7 +129,7 @@ def load_student(folder: str | Path, *, space: str | None = None) -> nn.Module:
         side = notes["input_size"]
         model.pretrained_cfg = {  # type: ignore[assignment]
             "input_size": (notes["in_chans"], side, side),
-            "crop_pct": notes["crop_share"],
+            "crop_pct": notes.get("crop_share", 1.0),
             **{key: notes[key] for key in ("mean", "std", "num_classes", "class_names")},
         }
     except (KeyError, RuntimeError, TypeError, ValueError):

@@ -235,13 +235,18 @@ def compare_table(found: Comparison) -> Table:
     title = f"top-1 on {found.measured_on} ({found.images:,} images), {spread}; ahead: of the first over this one, 95 % interval"
     table = plain_table(title, ["student", "top-1", "ahead", "params", "FLOPs", "latency"], left=1)
     for row in found.rows:
-        ahead = "" if row is first else _plus_minus(*first.ahead_of(row), sign="+")
+        ahead = "" if row is first else plus_minus(*first.ahead_of(row), sign="+")
         cost = millions(row.cost.params), millions(row.cost.flops), f"{row.latency:.2f} ms"
-        table.add_row(row.name, _plus_minus(row.mean, row.spread), ahead, *cost)
+        table.add_row(row.name, plus_minus(row.mean, row.spread), ahead, *cost)
     return table
 
 
-def _plus_minus(value: float, width: float, sign: str = "") -> str:
+def plus_minus(value: float, width: float, sign: str = "") -> str:
+    """The width is left out where it is not finite.
+
+    >>> plus_minus(1.5, 0.25, sign="+"), plus_minus(1.5, math.nan)
+    ('+1.50 ± 0.25', '1.50')
+    """
     return f"{value:{sign}.2f}" + (f" ± {width:.2f}" if math.isfinite(width) else "")
 
 

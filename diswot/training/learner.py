@@ -138,13 +138,12 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
                 slots[key] = torch.empty_like(like, dtype=value.dtype).copy_(value).detach()
 
 
-def check_optimizer(recipe: Recipe, model: nn.Module) -> None:
-    """Makes the optimiser of a model, and tries on a small network whether a training with it could be resumed.
+def check_optimizer(recipe: Recipe) -> None:
+    """Tries on a small network whether a training with the recipe's optimiser could be resumed.
 
     Raises:
         ConfigError: it cannot be made, cannot take a step, or goes on otherwise after a resume.
     """
-    recipe.make_optimizer(model, [])
     with seeded(0):
         layer = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2))
     images = torch.linspace(-1, 1, 96).reshape(2, 3, 4, 4)

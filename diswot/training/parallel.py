@@ -19,8 +19,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from diswot.observe import Observation
 
 _WEIGHT_LIKE = ("weight", "norms")  # fields of an observation that do not belong to the images
-
-
 _OPTIONS = inspect.signature(nn.parallel.DistributedDataParallel).parameters
 _BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers"  # newer torch's name, and the older one
 
