@@ -15,7 +15,7 @@ from diswot.errors import DiswotError
 from diswot.space import SearchSpace, load_space
 
 if TYPE_CHECKING:
-    from diswot.api import build, compare, distill, load_arch, load_student, score, search, study, train
+    from diswot.api import build, compare, distill, load_arch, load_student, resume, score, search, study, train
 
 __all__ = [
     "Architecture",
@@ -27,6 +27,7 @@ __all__ = [
     "load_arch",
     "load_space",
     "load_student",
+    "resume",
     "score",
     "search",
     "study",
@@ -35,7 +36,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The recipes need torch, which takes seconds to import; it is imported when the first of them is asked for."""
+    """Import the verbs when the first of them is asked for: they need torch, whose import takes seconds."""
     if name in __all__:
         from diswot import api
 

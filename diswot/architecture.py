@@ -1,4 +1,4 @@
-"""`Architecture`: the identity of a network (its space and its choices there), and the file it travels in."""
+"""The identity of a network (its space and its choices there), and the file that it travels in, arch.json."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 from diswot.errors import ArchitectureError
 
-FORMAT = 1
+FORMAT = 2
 MAX_BYTES = 1_000_000
-_FIELDS = {"format", "space", "choices", "found_by"}
+_FIELDS = {"format", "space", "choices", "provenance"}
 
 
 def canonical_json(value: Any) -> str:
@@ -27,11 +27,11 @@ def canonical_json(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A point of a search space: which network, never where it came from or how it scored.
+    """A point of a search space: says which network it is, not where it came from or how it scored.
 
     Attributes:
         space: name of the space (`diswot.space.load_space` turns it into the space).
-        choices: plain JSON (str, int, list, dict); what it may hold is the space's business.
+        choices: plain JSON (text, numbers, lists, dicts); the space says which are valid.
 
     >>> a = Architecture("resnet_depth", {"depths": [5, 5, 7]})
     >>> a == Architecture("resnet_depth", {"depths": [5, 5, 7]}), a.digest
@@ -59,11 +59,16 @@ class Architecture:
         return f"{self.space}:{text}"
 
 
-def arch_json(arch: Architecture, found_by: Mapping[str, Any] | None = None) -> str:
-    """The text of an arch.json: the identity, and beside it (not hashed) how it was found. Equal values give equal text."""
+def arch_json(arch: Architecture, provenance: Mapping[str, Any] | None = None) -> str:
+    """The text of an arch.json. Equal values give equal text.
+
+    Args:
+        arch: the identity of the network.
+        provenance: how it was found (the search, its scores, its cost); it stands beside the identity and is not hashed.
+    """
     document: dict[str, Any] = {"format": FORMAT, "space": arch.space, "choices": _sorted(arch.choices)}
-    if found_by is not None:
-        document["found_by"] = _sorted(dict(found_by))
+    if provenance is not None:
+        document["provenance"] = _sorted(dict(provenance))
     return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -72,7 +77,7 @@ def _sorted(value: Any) -> Any:
 
 
 def read_arch_json(path: str | Path) -> tuple[Architecture, dict[str, Any]]:
-    """The architecture in an arch.json, and its `found_by` (empty where there is none).
+    """The architecture in an arch.json, and its `provenance` (empty where there is none).
 
     The choices are checked by the space, later; here only the format is. Any fault (missing, empty, truncated, too large, nested too
     deep, of another format version, unknown or missing fields) is an `ArchitectureError` that names the file.
@@ -88,10 +93,10 @@ def read_arch_json(path: str | Path) -> tuple[Architecture, dict[str, Any]]:
         raise ArchitectureError(f"{path}: unknown field {unknown[0]!r}: an arch.json has {', '.join(sorted(_FIELDS))}")
     if not isinstance(document.get("space"), str) or "choices" not in document:
         raise ArchitectureError(f"{path}: the fields 'space' (text) and 'choices' are needed")
-    found_by = document.get("found_by", {})
-    if not isinstance(found_by, dict):
-        raise ArchitectureError(f"{path}: 'found_by' must be an object")
-    return Architecture(document["space"], document["choices"]), found_by
+    provenance = document.get("provenance", {})
+    if not isinstance(provenance, dict):
+        raise ArchitectureError(f"{path}: 'provenance' must be an object")
+    return Architecture(document["space"], document["choices"]), provenance
 
 
 def _parse(path: Path) -> Any:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diswot.architecture import Architecture
-from diswot.errors import BudgetError, first_line
-from diswot.space import Cost, SearchSpace
+from diswot.errors import ArchitectureError, BudgetError, first_line
+from diswot.space import Cost, ImageSpec, SearchSpace
 
 if TYPE_CHECKING:
     import torch
@@ -108,28 +108,47 @@ class Budget:
         return total
 
 
-def cost_of(space: SearchSpace, arch: Architecture, num_classes: int, in_chans: int, input_size: int) -> Cost:
-    """The cost of a network of a space: by the space's own arithmetic, else traced without memory."""
-    cost = space.count(arch, num_classes, in_chans, input_size)
+def cost_of(space: SearchSpace, arch: Architecture, spec: ImageSpec) -> Cost:
+    """Count the cost of a network of a space: by the space's own arithmetic, else by tracing it without memory."""
+    cost = space.count(arch, spec.num_classes, spec.in_chans, spec.input_size)
     if cost is None:
         import torch
 
         with torch.device("meta"):
-            model = space.build(arch, num_classes, in_chans)
-        cost = count_network(model, in_chans, input_size)
+            model = space.build(arch, spec.num_classes, spec.in_chans)
+        cost = count_network(model, spec.in_chans, spec.input_size)
     return cost
 
 
-def count_params(space: SearchSpace, arch: Architecture, num_classes: int, in_chans: int) -> int:
-    """The parameters alone, of a network built without memory."""
+class CostCounter:
+    """The costs of a space's networks, each counted once however often it is asked for.
+
+    >>> from diswot.space import load_space
+    >>> counter = CostCounter(load_space("s0"), ImageSpec(10, 3, 32))
+    >>> counter(Architecture("resnet_depth", {"depths": [3, 3, 3]})).params
+    272474
+    """
+
+    def __init__(self, space: SearchSpace, spec: ImageSpec) -> None:
+        self.space, self.spec = space, spec
+        self._costs: dict[Architecture, Cost] = {}
+
+    def __call__(self, arch: Architecture) -> Cost:
+        if arch not in self._costs:
+            self._costs[arch] = cost_of(self.space, arch, self.spec)
+        return self._costs[arch]
+
+
+def count_params(space: SearchSpace, arch: Architecture, spec: ImageSpec) -> int:
+    """Count the parameters alone, of a network that is built without memory."""
     import torch
 
     with torch.device("meta"):
-        return sum(p.numel() for p in space.build(arch, num_classes, in_chans).parameters())
+        return sum(p.numel() for p in space.build(arch, spec.num_classes, spec.in_chans).parameters())
 
 
 def count_network(model: nn.Module, in_chans: int, input_size: int) -> Cost:
-    """Counts any network by one pass of shapes (tensors of the meta device: no memory, no arithmetic, no data).
+    """Count any network by one pass of shapes (tensors of the meta device: no memory, no arithmetic, no data).
 
     The FLOPs are torch's own count, halved since torch counts two for a multiply-accumulate.
 
@@ -179,18 +198,21 @@ def _longest_path(output: torch.Tensor, image: torch.Tensor) -> int:
     return int(found) if math.isfinite(found) else 0
 
 
-def measure_latency(model: nn.Module, in_chans: int, input_size: int, device: torch.device, batch: int = 1, repeats: int = 12) -> float:
-    """Median time of one forward pass in evaluation mode, in milliseconds, after a warm-up of a quarter of the repeats.
+def measure_latency(model: nn.Module, shape: tuple[int, int, int], device: torch.device, batch_size: int = 1, repeats: int = 12) -> float:
+    """Measure the median time of one forward pass in evaluation mode, in milliseconds, after a warm-up of a quarter of the repeats.
+
+    Args:
+        shape: (in_chans, height, width) of an image.
 
     >>> import torch
     >>> from torch import nn
-    >>> measure_latency(nn.Conv2d(3, 8, 3), 3, 8, torch.device("cpu")) > 0
+    >>> measure_latency(nn.Conv2d(3, 8, 3), (3, 8, 8), torch.device("cpu")) > 0
     True
     """
     import torch
 
     model = model.to(device).eval()
-    images = torch.zeros(batch, in_chans, input_size, input_size, device=device)
+    images = torch.zeros(batch_size, *shape, device=device)
     times = []
     with torch.inference_mode():
         for repeat in range(repeats + repeats // 4 + 1):
@@ -201,3 +223,12 @@ def measure_latency(model: nn.Module, in_chans: int, input_size: int, device: to
             if repeat > repeats // 4:
                 times.append(time.perf_counter() - start)
     return 1e3 * statistics.median(times)
+
+
+_MOST_PARAMS = 2_000_000_000
+
+
+def check_buildable(arch: Architecture, cost: Cost) -> None:
+    """`ArchitectureError` for a network that no machine here can hold, before it is built."""
+    if cost.params > _MOST_PARAMS:
+        raise ArchitectureError(f"{arch.space} {arch.digest}: {cost.params:,} parameters are too many to build (at most {_MOST_PARAMS:,})")

@@ -1,4 +1,4 @@
-"""What can go wrong, as a tree. Every error is one line that names the value and the remedy.
+"""What can go wrong, as a tree of exceptions. Every message is one line that names the value and the remedy.
 
 DiswotError
 ├── ConfigError         a flag, a key or a value that cannot be used
@@ -7,13 +7,57 @@ DiswotError
 ├── DataError           images or labels that cannot be used
 ├── TeacherError        a teacher that does not fit, or weights that do not
 └── RunError            a run directory that cannot be written or resumed
+
+Messages are written once, with the flags of the command line (`--batch-size 1: at least 2 is needed`). Read from Python they name the
+arguments instead (`batch_size 1: at least 2 is needed`); `speaking_flags` is what the command line turns on.
 """
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+
+_FLAG = re.compile(r"(?<![\w-])--(?P<no>no-)?(?P<name>[a-z][a-z0-9]*(?:-[a-z0-9]+)*)")
+_RESUME = re.compile(r"(?<![\w-])--resume (?P<folder>[^\s,;:]+)")
+_ARGUMENTS = {"name": "folder", "runs": "folder"}  # where a flag and the argument of the Python function have different names
+_MAX_SUGGESTIONS = 100  # names that an error message has room for
+_flags_spoken = False
+
+
+@contextlib.contextmanager
+def speaking_flags() -> Iterator[None]:
+    """Inside, messages name the flags of the command line and not the arguments of Python functions."""
+    global _flags_spoken
+    before, _flags_spoken = _flags_spoken, True
+    try:
+        yield
+    finally:
+        _flags_spoken = before
+
+
+def flags_to_arguments(message: str) -> str:
+    """A message with the names of arguments in place of flags.
+
+    >>> flags_to_arguments("--batch-size 1: at least 2 is needed; go on with --resume runs/a, or add --no-teacher-cache")
+    'batch_size 1: at least 2 is needed; go on with diswot.resume(runs/a), or add teacher_cache=False'
+    """
+    message = _RESUME.sub(r"diswot.resume(\g<folder>)", message)
+
+    def argument(flag: re.Match[str]) -> str:
+        name = flag["name"].replace("-", "_")
+        return _ARGUMENTS.get(name, name) + ("=False" if flag["no"] else "")
+
+    return _FLAG.sub(argument, message)
+
 
 class DiswotError(Exception):
     """Base of every error that a user can mend; the command line prints it as one line and exits with 2."""
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return message if _flags_spoken else flags_to_arguments(message)
 
 
 class ConfigError(DiswotError):
@@ -41,18 +85,19 @@ class RunError(DiswotError):
 
 
 def first_line(error: BaseException, length: int = 160) -> str:
-    """The first line of an error's message, cut to a length; its type where it has none.
+    """The first line of an error's message, cut to a length; the error's type where it has no message.
 
     >>> first_line(ValueError("one\\ntwo")), first_line(KeyError())
     ('one', 'KeyError')
     """
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:length]
+    text = str(error.args[0]) if isinstance(error, DiswotError) and error.args else str(error)
+    return (text.strip().splitlines() or [type(error).__name__])[0][:length]
 
 
-def shown(value: object, length: int = 60) -> str:
-    """A value in an error message: plain ones as they are, cut to a length, others by their type, so that a huge one is never written out.
+def brief_repr(value: object, length: int = 60) -> str:
+    """A value as an error message shows it: text and numbers as Python writes them, cut to a length; of anything else the type alone.
 
-    >>> shown("x" * 100, 5), shown([[1]]), shown(0.5)
+    >>> brief_repr("x" * 100, 5), brief_repr([[1]]), brief_repr(0.5)
     ("'xxxx…'", 'a list', '0.5')
     """
     if not (isinstance(value, str | int | float | bool) or value is None):
@@ -60,3 +105,20 @@ def shown(value: object, length: int = 60) -> str:
     text = repr(value)
     closing = text[0] if isinstance(value, str) else ""
     return text if len(text) <= length else text[:length] + "…" + closing
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The end of an error message about an unknown name: the nearest known name, or all of them where none is near and they are few.
+
+    >>> suggest("resnet65", ["resnet56", "vgg8"])
+    'did you mean resnet56?'
+    >>> suggest("x", ["b", "a"])
+    'known: a, b'
+    >>> suggest("x", map(str, range(1000)))
+    '1,000 names are known, and none is like it'
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"known: {', '.join(names)}" if len(names) <= _MAX_SUGGESTIONS else f"{len(names):,} names are known, and none is like it"

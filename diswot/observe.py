@@ -155,17 +155,17 @@ ACTIVATIONS = (
 )
 
 
-def units(model: nn.Module) -> list[nn.Module]:
+def trunk_modules(model: nn.Module) -> list[nn.Module]:
     """The modules of a network's trunk, from input to output: its children, containers (Sequential, ModuleList) opened up.
 
     >>> from diswot.models.resnet import CifarResNet
-    >>> [type(unit).__name__ for unit in units(CifarResNet([1, 1, 1]))]
+    >>> [type(unit).__name__ for unit in trunk_modules(CifarResNet([1, 1, 1]))]
     ['Conv2d', 'BatchNorm2d', 'ReLU', 'BasicBlock', 'BasicBlock', 'BasicBlock', 'Linear']
     """
     found: list[nn.Module] = []
     for child in model.children():
         opened = isinstance(child, nn.Sequential | nn.ModuleList) or type(child).forward is nn.Module.forward
-        found += units(child) if opened else [child]
+        found += trunk_modules(child) if opened else [child]
     return found
 
 
@@ -207,9 +207,9 @@ class BlockHooks:
         self._handles = [self._watch_norm(name, m) for name, m in model.named_modules() if preacts and isinstance(m, _BatchNorm)]
         for module in model.modules():
             if preacts and isinstance(module, ACTIVATIONS):
-                not_in_place(module)
+                disable_inplace(module)
                 self._handles.append(module.register_forward_hook(self._note_activation))
-        self._handles += [unit.register_forward_hook(self._note(unit)) for unit in units(model)]
+        self._handles += [unit.register_forward_hook(self._note(unit)) for unit in trunk_modules(model)]
 
     @contextlib.contextmanager
     def one_pass(self) -> Iterator[None]:
@@ -314,7 +314,7 @@ class Observer(nn.Module):
             self._hooks.remove()
 
 
-def glance(model: nn.Module, images: Tensor, needs: Collection[str]) -> Observation:
+def observe_without_gradients(model: nn.Module, images: Tensor, needs: Collection[str]) -> Observation:
     """An observation without gradients, by the statistics of the batch; the network is left as it was found."""
     observer = Observer(model, needs)
     try:
@@ -347,7 +347,7 @@ def watch(model: nn.Module, kinds: tuple[type[nn.Module], ...], see: Callable[[n
             handle.remove()
 
 
-def not_in_place(model: nn.Module) -> nn.Module:
+def disable_inplace(model: nn.Module) -> nn.Module:
     """The model with every in-place activation writing to a tensor of its own, so that what hooks see is not overwritten."""
     for module in model.modules():
         if getattr(module, "inplace", False):

@@ -1,4 +1,7 @@
-"""What a recipe tells of its progress, and to whom. A recipe calls; what is shown, and where, is the reporter's business."""
+"""Progress reports: how far long work is, and where that is shown.
+
+What happens once (a teacher is trained first, a checkpoint is damaged) is logged through `logging.getLogger("diswot")` instead.
+"""
 
 from __future__ import annotations
 
@@ -11,31 +14,36 @@ Clock = Callable[[], float]
 
 
 class Reporter(Protocol):
-    """`start` once, `update` after every step, `say` for a line in between, `stop` at the end."""
+    """Shows progress: `start` is called when a piece of work begins, `update` after every step of it, `stop` at its end; `log` shows a line
+    in between.
 
-    def start(self, total: int, done: int = 0) -> None: ...
+    `unit` is what a step is: candidate, epoch, ...
+    """
+
+    def start(self, total: int, done: int = 0, unit: str = "step") -> None: ...
 
     def update(self, done: int, detail: Callable[[], str]) -> None: ...
 
-    def say(self, line: str) -> None: ...
+    def log(self, line: str) -> None: ...
 
     def stop(self) -> None: ...
 
 
-class Silent:
-    """Says nothing."""
+class NullReporter:
+    """Shows nothing."""
 
-    def start(self, total: int, done: int = 0) -> None: ...
+    def start(self, total: int, done: int = 0, unit: str = "step") -> None: ...
 
     def update(self, done: int, detail: Callable[[], str]) -> None: ...
 
-    def say(self, line: str) -> None: ...
+    def log(self, line: str) -> None: ...
 
     def stop(self) -> None: ...
 
 
 def duration(seconds: float) -> str:
-    """
+    """A time for a reader.
+
     >>> duration(7), duration(65), duration(7300)
     ('7 s', '1 min 05 s', '2 h 01 min')
     """
@@ -48,28 +56,27 @@ def duration(seconds: float) -> str:
 
 
 class PlainLines:
-    """A line every few seconds, for logs and pipes: how far, how fast, how long still, and what is best.
+    """Prints a line every few seconds, for logs and pipes: how far the work is, how fast, how long it will take, and details.
 
     Args:
         stream: where lines go.
-        unit: what a step is.
         every: seconds between lines.
         clock: the time; a test gives its own.
     """
 
-    def __init__(self, stream: TextIO, unit: str, every: float = 10.0, clock: Clock = time.monotonic) -> None:
-        self.stream, self.unit, self.every, self.clock = stream, unit, every, clock
-        self._total = 0
+    def __init__(self, stream: TextIO, every: float = 10.0, clock: Clock = time.monotonic) -> None:
+        self.stream, self.every, self.clock = stream, every, clock
+        self._total, self.unit = 0, "step"
         self._begun = self._shown = 0.0
         self._paced_from: tuple[float, int] | None = None  # time and count of the first step: what comes before it is starting up
         self._pending: Callable[[], str] | None = None
 
-    def start(self, total: int, done: int = 0) -> None:
-        self._total = total
+    def start(self, total: int, done: int = 0, unit: str = "step") -> None:
+        self._total, self.unit = total, unit
         self._begun = self._shown = self.clock()
         self._paced_from = None
         if done:
-            self.say(f"resumed at {done} of {total} {self.unit}s")
+            self.log(f"resumed at {done} of {total} {self.unit}s")
 
     def update(self, done: int, detail: Callable[[], str]) -> None:
         now = self.stepped(done)
@@ -81,7 +88,7 @@ class PlainLines:
             self._pending = line
             return
         self._shown, self._pending = now, None
-        self.say(line())
+        self.log(line())
 
     def stepped(self, done: int) -> float:
         """The time of a step."""
@@ -101,11 +108,11 @@ class PlainLines:
         speed = f"{rate:.1f} {self.unit}s/s" if rate >= 1 else f"{1 / rate:.1f} s per {self.unit}"
         return f"{speed}, {duration((self._total - done) / rate)} left"
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         with contextlib.suppress(BrokenPipeError):  # nobody reads any more; the work goes on
             print(line, file=self.stream, flush=True)
 
     def stop(self) -> None:
         if self._pending is not None:
-            self.say(self._pending())
+            self.log(self._pending())
             self._pending = None

@@ -1,4 +1,4 @@
-"""`RunDir`: a run's folder, which survives Ctrl-C, kill -9 and a full disk, and is resumed by reading it again."""
+"""A run's folder, which survives Ctrl-C, kill -9 and a full disk, and is resumed by reading it again."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from diswot.architecture import canonical_json
 from diswot.errors import DiswotError, RunError, first_line
 
-FORMAT = 1
+FORMAT = 2
 interrupted = threading.Event()  # set on Ctrl-C: the exception itself may be lost in a callback of a library
 _BEFORE_CONFIG = re.compile(r"lock|env\.json|arch(-\d+)?\.json|.*\.tmp")  # files that are there before config.yaml is
 _WORTHLESS = ("config.yaml", "inputs.json")  # and these before anything was computed
 
 
 def version() -> str:
-    """diswot's own version."""
+    """The version of diswot."""
     return importlib.metadata.version("diswot")
 
 
 def versions() -> str:
-    """Of what decides how a network is built and trained."""
+    """The versions of all that decides how a network is built and trained."""
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("diswot", "torch", "timm"))
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
-    """Writes a file whole or not at all: a temporary file beside it, flushed to the disk, then renamed over it."""
+    """Write a file whole or not at all: a temporary file beside it, flushed to the disk, then renamed over it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -50,7 +51,11 @@ def write_atomic(path: Path, data: str | bytes) -> None:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; `RunError` where the file holds none."""
+    """Read a JSON object.
+
+    Raises:
+        RunError: the file is missing or holds none.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -60,8 +65,8 @@ def read_object(path: Path) -> dict[str, Any]:
     return found
 
 
-def keep_earlier(path: Path) -> Path | None:
-    """Moves an existing file aside (arch.json becomes arch-1.json, or the first number that is free) and says where to."""
+def back_up_file(path: Path) -> Path | None:
+    """Move an existing file aside (arch.json becomes arch-1.json, or the first number that is free) and return where to, or None."""
     if not path.exists():
         return None
     number = 1
@@ -71,13 +76,36 @@ def keep_earlier(path: Path) -> Path | None:
     return aside
 
 
+def kind_of(path: Path) -> str:
+    """The verb that began a run: search, study, ...
+
+    Raises:
+        RunError: there is no run in the folder, or one of another version.
+    """
+    return str(_read_document(path).get("kind"))
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    config_path = path / "config.yaml"
+    try:
+        document = yaml.safe_load(config_path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path}: no run is there (it has no config.yaml)") from None
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise RunError(f"{config_path}: cannot be read ({first_line(error)})") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        found = document.get("format") if isinstance(document, dict) else None
+        raise RunError(f"{path}: a run of format {found}, and this version resumes format {FORMAT}: use the version that began it")
+    return document
+
+
 class RunDir:
-    """A folder `runs/<name>`: config.yaml and env.json, written once, and journals, of which every line is on the disk before the next
-    is begun. One process at a time may write to it."""
+    """The folder of a run: config.yaml and env.json, written once, and journals, of which every line is on the disk before the next is
+    begun. One process at a time may write to it."""
 
     def __init__(self, path: Path, made: Sequence[Path] = ()) -> None:
         self.path, self._made = path, made  # `made`: the folders this run brought into being, the innermost first
-        self._lock: Any = None
+        self._lock = FileLock(path / "lock", timeout=0, thread_local=False)
 
     @classmethod
     def create(
@@ -88,10 +116,17 @@ class RunDir:
         environment: Mapping[str, Any],
         files: Mapping[str, str] | None = None,
     ) -> RunDir:
-        """A new run; `RunError` where the folder exists or cannot be written. config.yaml comes last: where it is, the run is whole.
+        """Create a new run. config.yaml is written last: where it is, the run is whole.
 
         Args:
+            path: the folder.
+            kind: the verb: search, study, ...
+            config: what decides the outcome.
+            environment: what made the run, from `environment`.
             files: texts to keep with the run, by name.
+
+        Raises:
+            RunError: the folder exists or cannot be written.
         """
         run = cls(path, made=[path, *(parent for parent in path.parents if not parent.exists())])
         try:
@@ -109,7 +144,7 @@ class RunDir:
 
     @classmethod
     def open_or_create(cls, path: Path, kind: str, config: Mapping[str, Any], environment: Mapping[str, Any]) -> RunDir:
-        """The run in a folder, or a new one."""
+        """Open the run in a folder, or create one."""
         if (path / "config.yaml").exists():
             return cls.open(path, kind)[0]
         return cls.create(path, kind, config, environment)
@@ -122,21 +157,18 @@ class RunDir:
 
     @classmethod
     def open(cls, path: Path, kind: str, lock: bool = True) -> tuple[RunDir, dict[str, Any]]:
-        """An existing run and its configuration; `RunError` where it is none, is of another kind or version, or is in use.
+        """Open an existing run.
 
         Args:
             lock: False for a process that only reads what another one writes.
+
+        Returns:
+            The run and its configuration.
+
+        Raises:
+            RunError: there is none, it is of another kind or version, or it is in use.
         """
-        config_path = path / "config.yaml"
-        try:
-            document = yaml.safe_load(config_path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(f"{path}: no run is there (it has no config.yaml)") from None
-        except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-            raise RunError(f"{config_path}: cannot be read ({first_line(error)})") from None
-        if not isinstance(document, dict) or document.get("format") != FORMAT:
-            found = document.get("format") if isinstance(document, dict) else None
-            raise RunError(f"{path}: a run of format {found}, and this version resumes format {FORMAT}: use the version that began it")
+        document = _read_document(path)
         if document.get("kind") != kind:
             raise RunError(f"{path}: a run of `diswot {document.get('kind')}`, not of `diswot {kind}`")
         if document.get("diswot") != version():
@@ -149,30 +181,23 @@ class RunDir:
         return run, {k: v for k, v in document.items() if k not in ("format", "kind", "diswot")}
 
     def _take_lock(self) -> None:
-        """Held until the process ends, however it ends."""
+        """Take the lock, which is held until the process ends, however it ends."""
         try:
-            import fcntl
-        except ImportError:  # no such thing on Windows: two writers are then not told apart
-            return
-        try:
-            self._lock = open(self.path / "lock", "w")  # noqa: SIM115 - open as long as the run is
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
+            self._lock.acquire()
+        except Timeout:
             raise RunError(f"{self.path} is being written by another process: wait for it, or stop it") from None
         except OSError as error:
             raise RunError(f"{self.path} cannot be written ({error.strerror}): copy it to a folder that can be") from None
 
     def close(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        """Release the lock."""
+        self._lock.release()
 
     def __enter__(self) -> RunDir:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        """A fault of the user's that ends a new run before anything was computed takes the folder away again."""
+        """Take the folder of a new run away again where a mistake of the user's ends it before anything was computed."""
         if self._made and kind is not None and issubclass(kind, DiswotError):
             self._discard_if_empty()
         self.close()
@@ -187,7 +212,7 @@ class RunDir:
                     folder.rmdir()
 
     def append(self, name: str, record: Mapping[str, Any]) -> None:
-        """Adds a line to the journal `name` and returns once it is on the disk; not after Ctrl-C."""
+        """Add a line to the journal `name` and return once it is on the disk; after Ctrl-C nothing is added any more."""
         if interrupted.is_set():
             raise KeyboardInterrupt
         line = (canonical_json(dict(record)) + "\n").encode()
@@ -203,7 +228,7 @@ class RunDir:
                 raise
 
     def read(self, name: str, repair: bool = False) -> list[dict[str, Any]]:
-        """The records of a journal. A last line that a crash cut short is not there; with `repair` it is cut off the file too."""
+        """The records of a journal, without a last line that a crash cut short; with `repair` that line is cut off the file too."""
         path = self.path / name
         if not path.exists():
             return []
@@ -224,8 +249,12 @@ class RunDir:
             os.truncate(path, sound)
         return records
 
-    def hold_to(self, name: str, values: Mapping[str, Any]) -> None:
-        """Writes values down the first time; after that they must be the same, or the run would go on as another."""
+    def check_inputs(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write values down the first time; after that they must be the same, or the run would go on as another.
+
+        Raises:
+            RunError: one of them has changed.
+        """
         path = self.path / name
         if not path.exists():
             write_atomic(path, json.dumps(dict(values), indent=2) + "\n")
@@ -235,8 +264,8 @@ class RunDir:
             if kept.get(key) != value:
                 raise RunError(f"{self.path}: begun with other {key} ({kept.get(key)}, now {value}): bring them back, or start a new run")
 
-    def keep_first(self, name: str, count: int) -> None:
-        """Cuts a journal down to its first `count` records."""
+    def truncate_journal(self, name: str, count: int) -> None:
+        """Cut a journal down to its first `count` records."""
         path = self.path / name
         if path.exists():
             write_atomic(path, b"".join(path.read_bytes().splitlines(keepends=True)[:count]))
@@ -244,7 +273,7 @@ class RunDir:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns a full or read-only disk into one line that says how to go on."""
+    """Inside, a full or read-only disk is a `RunError` that says how to go on."""
     try:
         yield
     except OSError as error:
@@ -252,7 +281,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def environment(device: str) -> dict[str, Any]:
-    """What made a run: versions, machine, device. Without it a number cannot be traced."""
+    """What made a run: versions, machine, device. Without it a number cannot be traced back."""
     packages = ("torch", "timm", "numpy", "scipy")
     return {
         "diswot": version(),

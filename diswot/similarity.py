@@ -1,10 +1,12 @@
-"""The DisWOT metrics: how far a student's class semantics and sample relations are from a teacher's.
+"""The metrics of DisWOT, which compare the class semantics and the sample relations of a student with those of a teacher.
 
-Every function here is a **distance** between two summaries, 0 where they agree; `diswot.proxies` turns distances into scores. Each
-network is summarised alone first (a gradient, a Gram matrix), so a teacher is summarised once however many students it meets.
+Each network is first summarised by itself, as a gradient or a Gram matrix, so a teacher is summarised once for all students. The functions
+whose names end in `_distance` then compare two summaries: they are distances, which are 0 if the two agree. `diswot.proxies` turns
+distances into scores.
 
 The source is Dong et al., "DisWOT: Student Architecture Search for Distillation WithOut Training", CVPR 2023, arXiv 2303.15678:
-the paper's section 3 and, where it differs, the code published with it. B images, C features, N classes.
+section 3 of the paper and, where it differs, the code published with it. In the shapes, B is the number of images, C of features and N
+of classes.
 """
 
 from __future__ import annotations
@@ -21,15 +23,15 @@ Norm = Literal["rows", "frobenius"]
 
 
 def classifier_gradient(pooled: Tensor, logits: Tensor, target: Tensor) -> Tensor:
-    """Gradient of the mean cross-entropy with respect to the classifier's weight, in closed form: no backward pass.
+    """Return the gradient of the mean cross-entropy with respect to the classifier's weight, computed without a backward pass.
 
     Args:
         pooled: (B, C) input of the classifier.
-        logits: (B, N).
-        target: (B,) classes.
+        logits: (B, N) output of the classifier.
+        target: (B,) labels.
 
     Returns:
-        (N, C), equal to what autograd gives.
+        (N, C) gradient, equal to that of autograd.
 
     >>> layer = torch.nn.Linear(5, 3)
     >>> x, y = torch.randn(4, 5), torch.tensor([0, 1, 2, 1])
@@ -43,19 +45,19 @@ def classifier_gradient(pooled: Tensor, logits: Tensor, target: Tensor) -> Tenso
 
 
 def cam_gram(features: Tensor, weight: Tensor) -> Tensor:
-    """Class-by-class Gram matrix of the class activation maps G = sum_c w[n, c] A[:, c], without making the maps.
+    """Return the Gram matrix of the class activation maps G[n] = sum_c w[n, c] A[:, c], without computing the maps.
 
-    Since G is linear in A, G G^T = w (A A^T) w^T with the (C, C) Gram matrix of the channels in the middle.
+    Since G is linear in A, G G^T = w (A A^T) w^T, where A A^T is the (C, C) Gram matrix of the channels.
 
     Args:
-        features: (B, C, H, W) map before global pooling.
-        weight: (N, C) of the classifier.
+        features: (B, C, H, W) feature map A before global pooling.
+        weight: (N, C) weight w of the classifier.
 
     Returns:
-        (N, N).
+        (N, N) Gram matrix.
 
     Raises:
-        TeacherError: the classifier does not read the map's channels (a network with a layer between them).
+        TeacherError: the classifier's input is not the pooled feature map, because there is another layer between them.
 
     >>> A, w = torch.rand(2, 5, 3, 3), torch.rand(4, 5)
     >>> G = torch.einsum("nc,bchw->nbhw", w, A).flatten(1)
@@ -64,15 +66,15 @@ def cam_gram(features: Tensor, weight: Tensor) -> Tensor:
     """
     if features.shape[1] != weight.shape[1]:
         raise TeacherError(
-            f"class activation maps need the classifier on the last map; here {features.shape[1]} channels meet a classifier of "
-            f"{weight.shape[1]}: use semantic_profile to score, kd to distil"
+            f"class activation maps need a classifier of the last feature map, which has {features.shape[1]} channels, but the classifier "
+            f"has {weight.shape[1]} inputs: use semantic_profile to score, kd to distil"
         )
     channels = features.transpose(0, 1).flatten(1)
     return weight @ (channels @ channels.T) @ weight.T
 
 
 def sample_gram(features: Tensor) -> Tensor:
-    """(B, B) Gram matrix of the flattened maps: how alike the network finds each pair of images.
+    """Return the (B, B) Gram matrix of the flattened feature maps, which says how similar the network finds each pair of images.
 
     >>> sample_gram(torch.ones(2, 3, 2, 2))
     tensor([[12., 12.],
@@ -83,15 +85,20 @@ def sample_gram(features: Tensor) -> Tensor:
 
 
 def normalised(gram: Tensor, norm: Norm) -> Tensor:
-    """The matrix divided by its Frobenius norm, or each of its rows by its Euclidean norm; zeros stay zeros."""
+    """Return the matrix divided by its Frobenius norm, or each of its rows divided by its Euclidean norm; zeros stay zeros."""
     return normalize(gram, dim=1) if norm == "rows" else gram / gram.norm().clamp_min(1e-12)
 
 
 def gram_distance(teacher: Tensor, student: Tensor, norm: Norm) -> Tensor:
-    """Distance of two Gram matrices of equal shape (n, n).
+    """Return the distance of two Gram matrices of equal shape (n, n), each normalised first.
 
-    With `frobenius` (the paper) the norm of the difference of the normalised matrices, in [0, 2]; with `rows` (the code) their
-    squared difference over n^2, in [0, 4 / n].
+    Args:
+        teacher, student: (n, n) Gram matrices.
+        norm: `frobenius` (the paper) divides each matrix by its Frobenius norm; the distance is the norm of the difference, in [0, 2].
+            `rows` (the code) divides each row by its norm; the distance is the mean of the squared differences, in [0, 4 / n].
+
+    Returns:
+        Scalar.
 
     >>> a = torch.eye(3)
     >>> gram_distance(a, 2 * a, "rows").item(), gram_distance(a, 2 * a, "frobenius").item()
@@ -102,14 +109,17 @@ def gram_distance(teacher: Tensor, student: Tensor, norm: Norm) -> Tensor:
 
 
 def outer_product_distance(teacher: Tensor, student: Tensor) -> Tensor:
-    """The published code's semantic metric: for each class the outer product g g^T of its classifier gradient, rows L2-normalised, the
-    squared difference over C N.
+    """Return the semantic metric of the published code, which compares outer products of the classifier gradients.
 
-    Row i of g g^T normalised is sign(g_i) g / ||g||, so the (N, C, C) tensors need not be made: the distance is
-    2 - 2 mean_n[ cos(g_n, h_n) mean_i sign(g_ni) sign(h_ni) ], where a channel without gradient counts 0 in place of the 1 it has in the 2.
+    For each class with gradient g, the rows of the outer product g g^T are divided by their Euclidean norms. The metric is the sum of the
+    squared differences between teacher and student, divided by C N.
+
+    The (N, C, C) tensors are not computed: row i of the normalised g g^T is sign(g_i) g / ||g||, so the metric is
+    2 - 2 mean_n[ cos(g_n, h_n) mean_i sign(g_ni) sign(h_ni) ] for the gradients g and h. The first 2 is the mean of sign(g)^2 plus that
+    of sign(h)^2, to which channels without gradient contribute 0.
 
     Args:
-        teacher, student: (N, C) classifier gradients; C must be equal, since channels are compared one by one.
+        teacher, student: (N, C) classifier gradients. C must be equal, since channels are compared one by one.
 
     Returns:
         Scalar in [0, 4].
@@ -126,13 +136,13 @@ def outer_product_distance(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def channel_profile(gradient: Tensor) -> Tensor:
-    """What is left of each class's gradient when the order of the channels is forgotten.
+    """Return two statistics of each class's gradient that do not depend on the order of the channels.
 
     Args:
-        gradient: (N, C).
+        gradient: (N, C) classifier gradient.
 
     Returns:
-        (2, N): the mean over its root mean square, in [-1, 1], and the mean sign.
+        (2, N): for each class the mean over the channels divided by the root mean square, in [-1, 1], and the mean of the signs.
 
     >>> channel_profile(torch.tensor([[1.0, 1.0], [1.0, -1.0]]))
     tensor([[1., 0.],
@@ -143,15 +153,16 @@ def channel_profile(gradient: Tensor) -> Tensor:
 
 
 def profile_distance(teacher: Tensor, student: Tensor) -> Tensor:
-    """`outer_product_distance` averaged over all ways to match the channels of two networks, which may then differ in number.
+    """Return `outer_product_distance` averaged over all ways to pair the channels of two networks.
 
-    The channels of two randomly initialised networks come in no order, so the published code compares pairs drawn at random. The
-    mean of cos(g, h) over all permutations of h is the product of the two means over root mean squares, and that of the signs'
-    agreement the product of the mean signs: the same quantity without the noise of one matching (their product leaves out a
-    covariance of order 1 / C, and the 2 stands for channels that all have a gradient).
+    The two networks may have different numbers of channels. In randomly initialised networks the order of the channels has no meaning,
+    so the published code in effect compares random pairs of channels. Averaging over all pairs removes this noise: the mean of cos(g, h)
+    over all permutations of h is the product of the two ratios of mean to root mean square, and the mean agreement of the signs is the
+    product of the two mean signs. The result is exact up to the covariance of the two, which is of order 1 / C, and assumes that all
+    channels have a gradient.
 
     Args:
-        teacher, student: (2, N) from `channel_profile`.
+        teacher, student: (2, N) profiles from `channel_profile`.
 
     Returns:
         Scalar in [0, 4].

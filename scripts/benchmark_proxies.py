@@ -1,6 +1,6 @@
 """What twenty proxies cost together, beside one forward and backward pass of the same network on the same batch; and peak memory.
 
-    python scripts/benchmark_proxies.py [--networks 20] [--batch 64] [--memory]
+    python scripts/benchmark_proxies.py [--networks 20] [--batch-size 64] [--memory]
 
 Prints ratios measured side by side, network by network, one thread: the machine's own speed falls out. With --memory the peak of a process
 that scores 100 networks, and of one that scores 5,000.
@@ -22,16 +22,40 @@ from benchmark_scoring import candidates, timed
 from torch.nn import functional as F
 
 from diswot.architecture import Architecture
-from diswot.engine import Engine, Setting, score_one
+from diswot.config.scoring import ScoreConfig
 from diswot.observe import batch_statistics
-from diswot.options import ScoreConfig
-from diswot.recipes.scoring import prepare
+from diswot.scoring.candidates import score_one
+from diswot.scoring.context import ScoringContext
+from diswot.scoring.engine import Engine
+from diswot.scoring.recipe import prepare
 from diswot.space import load_space
 
 SPACE = load_space("nasbench201")
 TWENTY = [
-    *("semantic_profile", "relation", "relation_stage1", "relation_jacobian", "relation_stem", "grad_norm", "plain", "snip", "l2_norm"),
-    *("fisher", "jacov", "epe_nas", "nwot", "synflow", "entropy", "spread_first", "spread", "diversity", "calm", "trainability"),
+    *(
+        "semantic_profile",
+        "relation",
+        "relation_stage1",
+        "relation_jacobian",
+        "relation_stem_grad",
+        "grad_norm",
+        "plain",
+        "snip",
+        "l2_norm",
+    ),
+    *(
+        "fisher",
+        "jacov",
+        "epe_nas",
+        "nwot",
+        "synflow",
+        "entropy",
+        "direction_entropy_first",
+        "direction_entropy",
+        "diversity",
+        "neg_jacobian_log_norm",
+        "trainability",
+    ),
 ]
 SPECIAL = [
     *(
@@ -50,15 +74,15 @@ SPECIAL = [
 ]
 
 
-def setting(names: list[str], batch: int) -> Setting:
-    return prepare(ScoreConfig(proxy=",".join(names), batch=batch, seeds=1, num_classes=10), "cpu", SPACE)[1]
+def setting(names: list[str], batch: int) -> ScoringContext:
+    return prepare(ScoreConfig(proxy=",".join(names), batch_size=batch, seeds=1, num_classes=10), "cpu", SPACE)[1]
 
 
 def fastest(run: Callable[[], object], repeats: int = 3) -> float:
     return min(timed(run) for _ in range(repeats))
 
 
-def one_pass(arch: Architecture, fixed: Setting) -> float:
+def one_pass(arch: Architecture, fixed: ScoringContext) -> float:
     """One forward and backward pass, as every proxy of gradients needs it at least, in the faster memory layout."""
     model = SPACE.build(arch, fixed.num_classes).to(memory_format=torch.channels_last)
     weights = [p for p in model.parameters() if p.ndim > 1]
@@ -101,7 +125,7 @@ def peak(count: int, batch: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", type=int, default=20)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()

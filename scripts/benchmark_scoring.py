@@ -19,11 +19,13 @@ import numpy as np
 import torch
 
 from diswot.architecture import Architecture
+from diswot.config.scoring import ScoreConfig
 from diswot.data import load_data, proxy_batches
-from diswot.engine import Engine, Setting, make_setting, score_one
 from diswot.observe import batch_statistics
-from diswot.options import ScoreConfig
 from diswot.proxies import resolve_ranking
+from diswot.scoring.candidates import score_one
+from diswot.scoring.context import ScoringContext, make_scoring_context
+from diswot.scoring.engine import Engine
 from diswot.space import load_space
 
 CLASSES, BATCH = 100, 64
@@ -31,10 +33,10 @@ DEFAULT = resolve_ranking("diswot")
 SPACE = load_space("nasbench201")
 
 
-def setting(batch: int, seeds: int) -> Setting:
+def setting(batch: int, seeds: int) -> ScoringContext:
     data = load_data("synthetic", num_classes=CLASSES)
     defaults = ScoreConfig()
-    return make_setting(
+    return make_scoring_context(
         resolve_ranking("diswot").parts,
         teacher="resnet56",
         teacher_weights="random",
@@ -57,7 +59,7 @@ def candidates(count: int) -> list[Architecture]:
     return list(itertools.islice((arch for arch in drawn if "conv" in arch.choices), count))
 
 
-def throughput(archs: list[Architecture], same: Setting, default: Setting) -> None:
+def throughput(archs: list[Architecture], same: ScoringContext, default: ScoringContext) -> None:
     """Two cores: the published way with two threads, ours with two processes of one thread."""
     images, target = same.batches[0].images.contiguous(), same.batches[0].target
     ratios: dict[str, list[float]] = {"same batch": [], "default settings": []}
@@ -77,7 +79,7 @@ def throughput(archs: list[Architecture], same: Setting, default: Setting) -> No
         print(f"times faster than the published way, {name:17}: median {statistics.median(values):.1f} ({spread})")
 
 
-def overhead(archs: list[Architecture], same: Setting) -> None:
+def overhead(archs: list[Architecture], same: ScoringContext) -> None:
     """One thread: everything a score takes (building, initialising, running, comparing) over the bare forward pass of that network."""
     torch.set_num_threads(1)
     images = same.batches[0].images

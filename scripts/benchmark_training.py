@@ -1,7 +1,7 @@
 """Images per second of a KD step: ours against a plain loop, side by side in one run, and what share of ours is not forward or backward.
 
     python scripts/benchmark_training.py                       # ResNet-56 teaches ResNet-20, CIFAR's shapes, drawn images
-    python scripts/benchmark_training.py --device cuda --precision bf16 --compile
+    python scripts/benchmark_training.py --device cuda --precision bf16 --torchcompile
 
 The plain loop is what the distillation literature's repositories do (mdistiller, RepDistiller), written from its description: a
 DataLoader whose workers crop and mirror PIL images, float32, no channels-last, a teacher in evaluation mode each step, SGD, losses read
@@ -23,16 +23,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import transforms
 
+from diswot.config.training import Recipe
 from diswot.data.images import ArrayImages
 from diswot.losses import create
 from diswot.models.zoo import ZOO
+from diswot.training.batches import BatchRequirements, MemoryLoader, TrainingSet
+from diswot.training.distributed import DistributedContext
 from diswot.training.evaluation import Network, Normalise
-from diswot.training.feed import MemoryFeed, Steps, TrainingSet
-from diswot.training.learner import Pupil
+from diswot.training.frozen_teacher import FrozenTeacher
 from diswot.training.loop import Trainer
-from diswot.training.parallel import Parallel
-from diswot.training.recipe import Recipe
-from diswot.training.teaching import Teaching
+from diswot.training.student import StudentSpec
 
 CLASSES = 100
 MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
@@ -90,11 +90,11 @@ def ours(teacher: str, student: str, data: ArrayImages, recipe: Recipe, device: 
     """diswot's loop on the same networks and images."""
     normalise = Normalise(torch.tensor(MEAN), torch.tensor(STD))
     source = TrainingSet(data, np.arange(len(data.labels)), data.labels, CLASSES)
-    feed = MemoryFeed(source, recipe, device, Parallel(), Steps(least=recipe.batch))
+    feed = MemoryLoader(source, recipe, device, DistributedContext(), BatchRequirements(least=recipe.batch_size))
     example = normalise(torch.from_numpy(data.array[:4]).permute(0, 3, 1, 2))
-    teaching = Teaching(Network(build(teacher), normalise), frozenset({"logits"}), recipe, device, example=example)
+    teaching = FrozenTeacher(Network(build(teacher), normalise), frozenset({"logits"}), recipe, device, example=example)
     teaching.remember(feed, recipe)
-    return Trainer([Pupil(student, Network(build(student), normalise), [create("kd")])], teaching, feed, recipe, device)
+    return Trainer([StudentSpec(student, Network(build(student), normalise), [create("kd")])], teaching, feed, recipe, device)
 
 
 class Bare:
@@ -105,7 +105,7 @@ class Bare:
         self.trainer, self.batch = trainer, next(iter(trainer.feed.epoch(0)))
 
     def epoch(self, steps: int) -> int:
-        learner, teaching = self.trainer.learners[0], self.trainer.teaching
+        learner, teaching = self.trainer.students[0], self.trainer.teaching
         assert teaching is not None
         pixels = learner.network.normalise(self.batch.pixels)
         learner.model.train()
@@ -126,7 +126,7 @@ class Convolutions:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self.batch = trainer, next(iter(trainer.feed.epoch(0)))
-        learner, teaching = self.trainer.learners[0], self.trainer.teaching
+        learner, teaching = self.trainer.students[0], self.trainer.teaching
         assert teaching is not None
         pixels = learner.network.normalise(self.batch.pixels)
         self.student = _inputs(learner.model, lambda: learner.model(pixels))
@@ -179,7 +179,7 @@ def rounds(
 
         def train(epoch: int = number) -> int:
             trainer.epoch(epoch)
-            return steps * trainer.recipe.batch
+            return steps * trainer.recipe.batch_size
 
         yield rate(train, device), rate(plain.epoch, device), *(rate(lambda f=floor: f.epoch(steps), device) for floor in floors)
 
@@ -189,22 +189,24 @@ def main() -> None:
     parser.add_argument("--teacher", default="resnet56")
     parser.add_argument("--student", default="resnet20")
     parser.add_argument("--images", type=int, default=1280)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--workers", type=int, default=2, help="of the plain loop's DataLoader")
     parser.add_argument("--augment", default="crop", choices=["crop", "flip"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"], help="of ours; the plain loop is float32")
-    parser.add_argument("--compile", action="store_true", help="ours with torch.compile")
+    parser.add_argument("--torchcompile", action="store_true", help="ours with torch.compile")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     data = ArrayImages(rng.integers(0, 256, (options.images, 32, 32, 3)).astype(np.uint8), np.arange(options.images) % CLASSES)
-    recipe = Recipe(epochs=240, batch=options.batch, augment=options.augment, precision=options.precision, compile=options.compile)
+    recipe = Recipe(
+        epochs=240, batch_size=options.batch_size, augment=options.augment, precision=options.precision, torchcompile=options.torchcompile
+    )
     trainer = ours(options.teacher, options.student, data, recipe, options.device)
-    plain = PlainLoop(options.teacher, options.student, data, options.batch, options.augment, options.device, options.workers)
-    floors, steps = [Bare(trainer), Convolutions(trainer)], options.images // options.batch
+    plain = PlainLoop(options.teacher, options.student, data, options.batch_size, options.augment, options.device, options.workers)
+    floors, steps = [Bare(trainer), Convolutions(trainer)], options.images // options.batch_size
     found = list(rounds(trainer, plain, floors, options.rounds + 1, steps, options.device))[1:]  # the first warms up
-    setting = f"{options.augment}, batch {options.batch}, {options.device}, {options.precision}, {torch.get_num_threads()} threads"
+    setting = f"{options.augment}, batch {options.batch_size}, {options.device}, {options.precision}, {torch.get_num_threads()} threads"
     print(f"{options.teacher} -> {options.student}, {setting}")
     for name, values in zip(("ours", "plain loop", "bare passes", "convolutions"), zip(*found, strict=True), strict=True):
         print(f"{name:12} {statistics.median(values):9,.0f} images/s")
@@ -213,7 +215,7 @@ def main() -> None:
     print(f"share of our step that is neither forward nor backward: {spread([1 - row[0] / row[2] for row in found], '.1%')}")
 
 
-def spread(values: list[float], form: str) -> str:
+def direction_entropy(values: list[float], form: str) -> str:
     """Median and range."""
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 

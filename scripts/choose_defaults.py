@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from diswot.engine import Engine
-from diswot.options import ScoreConfig
-from diswot.ranking import combine, partial_spearman
-from diswot.recipes.scoring import prepare
+from diswot.config.scoring import ScoreConfig
+from diswot.proxies.combine import combine
+from diswot.scoring.engine import Engine
+from diswot.scoring.recipe import prepare
 from diswot.space import load_space
+from diswot.statistics.correlation import partial_spearman
 
 PROXIES = "semantic_profile,semantic_outer,semantic_cam,semantic_cam_rows,relation,relation_frobenius"
 PAIRS = [
@@ -60,7 +61,7 @@ def main() -> None:
     accuracy, flops = columns["cifar100_test_acc"][rows], columns["cifar100_flops_m"][rows]
     print(f"{args.rows} even rows; FLOPs {spearmanr(flops, accuracy).statistic:.3f}")
     for data, init, batch, seeds in SETTINGS:
-        config = ScoreConfig(proxy=PROXIES, data=data, init=init, batch=batch, seeds=seeds)  # type: ignore[arg-type]
+        config = ScoreConfig(proxy=PROXIES, data=data, init=init, batch_size=batch, seeds=seeds)  # type: ignore[arg-type]
         _, setting = prepare(config, "cpu", load_space("nasbench201"))
         start = time.perf_counter()
         with Engine(setting, args.workers) as engine:

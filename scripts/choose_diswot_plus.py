@@ -18,8 +18,8 @@ import nasbench201_table
 import numpy as np
 from scipy.stats import rankdata
 
-from diswot.ranking import budgets_between, partial_spearman, regret, spearman
 from diswot.space import load_space
+from diswot.statistics.correlation import budgets_between, partial_spearman, regret, spearman
 
 SPACE = load_space("nasbench201")
 WIDTH, LARGEST, MOST = 150, 14, 4  # combinations kept at each size, sum of weights, weight of one part

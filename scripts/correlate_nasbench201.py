@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from scipy.stats import rankdata, spearmanr
 
-from diswot.engine import Engine
-from diswot.options import ScoreConfig
-from diswot.ranking import bootstrap_interval, partial_spearman
-from diswot.recipes.scoring import fitness_of, prepare
+from diswot.config.scoring import ScoreConfig
+from diswot.scoring.engine import Engine
+from diswot.scoring.recipe import fitness_of, prepare
 from diswot.space import load_space
+from diswot.statistics.bootstrap import bootstrap_interval
+from diswot.statistics.correlation import partial_spearman
 
 SPACE = load_space("nasbench201")
 DATASETS = ("cifar10", "cifar100", "imagenet16_120")
@@ -35,7 +36,7 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 
 def report(name: str, values: np.ndarray, rows: np.ndarray, columns: dict[str, np.ndarray], data: str) -> None:
     accuracy, flops, params = (columns[f"{data}_{c}"][rows] for c in ("test_acc", "flops_m", "params_m"))
-    low, high = bootstrap_interval(spearman, values[rows], accuracy, rng=np.random.default_rng(0), repeats=300)
+    low, high = bootstrap_interval(spearman, values[rows], accuracy, rng=np.random.default_rng(0), aug_repeats=300)
     partial = partial_spearman(values[rows], accuracy, flops), partial_spearman(values[rows], accuracy, params)
     given = "     -       -" if name in ("flops", "params") else f"{partial[0]:6.3f}  {partial[1]:6.3f}"
     print(f"  {name:22} {spearman(values[rows], accuracy):6.3f}  [{low:.3f}, {high:.3f}]  {given}", flush=True)
@@ -43,7 +44,7 @@ def report(name: str, values: np.ndarray, rows: np.ndarray, columns: dict[str, n
 
 def authors(count: int, archs: list, setting, columns: dict, fitness: np.ndarray) -> None:  # type: ignore[no-untyped-def, type-arg]
     rows = np.sort(np.random.default_rng(2).choice(np.arange(0, len(archs), 2), count, replace=False))
-    _, wide = prepare(ScoreConfig(batch=64, seeds=1, proxy="diswot"), "cpu", SPACE)
+    _, wide = prepare(ScoreConfig(batch_size=64, seeds=1, proxy="diswot"), "cpu", SPACE)
     images, target = wide.batches[0].images.contiguous(), wide.batches[0].target
     torch.manual_seed(0)
     scores = np.array([authors_way.score(SPACE.build(archs[i], 100), images, target, 100) for i in rows])

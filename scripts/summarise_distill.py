@@ -11,8 +11,8 @@ import statistics
 import sys
 from pathlib import Path
 
-from diswot.recipes.compare import paired_difference
-from diswot.report.console import plus_minus
+from diswot.cli.output import plus_minus
+from diswot.distillation.compare import paired_difference
 
 
 def last_accuracies(folder: Path) -> dict[str, dict[int, float]]:

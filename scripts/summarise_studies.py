@@ -18,8 +18,9 @@ import nasbench201_table
 import numpy as np
 
 from diswot.proxies import RANKINGS
-from diswot.ranking import budgets_between, combine, regret, spearman
+from diswot.proxies.combine import combine
 from diswot.space import load_space
+from diswot.statistics.correlation import budgets_between, regret, spearman
 
 DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16_120": "ImageNet16-120"}
 # Spearman on CIFAR-10, CIFAR-100, ImageNet16-120 as AZ-NAS (Lee & Ham, CVPR 2024) and VKDNW (Tybl & Neumann, CVPR 2025) print them
@@ -218,8 +219,8 @@ def main() -> None:
     leave_one_out(runs, args.table)
     rankings(runs, ["plus", "plus_odd", "plus_unseen", "plus_distinct"], ["diswot+", "diswot+blind", "diswot"])
     rankings(runs, ["plus", "rivals", "plus_distinct", "rivals_distinct", "plus_published", "rivals_published"], RIVALS)
-    rankings(runs, [f"teacher_{name}" for name in TEACHERS], ["diswot+", "relation_stem", "diswot"])
-    rankings(runs, [f"init_{name}" for name in INITIALISATIONS], ["diswot+", "relation_stem", "diswot", "diswot_code"])
+    rankings(runs, [f"teacher_{name}" for name in TEACHERS], ["diswot+", "relation_stem_grad", "diswot"])
+    rankings(runs, [f"init_{name}" for name in INITIALISATIONS], ["diswot+", "relation_stem_grad", "diswot", "diswot_code"])
     rankings(runs, ["metrics"])
     rankings(runs, ["teacher_resnet56", "rivals_drawn", "rivals_noise"], RIVALS)
     published(runs)

@@ -1,4 +1,4 @@
-"""Parameters, FLOPs and depth of a chain of layers by arithmetic, without building it."""
+"""A counter of the parameters, FLOPs and depth of a chain of layers, which works by arithmetic and builds no network."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from collections.abc import Sequence
 from diswot.space import Cost
 
 
-class Tally:
-    """Walks a chain of layers and adds up what each costs. Convolutions are bias-free, padded to keep the size at stride 1, and
-    followed by batch norm, as `diswot.models.base.conv_bn` makes them.
+class LayerCounter:
+    """A counter of the cost of a network, to which the layers are added one after another.
 
-    >>> tally = Tally(in_chans=3, size=32)
-    >>> tally.conv(16, 3)
-    >>> tally.classifier(10)
+    Convolutions have no bias, are padded so that stride 1 keeps the image size, and are followed by batch norm, as those of
+    `diswot.models.base.conv_bn`.
+
+    Args:
+        in_chans: number of channels of the images.
+        size: side of the square images in pixels.
+
+    >>> counter = LayerCounter(in_chans=3, size=32)
+    >>> counter.conv(16, 3)
+    >>> counter.classifier(10)
     Cost(params=634, flops=442528, depth=2)
     """
 
@@ -27,13 +33,18 @@ class Tally:
         self.flops += weights * size * size
 
     def conv(self, out_chans: int, kernel: int, stride: int = 1) -> None:
+        """Add a convolution with batch norm."""
         self.size = -(-self.size // stride)
         self._add_conv(self.chans, out_chans, kernel, self.size)
         self.chans = out_chans
         self.depth += 1
 
     def residual(self, convs: Sequence[tuple[int, int, int]]) -> None:
-        """A block of (out channels, kernel, stride) with a shortcut: a 1x1 convolution where the shape changes, else the identity."""
+        """Add a residual block, whose shortcut is a 1x1 convolution if the shape changes, and the identity otherwise.
+
+        Args:
+            convs: (out channels, kernel, stride) of each convolution.
+        """
         in_chans, in_size = self.chans, self.size
         for out_chans, kernel, stride in convs:
             self.conv(out_chans, kernel, stride)
@@ -41,5 +52,6 @@ class Tally:
             self._add_conv(in_chans, self.chans, 1, self.size)
 
     def classifier(self, num_classes: int) -> Cost:
+        """Add the linear classifier and return the cost of the whole network."""
         weights = self.chans * num_classes
         return Cost(self.params + weights + num_classes, self.flops + weights, self.depth + 1)

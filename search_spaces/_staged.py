@@ -1,4 +1,7 @@
-"""What S1 and S2 share: a stem, stages with a kernel, two widths and a depth each, and a last 1x1 convolution."""
+"""The common base of the search spaces S1 and S2.
+
+Their networks have a stem, stages with a kernel size, two widths and a depth each, and possibly a last 1x1 convolution.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,23 @@ if TYPE_CHECKING:
     from diswot.models.staged import Stage
 
 KERNELS = (3, 5, 7)
-STEP, SMALLEST, LARGEST = 8, 8, 2048  # channels
-MAX_DEPTH = 16  # blocks in a stage; keeps the space finite
-MAX_STEPS = 24  # mutations away from the seed that `sample` goes at most
+STEP, SMALLEST, LARGEST = 8, 8, 2048  # channels: every width is a multiple of STEP within the two bounds
+MAX_DEPTH = 16  # blocks in a stage; this keeps the space finite
+MAX_STEPS = 24  # the most mutations by which `sample` moves away from the seed network
 
 Choices = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Seed:
-    """Where a space starts: stem (channels, kernel, stride), stages (width, stride, mid, depth), channels of the last 1x1 or 0."""
+    """The network from which a search space starts.
+
+    Attributes:
+        stem: (channels, kernel, stride) of the stem.
+        stages: (width, stride, mid, depth) of each stage, where `mid` is the number of channels inside a block.
+        head: number of channels of the last 1x1 convolution; 0 if there is none.
+        input_size: side of the images in pixels.
+    """
 
     stem: tuple[int, int, int]
     stages: tuple[tuple[int, int, int, int], ...]
@@ -36,20 +46,20 @@ class Seed:
     input_size: int
 
 
-# The seed of the 1M-parameter CIFAR search of Zen-NAS (Lin et al., ICCV 2021), and the ImageNet seed of the DisWOT authors.
+# The seed network of Zen-NAS's search for CIFAR networks of 1M parameters (Lin et al., ICCV 2021), and the DisWOT authors' for ImageNet.
 CIFAR = Seed((8, 3, 1), ((16, 1, 8, 1), (32, 2, 16, 1), (64, 2, 32, 1), (64, 2, 32, 1)), 128, 32)
 IMAGENET = Seed((64, 7, 2), ((64, 2, 64, 2), (128, 2, 128, 2), (256, 2, 256, 2), (512, 2, 512, 2)), 0, 224)
 
 
 class StagedSpace(SearchSpace):
-    """Every network that steps of width, depth, kernel and block can reach from the seed.
+    """A search space of all networks that can be reached from a seed network by changing widths, depths, kernels and kinds of block.
 
     Args:
         name: name of the space.
-        seed: where it starts; strides, the stem's kernel and the number of stages stay the seed's.
-        blocks: kinds of block a stage may have.
-        factors: what a step multiplies a width by; the result is rounded to a multiple of 8 and kept within 8 and 2048.
-        depth_steps: what a step adds to a depth; the result is kept within 1 and 16.
+        seed: the seed network. Its strides, the kernel of its stem and its number of stages never change.
+        blocks: kinds of block that a stage may have.
+        factors: what one change may multiply a width by; the result is rounded to a multiple of 8 and kept within 8 and 2048.
+        depth_steps: what one change may add to a depth; the result is kept within 1 and 16.
     """
 
     def __init__(self, name: str, seed: Seed, blocks: tuple[str, ...], factors: tuple[float, ...], depth_steps: tuple[int, ...]) -> None:
@@ -57,7 +67,7 @@ class StagedSpace(SearchSpace):
         self.blocks, self.factors, self.depth_steps = blocks, factors, depth_steps
 
     def start(self) -> Architecture:
-        """The seed itself."""
+        """Return the architecture of the seed network."""
         stages = [
             {"block": self.blocks[0], "kernel": KERNELS[0], "width": width, "mid": mid, "depth": depth}
             for width, _, mid, depth in self.seed.stages
@@ -70,23 +80,23 @@ class StagedSpace(SearchSpace):
         return widths ** (2 if self.seed.head else 1) * stage ** len(self.seed.stages)
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """A walk of 1 to 24 mutations from the seed: sizes of every order come up, and none is out of reach."""
+        """Return the seed network after 1 to 24 mutations, so that networks of every order of size come up."""
         arch = self.start()
         for _ in range(int(rng.integers(1, MAX_STEPS + 1))):
             arch = self.mutate(arch, rng)
         return arch
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        """Replaces one or two of stem, stages and head, as in Zen-NAS: every attribute of a replaced part is drawn anew."""
+        """Change one or two of the stem, the stages and the head, as in Zen-NAS: every attribute of a changed part is drawn anew."""
         parts = len(self.seed.stages) + (2 if self.seed.head else 1)
         while True:
             choices = _copy(arch.choices)
             for part in rng.choice(parts, size=int(rng.integers(1, 3)), replace=False):
-                self._replace(choices, int(part), rng)
+                self._redraw_part(choices, int(part), rng)
             if choices != arch.choices:
                 return Architecture(self.name, choices)
 
-    def _replace(self, choices: Choices, part: int, rng: np.random.Generator) -> None:
+    def _redraw_part(self, choices: Choices, part: int, rng: np.random.Generator) -> None:
         def pick(values: tuple[Any, ...]) -> Any:
             return values[int(rng.integers(len(values)))]
 
@@ -118,43 +128,47 @@ class StagedSpace(SearchSpace):
                 yield Architecture(self.name, choices)
 
     def _widths(self, width: int) -> list[int]:
+        """Return the other widths that one change leads to."""
         return sorted({scaled(width, factor) for factor in self.factors} - {width})
 
     def check(self, arch: Architecture) -> None:
         choices = arch.choices
         if not isinstance(choices, dict) or set(choices) != {"stem", "stages", "head"}:
-            raise ArchitectureError(f"{self.name}: the choices are {{stem, stages, head}}, not {choices!r:.80}")
+            raise ArchitectureError(f"{self.name}: the choices must be a dict with the keys stem, stages and head, not {choices!r:.80}")
         self._check_width("stem", choices["stem"])
         if self.seed.head or choices["head"] != 0:
             self._check_width("head", choices["head"])
         if bool(choices["head"]) != bool(self.seed.head):
-            raise ArchitectureError(f"{self.name}: head is {choices['head']}, but this space has no last convolution: 0 is needed")
+            raise ArchitectureError(f"{self.name}: head is {choices['head']}, but this space has no last convolution: set head to 0")
         stages = choices["stages"]
         if not isinstance(stages, list) or len(stages) != len(self.seed.stages):
-            raise ArchitectureError(f"{self.name}: stages must be a list of {len(self.seed.stages)}")
+            raise ArchitectureError(f"{self.name}: stages must be a list of {len(self.seed.stages)} stages, not {stages!r:.80}")
         for stage in stages:
             self._check_stage(stage)
 
     def _check_stage(self, stage: Any) -> None:
         if not isinstance(stage, dict) or set(stage) != {"block", "kernel", "width", "mid", "depth"}:
-            raise ArchitectureError(f"{self.name}: a stage is {{block, kernel, width, mid, depth}}, not {stage!r:.80}")
+            raise ArchitectureError(
+                f"{self.name}: a stage must be a dict with the keys block, kernel, width, mid and depth, not {stage!r:.80}"
+            )
         for attribute, allowed in (("block", self.blocks), ("kernel", KERNELS), ("depth", range(1, MAX_DEPTH + 1))):
             value = stage[attribute]
             if type(value) not in (int, str) or value not in allowed:
-                known = f"1 to {MAX_DEPTH}" if attribute == "depth" else ", ".join(map(str, allowed))
-                raise ArchitectureError(f"{self.name}: {attribute} {value!r:.40} is not one of {known}")
+                remedy = f"a whole number from 1 to {MAX_DEPTH}" if attribute == "depth" else f"one of {', '.join(map(str, allowed))}"
+                raise ArchitectureError(f"{self.name}: {attribute} {value!r:.40} is not allowed: use {remedy}")
         self._check_width("width", stage["width"])
         self._check_width("mid", stage["mid"])
 
-    def _check_width(self, what: str, value: Any) -> None:
+    def _check_width(self, attribute: str, value: Any) -> None:
         if type(value) is not int or value % STEP or not SMALLEST <= value <= LARGEST:
-            raise ArchitectureError(f"{self.name}: {what} {value!r:.40} is not a multiple of {STEP} from {SMALLEST} to {LARGEST}")
+            raise ArchitectureError(f"{self.name}: {attribute} {value!r:.40} is not a multiple of {STEP} from {SMALLEST} to {LARGEST}")
 
     def extremes(self) -> list[Architecture]:
-        ends = ((SMALLEST, KERNELS[0], 1), (LARGEST, KERNELS[-1], MAX_DEPTH))
-        return [self._uniform(block, *end) for end in ends for block in self.blocks]
+        bounds = ((SMALLEST, KERNELS[0], 1), (LARGEST, KERNELS[-1], MAX_DEPTH))
+        return [self._uniform(block, *bound) for bound in bounds for block in self.blocks]
 
     def _uniform(self, block: str, width: int, kernel: int, depth: int) -> Architecture:
+        """Return the architecture in which all stages are alike."""
         stage = {"block": block, "kernel": kernel, "width": width, "mid": width, "depth": depth}
         stages = [dict(stage) for _ in self.seed.stages]
         return Architecture(self.name, {"stem": width, "stages": stages, "head": width if self.seed.head else 0})
@@ -172,18 +186,18 @@ class StagedSpace(SearchSpace):
         return StagedResNet(stem, self._stages(arch), arch.choices["head"], num_classes, in_chans)
 
     def count(self, arch: Architecture, num_classes: int, in_chans: int, input_size: int) -> Cost:
-        tally = _count.Tally(in_chans, input_size)
-        tally.conv(arch.choices["stem"], *self.seed.stem[1:])
+        counter = _count.LayerCounter(in_chans, input_size)
+        counter.conv(arch.choices["stem"], *self.seed.stem[1:])
         for stage in self._stages(arch):
             for convs in stage.blocks():
-                tally.residual(convs)
+                counter.residual(convs)
         if arch.choices["head"]:
-            tally.conv(arch.choices["head"], 1)
-        return tally.classifier(num_classes)
+            counter.conv(arch.choices["head"], 1)
+        return counter.classifier(num_classes)
 
 
 def scaled(width: int, factor: float) -> int:
-    """The width times the factor, rounded to the nearest multiple of 8 (halves up) and kept within 8 and 2048.
+    """Return the width times the factor, rounded to the nearest multiple of 8 (halves up) and kept within 8 and 2048.
 
     >>> scaled(16, 1.25), scaled(16, 1.5), scaled(8, 0.5), scaled(2048, 2)
     (24, 24, 8, 2048)
@@ -192,6 +206,11 @@ def scaled(width: int, factor: float) -> int:
 
 
 def deepened(depth: int, step: int) -> int:
+    """Return the depth plus the step, kept within 1 and 16.
+
+    >>> deepened(3, -1), deepened(1, -1), deepened(16, 2)
+    (2, 1, 16)
+    """
     return min(max(depth + step, 1), MAX_DEPTH)
 
 
@@ -200,7 +219,7 @@ def _copy(choices: Choices) -> Choices:
 
 
 def ratios(*above_one: float) -> tuple[float, ...]:
-    """The factors, 1, and the inverse of each.
+    """Return the factors, 1, and the inverse of each factor, from the largest to the smallest.
 
     >>> ratios(2.0)
     (2.0, 1.0, 0.5)

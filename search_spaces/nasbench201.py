@@ -1,4 +1,7 @@
-"""NAS-Bench-201 (Dong & Yang, ICLR 2020; the topology space of NATS-Bench): cells of 4 nodes and 6 edges with 5 operations."""
+"""The search space of NAS-Bench-201 (Dong & Yang, ICLR 2020), which is also the topology space of NATS-Bench.
+
+A cell has 4 nodes and 6 edges, with one of 5 operations on each edge.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # (from, to), in the order of the string
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # (from, to) nodes, in the order of the benchmark's string
 KERNELS = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
 _STRING = re.compile(r"\|(\w+)~0\|\+\|(\w+)~0\|(\w+)~1\|\+\|(\w+)~0\|(\w+)~1\|(\w+)~2\|")
 
@@ -25,7 +28,10 @@ Operations = tuple[str, ...]
 
 
 def parse(text: Any) -> Operations:
-    """The operations of the six edges, in the order of `EDGES`; an `ArchitectureError` names what is wrong.
+    """Return the operations of the six edges, in the order of `EDGES`, from the benchmark's string.
+
+    Raises:
+        ArchitectureError: the text describes no cell; the message says what is wrong.
 
     >>> parse("|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|")[:2]
     ('nor_conv_3x3', 'none')
@@ -40,17 +46,17 @@ def parse(text: Any) -> Operations:
 
 
 def to_string(operations: Operations) -> str:
-    """The inverse of `parse`."""
+    """Return the benchmark's string of a cell; the inverse of `parse`."""
     a, b, c, d, e, f = operations
     return f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|"
 
 
 def output_terms(operations: Operations) -> tuple[Any, ...]:
-    """What the cell computes, as a sum in normal form: the sorted terms of the output node, each (operation, terms of its input).
+    """Return what the cell computes, as a sum in normal form: the sorted terms of the output node, each (operation, terms of its input).
 
-    Dead edges vanish, skip connections are absorbed and sums are flattened, so two cells share it exactly when they compute the
-    same function at initialisation. 4,930 of the 15,625 differ; the string of the benchmark's authors, which keeps some dead edges,
-    tells 6,466 apart.
+    Edges without effect are left out, skip connections are replaced by what they pass on, and nested sums are flattened. So two cells
+    have equal terms exactly if they compute the same function at initialisation. The 15,625 cells have 4,930 different results; the
+    string that the benchmark's authors use for this purpose keeps some edges without effect and has 6,466.
     """
     nodes: list[tuple[Any, ...]] = [(("input",),)]
     for node in (1, 2, 3):
@@ -65,14 +71,14 @@ def output_terms(operations: Operations) -> tuple[Any, ...]:
 
 @functools.cache
 def _representatives() -> dict[Any, Operations]:
-    """For each function the cell with the fewest convolutions, the first of those in the benchmark's alphabet."""
+    """Return one cell for each function: the one with the smallest sum of kernel sizes, and of these the first by alphabet."""
     cells = itertools.product(OPERATIONS, repeat=len(EDGES))
     ordered = sorted(cells, key=lambda ops: (sum(KERNELS.get(o, 0) for o in ops), ops))
     return {output_terms(ops): ops for ops in reversed(ordered)}
 
 
 class NasBench201(SearchSpace):
-    """All 15,625 cells. The choices are the benchmark's own string.
+    """The search space of the 15,625 cells of NAS-Bench-201. The choices are the benchmark's own string.
 
     >>> import numpy as np
     >>> arch = space.sample(np.random.default_rng(0))
@@ -83,6 +89,7 @@ class NasBench201(SearchSpace):
     name = "nasbench201"
 
     def arch(self, operations: Operations) -> Architecture:
+        """Return the architecture with these operations on the six edges."""
         return Architecture(self.name, to_string(operations))
 
     def size(self) -> int:
@@ -95,8 +102,8 @@ class NasBench201(SearchSpace):
         return self.arch(tuple(OPERATIONS[i] for i in rng.integers(len(OPERATIONS), size=len(EDGES))))
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        near = list(self.neighbours(arch))
-        return near[int(rng.integers(len(near)))]
+        neighbours = list(self.neighbours(arch))
+        return neighbours[int(rng.integers(len(neighbours)))]
 
     def neighbours(self, arch: Architecture) -> Iterator[Architecture]:
         cell = parse(arch.choices)
@@ -119,7 +126,10 @@ class NasBench201(SearchSpace):
         return CellNetwork(parse(arch.choices), EDGES, num_classes, in_chans)
 
     def count(self, arch: Architecture, num_classes: int, in_chans: int, input_size: int) -> Cost:
-        """Every cell of a stage costs the same, and a cell costs what its convolutions cost, dead ones included (as in the table)."""
+        """Return the cost of the network, which is that of its convolutions and its classifier.
+
+        Convolutions without effect on the output are counted too, as in the benchmark's table.
+        """
         cell = parse(arch.choices)
         sizes = [input_size, -(-input_size // 2), -(-input_size // 4)]
         params = in_chans * 16 * 9 + 2 * 16
@@ -139,13 +149,15 @@ class NasBench201(SearchSpace):
 
 
 def _depth(cell: Operations) -> int:
-    """Layers on the longest path: the stem, 15 cells, two reduction blocks of two convolutions, the classifier; 0 where a cell passes
-    nothing on."""
-    best = [0, -1, -1, -1]  # -1: not reached
+    """Return the number of layers on the longest path, or 0 if the cell passes nothing on.
+
+    The path leads through the stem, 15 cells, two reduction blocks of two convolutions each, and the classifier.
+    """
+    depths = [0, -1, -1, -1]  # of the nodes; -1 if the input does not reach a node
     for operation, (source, target) in zip(cell, EDGES, strict=True):
-        if operation != "none" and best[source] >= 0:
-            best[target] = max(best[target], best[source] + (operation in KERNELS))
-    return 0 if best[3] < 0 else 1 + 15 * best[3] + 2 * 2 + 1
+        if operation != "none" and depths[source] >= 0:
+            depths[target] = max(depths[target], depths[source] + (operation in KERNELS))
+    return 0 if depths[3] < 0 else 1 + 15 * depths[3] + 2 * 2 + 1
 
 
 space = NasBench201()

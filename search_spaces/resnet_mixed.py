@@ -1,4 +1,7 @@
-"""S2: as S1, with bottleneck blocks 1x1 - k x k - 1x1 beside the basic ones and wider steps (DisWOT, CVPR 2023)."""
+"""The search space S2 (DisWOT, CVPR 2023), which extends S1 by bottleneck blocks and larger steps of width and depth.
+
+A bottleneck block has a 1x1, a k x k and a 1x1 convolution.
+"""
 
 from __future__ import annotations
 

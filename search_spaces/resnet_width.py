@@ -1,4 +1,7 @@
-"""S1: residual stages of k x k - k x k blocks; kernels, widths and depths are searched (DisWOT, CVPR 2023)."""
+"""The search space S1 (DisWOT, CVPR 2023): residual networks whose kernels, widths and depths are searched.
+
+A block has two k x k convolutions.
+"""
 
 from __future__ import annotations
 

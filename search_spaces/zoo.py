@@ -1,4 +1,7 @@
-"""The hand-made networks of the literature as a space of their own: baselines that are scored, shown and distilled as any candidate."""
+"""The hand-made networks of the literature as a search space.
+
+They are baselines that can be scored, shown and distilled like any other candidate.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from diswot.architecture import Architecture
-from diswot.errors import ArchitectureError
-from diswot.registry import suggest
+from diswot.errors import ArchitectureError, suggest
 from diswot.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -18,7 +20,9 @@ TIMM = "timm/"
 
 
 class Zoo(SearchSpace):
-    """The CIFAR zoo; the choice is a name, or `timm/NAME` for any of timm's, which are known but not listed.
+    """The search space of the networks of `diswot.models.zoo`, which the choice names.
+
+    The choice can also be `timm/NAME` for any network of timm; these are known but not enumerated.
 
     >>> space.build(Architecture("zoo", "resnet20"), num_classes=10).num_features
     64
@@ -27,6 +31,7 @@ class Zoo(SearchSpace):
     name = "zoo"
 
     def names(self) -> list[str]:
+        """Return the names of the networks that the space enumerates."""
         from diswot.models.zoo import ZOO
 
         return list(ZOO)
@@ -41,8 +46,8 @@ class Zoo(SearchSpace):
         return Architecture(self.name, self.names()[int(rng.integers(self.size()))])
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        others = list(self.neighbours(arch))
-        return others[int(rng.integers(len(others)))]
+        neighbours = list(self.neighbours(arch))
+        return neighbours[int(rng.integers(len(neighbours)))]
 
     def neighbours(self, arch: Architecture) -> Iterator[Architecture]:
         return (other for other in self.enumerate() if other != arch)
@@ -61,7 +66,9 @@ class Zoo(SearchSpace):
         if _in_timm(arch.choices):
             return _build_timm(arch.choices.removeprefix(TIMM), num_classes, in_chans, drop_path)
         if drop_path:
-            raise ArchitectureError(f"--drop-path {drop_path}: {arch.choices} has no paths to drop; timm's networks have")
+            raise ArchitectureError(
+                f"--drop-path {drop_path}: {arch.choices} has no drop path: leave it out, or take a network of timm that has"
+            )
         return ZOO[arch.choices](num_classes=num_classes, in_chans=in_chans)
 
 
@@ -78,7 +85,7 @@ def _build_timm(name: str, num_classes: int, in_chans: int, drop_path: float) ->
     try:
         return timm.create_model(name, num_classes=num_classes, in_chans=in_chans, **options)
     except TypeError:
-        raise ArchitectureError(f"--drop-path {drop_path}: {name} has no paths to drop") from None
+        raise ArchitectureError(f"--drop-path {drop_path}: timm's {name} has no drop path: leave it out") from None
 
 
 space = Zoo()

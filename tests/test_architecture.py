@@ -36,7 +36,7 @@ def test_the_file_gives_back_the_identity_and_its_origin(tmp_path_factory: pytes
 def test_the_origin_is_not_part_of_the_identity() -> None:
     assert Architecture("s", [1]).digest == Architecture("s", [1]).digest != Architecture("t", [1]).digest
     with_origin, without = (json.loads(arch_json(Architecture("s", [1]), origin)) for origin in ({"seed": 3}, None))
-    assert with_origin.pop("found_by") == {"seed": 3} and with_origin == without
+    assert with_origin.pop("provenance") == {"seed": 3} and with_origin == without
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_the_origin_is_not_part_of_the_identity() -> None:
         ('{"format": 1, "space": "s0"}', "'choices'"),
         ('{"format": 1, "space": 3, "choices": {}}', "'space'"),
         ('{"format": 1, "space": "s0", "choices": NaN}', "not valid JSON"),
-        ('{"format": 1, "space": "s0", "choices": 1, "found_by": []}', "found_by"),
+        ('{"format": 1, "space": "s0", "choices": 1, "provenance": []}', "provenance"),
         ("[" * 400_000, "nested too deep"),
         ("[" * 10_000_000, "bytes is no arch.json"),
     ],

@@ -17,15 +17,15 @@ QUICK = [
     "10",
     "--seeds",
     "1",
-    "--batch",
+    "--batch-size",
     "2",
-    "--population",
+    "--population-size",
     "4",
     "--sample",
     "2",
     "--top-k",
     "1",
-    "--generation",
+    "--generation-size",
     "4",
     "--teacher",
     "resnet8",
@@ -66,7 +66,7 @@ def test_search_show_score_and_distill_follow_each_other(diswot, tmp_path: Path,
     assert code == 0 and "latency" in out and "MiB" in out and "stages.0" in out
     code, out, err = diswot("score", "arch.json", "resnet8", "--num-classes", "10", "--seeds", "2", "--proxy", "diswot,params")
     assert code == 0 and "resnet8" in out and "±" in out
-    words = ["--data", str(small_npz), "--epochs", "1", "--batch", "16", "--name", "d"]
+    words = ["--data", str(small_npz), "--epochs", "1", "--batch-size", "16", "--name", "d"]
     code, out, err = diswot("distill", "arch.json", *words)
     assert code == 0, err
     assert "test accuracy after the last epoch" in out and (tmp_path / "runs" / "d" / "student" / "model.safetensors").exists()
@@ -76,15 +76,15 @@ def test_json_is_all_that_stdout_holds(diswot, tmp_path: Path, small_npz: Path) 
     _, out, _ = diswot(*SEARCH, "--json", "--name", "a")
     found = json.loads(out)
     assert found["winner"]["space"] == "resnet_width" and found["evaluations"] == 6 and len(found["table"]) == 4
-    shown = json.loads(diswot("show", "arch.json", "--json")[1])
+    brief_repr = json.loads(diswot("show", "arch.json", "--json")[1])
     winner = next(row for row in found["table"] if row["role"] == "winner")
-    assert (shown["params"], shown["flops"], shown["depth"]) == (winner["params"], winner["flops"], winner["depth"])
-    assert sum(part["params"] for part in shown["parts"]) == shown["params"]
-    assert sum(part["flops"] for part in shown["parts"]) == shown["flops"]
-    same = ["--proxy", "diswot", "--num-classes", "10", "--teacher", "resnet8", "--seeds", "1", "--batch", "2"]
+    assert (brief_repr["params"], brief_repr["flops"], brief_repr["depth"]) == (winner["params"], winner["flops"], winner["depth"])
+    assert sum(part["params"] for part in brief_repr["parts"]) == brief_repr["params"]
+    assert sum(part["flops"] for part in brief_repr["parts"]) == brief_repr["flops"]
+    same = ["--proxy", "diswot", "--num-classes", "10", "--teacher", "resnet8", "--seeds", "1", "--batch-size", "2"]
     scored = json.loads(diswot("score", "arch.json", "--json", *same)[1])
     assert scored[0]["scores"] == {name: [pytest.approx(value)] for name, value in winner["scores"].items()}
-    words = ["--data", str(small_npz), "--epochs", "1", "--batch", "16", "--loss", "none", "--json", "--quiet"]
+    words = ["--data", str(small_npz), "--epochs", "1", "--batch-size", "16", "--loss", "none", "--json", "--quiet"]
     _, out, err = diswot("distill", "resnet8", *words)
     assert set(json.loads(out)) == {"student", "students", "taught_by", "teacher", "measured_on", "folder", "history"} and err == ""
 
@@ -139,7 +139,7 @@ BAD = [
     (["search", "--params", "1M", "--data", "none.npz"], "none.npz"),
     (["search", "--params", "1M", "--data", "broken.npz"], "broken.npz"),
     (["search", "--params", "1M", "--data", "one.npz"], "1 class"),
-    (["search", "--params", "1M", "--data", "few.npz", "--batch", "64"], "fewer than the batch"),
+    (["search", "--params", "1M", "--data", "few.npz", "--batch-size", "64"], "fewer than the batch"),
     (["search", "--params", "1M", "--teacher-weights", "evil.pth"], "refused"),
     (["search", "--params", "1M", "--config", "evil.yaml"], "not plain YAML"),
     (["search", "--params", "1M", "--config", "none.yaml"], "none.yaml"),
@@ -173,12 +173,15 @@ BAD = [
     (["search", "--params", "1M", "--teacher", "convnext_atto", "--proxy", "semantic_profile"], "layer norm"),
     (["distill"], "arch.json"),
     (["distill", "infinite.json"], "not valid JSON"),
-    (["distill", "teacher.json", "--data", "few.npz", "--batch", "2"], "--teacher os:system"),
-    (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--lr", "inf"], "lr inf"),
-    (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--loss", "kd(kd_weight=.nan)"], "kd_weight nan"),
-    (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--teacher-epochs", "0"], "epochs 0"),
-    (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--seed", "-1"], "seed -1"),
-    (["distill", "resnet8", "--data", "32.npz", "--batch", "2", "--loss", "diswot", "--teacher", "mobilenetv3_small_050"], "kd to distil"),
+    (["distill", "teacher.json", "--data", "few.npz", "--batch-size", "2"], "--teacher os:system"),
+    (["distill", "resnet8", "--data", "few.npz", "--batch-size", "2", "--lr", "inf"], "lr inf"),
+    (["distill", "resnet8", "--data", "few.npz", "--batch-size", "2", "--loss", "kd(kd_weight=.nan)"], "kd_weight nan"),
+    (["distill", "resnet8", "--data", "few.npz", "--batch-size", "2", "--teacher-epochs", "0"], "epochs 0"),
+    (["distill", "resnet8", "--data", "few.npz", "--batch-size", "2", "--seed", "-1"], "seed -1"),
+    (
+        ["distill", "resnet8", "--data", "32.npz", "--batch-size", "2", "--loss", "diswot", "--teacher", "mobilenetv3_small_050"],
+        "kd to distil",
+    ),
     (["show", "vgg8", "--input-size", "4"], "4x4"),
     (["show", "resnet20", "--num-classes", "0"], "num-classes 0"),
     (["show", "giant.json"], "too many to build"),
@@ -190,10 +193,10 @@ BAD = [
     (["distill", "extra.json"], "unknown field"),
     (["distill", "outside.json"], "1, 3, 5, 7"),
     (["distill", "nested.json"], "nested too deep"),
-    (["distill", "code.json", "--data", "few.npz", "--batch", "2"], "--space os.path"),
+    (["distill", "code.json", "--data", "few.npz", "--batch-size", "2"], "--space os.path"),
     (["distill", "resnet8", "--loss", "kdd", "--data", "few.npz"], "did you mean kd"),
-    (["distill", "resnet8", "--data", "few.npz", "--batch", "2", "--teacher-weights", "evil.pth"], "refused"),
-    (["distill", "resnet8", "--data", "few.npz", "--epochs", "0", "--batch", "2"], "epochs 0"),
+    (["distill", "resnet8", "--data", "few.npz", "--batch-size", "2", "--teacher-weights", "evil.pth"], "refused"),
+    (["distill", "resnet8", "--data", "few.npz", "--epochs", "0", "--batch-size", "2"], "epochs 0"),
     (["distill", "resnet8", "--data", "cifar100", "--data-dir", "nowhere"], "--download"),
     (["show", "outside.json"], "1, 3, 5, 7"),
     (["show", "resnet20", "--num-classes", "-3"], "-3"),
@@ -224,8 +227,8 @@ def bad_files(tmp_path: Path) -> Path:
         "code": {"space": "os.path"},
     }.items():
         (tmp_path / f"{name}.json").write_text(json.dumps({**arch, **change}))
-    (tmp_path / "infinite.json").write_text(json.dumps({**arch, "found_by": {}})[:-2] + '"a": 1e999}}')
-    (tmp_path / "teacher.json").write_text(json.dumps({**arch, "found_by": {"search": {"teacher": "os:system"}}}))
+    (tmp_path / "infinite.json").write_text(json.dumps({**arch, "provenance": {}})[:-2] + '"a": 1e999}}')
+    (tmp_path / "teacher.json").write_text(json.dumps({**arch, "provenance": {"search": {"teacher": "os:system"}}}))
     stage = {"block": "basic", "kernel": 7, "width": 2048, "mid": 2048, "depth": 16}
     giant = {"space": "resnet_width", "choices": {"stem": 2048, "head": 2048, "stages": [stage] * 4}}
     (tmp_path / "giant.json").write_text(json.dumps({**arch, **giant}))

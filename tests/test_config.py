@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from diswot.config import resolve
+from diswot.config.fields import resolve
+from diswot.config.scoring import ScoreConfig, SearchConfig, StudyConfig
+from diswot.config.training import DistillConfig, Recipe
 from diswot.errors import ConfigError
 from diswot.losses import create
-from diswot.options import DistillConfig, ScoreConfig, SearchConfig, StudyConfig
-from diswot.training.recipe import Recipe
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -22,7 +22,7 @@ def test_later_sources_win(tmp_path: Path) -> None:
 
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        resolve(SearchConfig, None, ["taecher=x", "seeds=many", "loose", "algorithm=genetic", "download=3"], {})
+        resolve(SearchConfig, None, ["taecher=x", "seeds=many", "loose", "strategy=genetic", "download=3"], {})
     text = str(caught.value)
     for part in (
         "did you mean teacher",

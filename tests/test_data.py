@@ -184,9 +184,9 @@ def test_faults_of_an_image_list_are_named(folder: Path, content: str, says: str
 
 
 def test_fewer_images_than_the_batch() -> None:
-    with pytest.raises(DataError, match="--batch"):
+    with pytest.raises(DataError, match="--batch-size"):
         proxy_batches(load_data("noise", num_classes=2), 10_000, [0])
-    with pytest.raises(DataError, match="--batch 1"):
+    with pytest.raises(DataError, match="--batch-size 1"):
         proxy_batches(load_data("noise", num_classes=2), 1, [0])
 
 

@@ -17,14 +17,15 @@ from scipy import stats
 import diswot
 from diswot import api
 from diswot.architecture import Architecture
+from diswot.benchmarks.convert import Row
 from diswot.errors import ConfigError, DataError, TeacherError
+from diswot.export import run_export
+from diswot.inference import run_evaluate, run_predict, student_model
 from diswot.models.zoo import ZOO
-from diswot.recipes.compare import Row
-from diswot.recipes.deploy import run_evaluate, run_export, run_predict, student_model
 from diswot.space import Cost
 from diswot.training.loop import Trainer
 
-QUICK = {"epochs": 2, "batch": 16, "lr": 0.02}
+QUICK = {"epochs": 2, "batch_size": 16, "lr": 0.02}
 ARCH = Architecture("resnet_depth", {"depths": [1, 1, 1]})
 
 
@@ -58,7 +59,7 @@ def coloured_folders(root: Path, names: list[str]) -> Path:
 def test_classes_are_matched_by_name(tmp_path: Path) -> None:
     names = ["cat", "dog", "elk", "fox"]
     data = coloured_folders(tmp_path / "all", names)
-    diswot.train(ARCH, folder=tmp_path / "run", data=str(data), input_size=16, epochs=12, batch=8, lr=0.02, held_out=0.2)
+    diswot.train(ARCH, folder=tmp_path / "run", data=str(data), input_size=16, epochs=12, batch_size=8, lr=0.02, val_fraction=0.2)
     student = str(tmp_path / "run")
     assert run_evaluate(student, str(data)).accuracy.top1 == 100
     assert run_evaluate(student, str(coloured_folders(tmp_path / "some", ["dog", "fox"]))).accuracy.top1 == 100
@@ -69,10 +70,10 @@ def test_classes_are_matched_by_name(tmp_path: Path) -> None:
 
 def test_a_student_knows_how_its_images_are_cut(tmp_path: Path) -> None:
     data = coloured_folders(tmp_path / "all", ["cat", "dog"])
-    options = {"input_size": 8, "epochs": 1, "batch": 8, "lr": 0.02, "held_out": 0.25, "crop_share": 0.5}
+    options = {"input_size": 8, "epochs": 1, "batch_size": 8, "lr": 0.02, "val_fraction": 0.25, "crop_pct": 0.5}
     diswot.train(ARCH, folder=tmp_path / "run", data=str(data), **options)  # type: ignore[arg-type]
     model = student_model(tmp_path / "run")
-    assert model.crop_share == 0.5
+    assert model.crop_pct == 0.5
     image = tmp_path / "edge.png"
     from PIL import Image
 
@@ -87,18 +88,18 @@ def test_a_student_knows_how_its_images_are_cut(tmp_path: Path) -> None:
 def test_images_are_upright_and_of_eight_bits(tmp_path: Path) -> None:
     from PIL import Image
 
-    from diswot.data.images import upright
+    from diswot.data.images import to_rgb
 
     pixels = np.arange(12 * 3, dtype=np.uint8).reshape(4, 3, 3) * 7
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
     with Image.open(tmp_path / "turned.png") as image:
-        assert (np.asarray(upright(image)) == np.rot90(pixels, -1)).all()
+        assert (np.asarray(to_rgb(image)) == np.rot90(pixels, -1)).all()
     deep = (np.arange(12, dtype=np.uint16) * 5000).reshape(4, 3)
     Image.fromarray(deep).save(tmp_path / "deep.png")
     with Image.open(tmp_path / "deep.png") as image:
-        assert (np.asarray(upright(image))[:, :, 0] == deep // 256).all()
+        assert (np.asarray(to_rgb(image))[:, :, 0] == deep // 256).all()
 
 
 def test_a_named_network_is_measured_with_its_weights(tmp_path: Path, small_npz: Path) -> None:
@@ -130,8 +131,8 @@ def test_images_are_named(student: Path, tmp_path: Path, diswot) -> None:  # typ
     Image.new("L", (8, 8), 9).save(tmp_path / "grey.png")
     code, out, _ = diswot("predict", str(student), "0.png", "grey.png", "--top", "2")
     assert code == 0 and out.startswith("0.png: 0 ") and len(out.splitlines()) == 2
-    shown = json.loads(diswot("predict", str(student), "0.png", "--json")[1])
-    assert shown[0]["classes"][0]["name"] == "0"
+    brief_repr = json.loads(diswot("predict", str(student), "0.png", "--json")[1])
+    assert brief_repr[0]["classes"][0]["name"] == "0"
 
 
 @pytest.mark.parametrize("name", ["student.onnx", "student.pt2", "student"])
@@ -199,7 +200,7 @@ def test_what_cannot_be_used_is_said(student: Path, small_npz: Path, tmp_path: P
         (lambda: run_evaluate(str(student), str(tmp_path / "wide.npz"), split="test"), DataError, "no test images"),
         (lambda: run_evaluate(str(student), str(small_npz), norm="half"), ConfigError, "--norm: a student knows its own"),
         (lambda: run_evaluate(str(student), str(small_npz), weights="w.pth"), ConfigError, "--weights: .* is a student's folder"),
-        (lambda: run_evaluate("resnet8", str(small_npz), weights="w.pth", crop_share=2.0), TeacherError, "no such weights file"),
+        (lambda: run_evaluate("resnet8", str(small_npz), weights="w.pth", crop_pct=2.0), TeacherError, "no such weights file"),
         (lambda: run_predict(model, [tmp_path]), DataError, "a folder; name the images in it"),
         (lambda: run_export(model, Path("/proc/a.pt2")), ConfigError, "/proc: nothing can be written there"),
     ]
@@ -274,7 +275,7 @@ def test_a_comparison_is_the_single_runs(tmp_path: Path, small_npz: Path, monkey
 
 
 def test_compare_from_the_command_line(small_npz: Path, diswot) -> None:  # type: ignore[no-untyped-def]
-    options = ["--data", str(small_npz), "--loss", "none", "--epochs", "1", "--batch", "16", "--seeds", "2", "--quiet"]
+    options = ["--data", str(small_npz), "--loss", "none", "--epochs", "1", "--batch-size", "16", "--seeds", "2", "--quiet"]
     code, out, err = diswot("compare", "resnet8", "resnet14", *options, "--name", "c")
     assert code == 0 and "resnet14" in out and "±" in out and "ahead" in out, err
     found = json.loads(diswot("compare", "--resume", "runs/c", "--json", "--quiet")[1])

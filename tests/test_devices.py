@@ -9,16 +9,17 @@ import pytest
 import torch
 
 import diswot
-from diswot.recipes.deploy import run_evaluate, run_export, run_predict, student_model
+from diswot.export import run_export
+from diswot.inference import run_evaluate, run_predict, student_model
 from tests.pretend import DEVICE, pretended
 
-QUICK = {"epochs": 2, "batch": 16, "lr": 0.02, "teacher": "resnet8"}
+QUICK = {"epochs": 2, "batch_size": 16, "lr": 0.02, "teacher": "resnet8"}
 MAPS = "fitnets + ofd + afd + mgd + pefd + rkd + diswot + cc + pkt + nst + ickd + sp + at"
 TRAININGS = {
     "logits": {"loss": "kd"},
     "maps": {"loss": MAPS},
     "remembered": {"loss": "dkd", "augment": "flip"},
-    "mixed": {"loss": "kd", "mixup": 0.2, "cutmix": 1.0, "cutout": 3, "clip": 1.0, "accumulate": 2},
+    "mixed": {"loss": "kd", "mixup": 0.2, "cutmix": 1.0, "cutout": 3, "clip_grad": 1.0, "grad_accum_steps": 2},
     "trained first": {"loss": "kd", "teacher_weights": None},
     "assistants": {"loss": "fitnets", "assistants": "resnet14"},
     "peers": {"loss": "udml"},
@@ -81,7 +82,7 @@ def test_a_kept_teacher_and_a_resumed_run_lie_there_too(tmp_path: Path, small_np
 def test_trained_networks_are_used_there(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image
 
-    result = diswot.train("resnet8", folder=tmp_path / "run", data=str(small_npz), epochs=1, batch=16, lr=0.02)
+    result = diswot.train("resnet8", folder=tmp_path / "run", data=str(small_npz), epochs=1, batch_size=16, lr=0.02)
     Image.fromarray(np.full((20, 24, 3), 90, np.uint8)).save(tmp_path / "a.png")
     here = run_predict(student_model(tmp_path / "run"), [tmp_path / "a.png"])
     with pretended(monkeypatch):

@@ -14,21 +14,22 @@ from safetensors.torch import load_file
 import diswot
 from diswot import api
 from diswot.architecture import Architecture, arch_json
+from diswot.config.training import DistillConfig
+from diswot.distillation.context import TrainingContext
 from diswot.errors import ArchitectureError, ConfigError, DataError, RunError, TeacherError
+from diswot.export import run_export
+from diswot.inference import student_model
 from diswot.losses import LOSSES, create
+from diswot.models.teachers import build_teacher
 from diswot.models.zoo import ZOO
-from diswot.observe import Observer, glance
-from diswot.options import DistillConfig
-from diswot.progress import Silent
-from diswot.recipes.deploy import run_export, student_model
-from diswot.recipes.teachers import Classroom
+from diswot.observe import Observer, observe_without_gradients
+from diswot.progress import NullReporter
 from diswot.runs import RunDir
-from diswot.teacher import build_teacher
 from diswot.training.checkpoint import load_tensors
 from diswot.training.loop import Trainer
 from tests.processes import finish, kill_and_resume
 
-QUICK = {"epochs": 2, "batch": 16, "teacher": "resnet8", "lr": 0.02}
+QUICK = {"epochs": 2, "batch_size": 16, "teacher": "resnet8", "lr": 0.02}
 ARCH = Architecture("resnet_depth", {"depths": [1, 1, 1]})
 TERMS = {
     "none": {"ce"},
@@ -49,7 +50,7 @@ def arch_file(tmp_path: Path) -> Path:
     return path
 
 
-class Said(Silent):
+class Said(NullReporter):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
@@ -81,15 +82,24 @@ def same_students(ours: Path, theirs: Path) -> bool:
 
 SCHEMES = {
     "combined": {"loss": "dkd(beta=2) + 0.5*rkd"},
-    "stopped early": {"loss": "kd", "until": 0.5},
+    "stopped early": {"loss": "kd", "distill_fraction": 0.5},
     "self": {"loss": "kd", "teacher": "self", "teacher_weights": None},
     "assistants": {"loss": "kd(ce_weight=0.5, kd_weight=0.5)", "assistants": "resnet14,resnet8"},
     "side by side": {"loss": "at", "beside": "resnet8"},
     "peers": {"loss": "dml", "students": 3},
     "unlabelled": {"loss": "ssld", "unlabelled": True},
     "noisy labels": {"loss": "dlb", "label_noise": 0.4},
-    "strong": {"loss": "kd", "optimizer": "lamb", "lr": 5e-3, "supervision": "bce", "mixup": 0.1, "cutmix": 1.0, "ema": 0.9, "clip": 1.0},
-    "files": {"loss": "kd", "augment": "resized", "auto_augment": "rand-m7-mstd0.5", "loader_workers": 0},
+    "strong": {
+        "loss": "kd",
+        "opt": "lamb",
+        "lr": 5e-3,
+        "supervised_loss": "bce",
+        "mixup": 0.1,
+        "cutmix": 1.0,
+        "model_ema_decay": 0.9,
+        "clip_grad": 1.0,
+    },
+    "files": {"loss": "kd", "augment": "resized", "aa": "rand-m7-mstd0.5", "loader_workers": 0},
 }
 
 
@@ -139,7 +149,7 @@ def test_losses_of_maps_meet_teachers_of_all_families(family: str) -> None:
         if kind.partner != "teacher" or ("window" in family and name not in few):
             continue
         loss = create(name)
-        seen, taught = Observer(student, kind.needs)(images), glance(teacher, images, kind.needs)
+        seen, taught = Observer(student, kind.needs)(images), observe_without_gradients(teacher, images, kind.needs)
         if name == "ofd" and family in WITHOUT_NORMS:
             with pytest.raises(ConfigError, match="batch norm"):
                 loss.prepare(seen, taught)
@@ -196,14 +206,14 @@ def test_assistants_form_a_chain(tmp_path: Path, small_npz: Path, teacher_file: 
 
 
 def test_a_trained_network_teaches_the_next(tmp_path: Path, small_npz: Path) -> None:
-    made = diswot.train("resnet8", folder=tmp_path / "teacher", data=str(small_npz), epochs=2, batch=16, lr=0.02)
+    made = diswot.train("resnet8", folder=tmp_path / "teacher", data=str(small_npz), epochs=2, batch_size=16, lr=0.02)
     weights = str(tmp_path / "teacher" / "student" / "model.safetensors")
     result = diswot.distill(ARCH, folder=tmp_path / "run", data=str(small_npz), teacher_weights=weights, **QUICK)
     assert result.teacher == made.student
 
 
 def test_students_go_on_from_given_weights(tmp_path: Path, small_npz: Path, teacher_file: Path) -> None:
-    diswot.train("resnet8", folder=tmp_path / "a", data=str(small_npz), epochs=1, batch=16, lr=1e-9, weights=str(teacher_file))
+    diswot.train("resnet8", folder=tmp_path / "a", data=str(small_npz), epochs=1, batch_size=16, lr=1e-9, weights=str(teacher_file))
     found, given = load_file(tmp_path / "a" / "student" / "model.safetensors"), torch.load(teacher_file, weights_only=True)
     torch.testing.assert_close(found["fc.weight"], given["fc.weight"])
 
@@ -224,7 +234,7 @@ def test_unlabelled_images_are_shown_too(tmp_path: Path, small_npz: Path, teache
 
 
 def test_measuring_can_wait_for_the_last_epoch(tmp_path: Path, small_npz: Path) -> None:
-    options = {**QUICK, "data": str(small_npz), "loss": "none", "epochs": 5, "measure_every": 3}
+    options = {**QUICK, "data": str(small_npz), "loss": "none", "epochs": 5, "val_interval": 3}
     result = diswot.distill(ARCH, folder=tmp_path / "run", **options)  # type: ignore[arg-type]
     assert [line["epoch"] for line in result.history if "test_top1" in line] == [3, 5]
 
@@ -297,40 +307,40 @@ def test_ten_kills_during_training_change_nothing(spawn, tmp_path: Path, small_n
         ({"data": "noise"}, DataError, "nothing to learn"),
         ({"data": "cifar100"}, DataError, "--download"),
         ({"limit": 4}, ConfigError, "--limit 4"),
-        ({"limit": 20, "held_out": 0.9}, DataError, "fewer than the batch"),
-        ({"held_out": 1.5}, ConfigError, "--held-out"),
+        ({"limit": 20, "val_fraction": 0.9}, DataError, "fewer than the batch"),
+        ({"val_fraction": 1.5}, ConfigError, "--val-fraction"),
         ({"lr": -1.0, "epochs": 0}, ConfigError, "epochs 0.*lr -1"),
         ({"momentum": 1.0}, ConfigError, "momentum"),
         ({"loss": "kd(temperature=0)"}, ConfigError, "temperature 0: more than 0"),
         ({"loss": "kd(tempreature=2)"}, ConfigError, "did you mean temperature"),
         ({"loss": "kd + dml"}, ConfigError, "dml stands alone"),
-        ({"loss": "rkd", "batch": 2}, ConfigError, "--batch 2: the loss rkd needs 3 images"),
+        ({"loss": "rkd", "batch_size": 2}, ConfigError, "--batch-size 2: the loss rkd needs 3 images"),
         ({"loss": "fitnets(stage=-9)"}, ConfigError, "stage -9; the two networks share 3"),
-        ({"loss": "dlb", "batch": 64}, ConfigError, "--batch 64: too large for 80 images"),
-        ({"loss": "dlb", "accumulate": 2}, ConfigError, "repeats half of each batch"),
+        ({"loss": "dlb", "batch_size": 64}, ConfigError, "--batch-size 64: too large for 80 images"),
+        ({"loss": "dlb", "grad_accum_steps": 2}, ConfigError, "repeats half of each batch"),
         ({"loss": "kd", "unlabelled": "more"}, ConfigError, "looks at labels"),
         ({"loss": "ssld", "unlabelled": "nothing"}, DataError, "a folder of images"),
         ({"loss": "none", "assistants": "resnet8"}, ConfigError, "looks at no teacher"),
         ({"assistants": "resnet9"}, TeacherError, "did you mean"),
-        ({"loss": "none", "until": 0.5}, ConfigError, "until 0.5: it ends what a teacher teaches"),
-        ({"loss": "ssld", "until": 0.5, "unlabelled": "w.npz"}, ConfigError, "until 0.5: the labels alone are left"),
+        ({"loss": "none", "distill_fraction": 0.5}, ConfigError, "until 0.5: it ends what a teacher teaches"),
+        ({"loss": "ssld", "distill_fraction": 0.5, "unlabelled": "w.npz"}, ConfigError, "until 0.5: the labels alone are left"),
         ({"loss": "ssld(ce_weight=1)", "unlabelled": "more"}, ConfigError, "looks at labels"),
         ({"loss": "none(ce_weight=0)"}, ConfigError, "none: with ce_weight 0"),
         ({"loss": "dlb(ce_weight=0)"}, ConfigError, "dlb: with ce_weight 0"),
-        ({"loss": "dlb", "batch": 32, "limit": 64}, ConfigError, "--batch 32: too large for 64 images"),
+        ({"loss": "dlb", "batch_size": 32, "limit": 64}, ConfigError, "--batch-size 32: too large for 64 images"),
         ({"loss": "dml", "weights": "w.pth"}, ConfigError, "the peers of dml would begin as one"),
         ({"loss": "pefd(projectors=1e9)"}, ConfigError, "from 1 to 64"),
-        ({"auto_augment": "foo"}, ConfigError, "timm does not know it"),
+        ({"aa": "foo"}, ConfigError, "timm does not know it"),
         ({"layer_decay": 0.5}, ConfigError, "layer-decay 0.5"),
-        ({"optimizer": "adahessian"}, ConfigError, "cannot train here"),
+        ({"opt": "adahessian"}, ConfigError, "cannot train here"),
         ({"teacher_norm": "imagenet"}, TeacherError, "trained first sees its images as the student does"),
         ({"teacher_epochs": 0}, ConfigError, "teacher-epochs 0"),
-        ({"limit": 1}, ConfigError, "use more, or a smaller --batch"),
-        ({"until": 0.0}, ConfigError, "until 0.0"),
+        ({"limit": 1}, ConfigError, "use more, or a smaller --batch-size"),
+        ({"distill_fraction": 0.0}, ConfigError, "until 0.0"),
         ({"label_noise": 1.0}, ConfigError, "label-noise 1.0"),
         ({"teacher": "self", "teacher_weights": "w.pth"}, ConfigError, "teacher self"),
         ({"weights": "none.pth"}, TeacherError, "no such weights file"),
-        ({"optimizer": "sdg"}, ConfigError, "did you mean"),
+        ({"opt": "sdg"}, ConfigError, "did you mean"),
         ({"epochs": "many"}, ConfigError, "whole number"),
         ({"teacher_norm": "nonsense", "teacher_weights": "w.pth"}, TeacherError, "nonsense"),
     ],
@@ -392,13 +402,13 @@ def test_a_teacher_of_unlabelled_images_is_trained_on_the_labelled_ones(
     tmp_path: Path, small_npz: Path, more: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts: list[int] = []
-    real = Classroom.train
+    real = TrainingContext.train
 
-    def counted(self, run, notes, pupils, *rest):  # type: ignore[no-untyped-def]
+    def counted(self, run, notes, specs, *rest):  # type: ignore[no-untyped-def]
         counts.append(len(self.material.labels))
-        return real(self, run, notes, pupils, *rest)
+        return real(self, run, notes, specs, *rest)
 
-    monkeypatch.setattr(Classroom, "train", counted)
+    monkeypatch.setattr(TrainingContext, "train", counted)
     options = {**QUICK, "data": str(small_npz), "loss": "ssld", "unlabelled": str(small_npz), **more}
     diswot.distill(ARCH, folder=tmp_path / "run", **options)  # type: ignore[arg-type]
     assert counts == [80, 160]
@@ -409,13 +419,13 @@ def test_a_teacher_by_name_begins_as_a_student_of_that_name(tmp_path: Path, smal
     begun: list[dict[str, torch.Tensor]] = []
 
     def note(self: Trainer, number: int) -> dict[str, float]:
-        begun.append({k: v.clone() for k, v in self.learners[0].model.state_dict().items()})
+        begun.append({k: v.clone() for k, v in self.students[0].model.state_dict().items()})
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Trainer, "epoch", note)
     for name in ("resnet8", "timm/resnet10t"):
         begun.clear()
-        common = {"data": str(small_npz), "epochs": 2, "batch": 16}
+        common = {"data": str(small_npz), "epochs": 2, "batch_size": 16}
         with pytest.raises(KeyboardInterrupt):
             diswot.train(name, folder=tmp_path / f"{name}-train", seed=1000, **common)  # type: ignore[arg-type]
         with pytest.raises(KeyboardInterrupt):
@@ -436,7 +446,7 @@ def test_a_teacher_like_the_student_is_not_its_twin(tmp_path: Path, small_npz: P
 
 def test_a_teacher_sees_images_as_its_own_file_says(tmp_path: Path, small_npz: Path) -> None:
     """However few of them train the student."""
-    made = diswot.train("resnet8", folder=tmp_path / "teacher", data=str(small_npz), epochs=3, batch=16, lr=0.02, limit=40)
+    made = diswot.train("resnet8", folder=tmp_path / "teacher", data=str(small_npz), epochs=3, batch_size=16, lr=0.02, limit=40)
     weights = str(tmp_path / "teacher" / "student" / "model.safetensors")
     for seed, limit in ((0, 20), (1, 60)):
         options = {**QUICK, "data": str(small_npz), "teacher_weights": weights, "seed": seed, "limit": limit, "epochs": 1}

@@ -11,21 +11,26 @@ import torch
 
 from diswot.architecture import Architecture
 from diswot.data import load_data, proxy_batches
-from diswot.engine import Engine, Setting, make_setting, score_one, single_thread
+from diswot.devices import single_thread
 from diswot.errors import ConfigError, TeacherError
 from diswot.models.init import INITS, NormalStream, initialise
+from diswot.models.teachers import build_teacher
 from diswot.models.zoo import ZOO
 from diswot.observe import batch_statistics, observe
-from diswot.proxies import PROXIES, View
+from diswot.proxies import PROXIES, NetworkSummary
+from diswot.scoring.candidates import score_one
+from diswot.scoring.context import ScoringContext, make_scoring_context
+from diswot.scoring.engine import Engine
 from diswot.space import load_space
-from diswot.teacher import build_teacher
 
 
-def setting(proxies: tuple[str, ...] = ("semantic_profile", "relation"), seeds: int = 2, batch: int = 4, **options: object) -> Setting:
+def setting(
+    proxies: tuple[str, ...] = ("semantic_profile", "relation"), seeds: int = 2, batch: int = 4, **options: object
+) -> ScoringContext:
     data = load_data("synthetic", num_classes=10, input_size=options.pop("input_size", None))
     batches = proxy_batches(data, batch, range(seeds))
     defaults = {"teacher": "resnet20", "teacher_weights": "random", "init": "kaiming", "statistics": data.statistics}
-    return make_setting(proxies, batches=batches, num_classes=10, **{**defaults, **options})  # type: ignore[arg-type]
+    return make_scoring_context(proxies, batches=batches, num_classes=10, **{**defaults, **options})  # type: ignore[arg-type]
 
 
 def test_scores_of_200_cells_do_not_depend_on_order_or_processes() -> None:
@@ -33,7 +38,7 @@ def test_scores_of_200_cells_do_not_depend_on_order_or_processes() -> None:
     archs = [space.sample(rng) for _ in range(200)]
     shuffled = archs.copy()
     random.Random(1).shuffle(shuffled)
-    fixed = setting(seeds=1, batch=2)
+    fixed = setting(seeds=1, batch_size=2)
     with Engine(fixed, workers=1) as engine:
         alone = dict(zip(shuffled, engine.score(shuffled), strict=True))
     with Engine(fixed, workers=2) as engine:
@@ -51,7 +56,7 @@ def test_a_score_is_what_its_parts_say() -> None:
     for index, batch in enumerate(fixed.batches):
         initialise(model, "kaiming", batch.seed)
         with torch.inference_mode(), batch_statistics(model):
-            student = View(observe(model, batch.images), batch.target)
+            student = NetworkSummary(observe(model, batch.images), batch.target)
         for name in ("semantic_outer", "relation"):
             expected = float(PROXIES[name].score(SimpleNamespace(images=student), fixed.teachers[index], scored.cost))
             assert scored.scores[name][index] == pytest.approx(expected, rel=1e-4)
@@ -62,7 +67,7 @@ def test_what_else_is_asked_for_changes_no_score() -> None:
     """Passes are shared between proxies and made anew where weights change: each score is what the proxy has by itself."""
     names = (
         "swap",
-        "relation_stem",
+        "relation_stem_grad",
         "snip",
         "synflow",
         "zen",
@@ -76,14 +81,14 @@ def test_what_else_is_asked_for_changes_no_score() -> None:
         "flops",
     )
     arch = Architecture("resnet_depth", {"depths": [1, 1, 1]})
-    together = score_one(setting(names, batch=2, input_size=8), arch)
+    together = score_one(setting(names, batch_size=2, input_size=8), arch)
     assert not together.failed and list(together.scores) == list(names)
     for name in names:
-        assert score_one(setting((name,), batch=2, input_size=8), arch).scores[name] == together.scores[name], name
+        assert score_one(setting((name,), batch_size=2, input_size=8), arch).scores[name] == together.scores[name], name
 
 
 def test_a_proxy_that_fails_takes_no_other_with_it() -> None:
-    fixed = setting(("epe_nas", "relation"), batch=2, seeds=1)  # two images of two classes
+    fixed = setting(("epe_nas", "relation"), batch_size=2, seeds=1)  # two images of two classes
     scored = score_one(fixed, Architecture("resnet_depth", {"depths": [1, 1, 1]}))
     assert set(scored.scores) == {"relation"}
     assert "no class has two images" in scored.failed["epe_nas"]
@@ -205,7 +210,7 @@ def test_a_teacher_is_built_with_weights_once_for_all_seeds(monkeypatch: pytest.
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("name", ["semantic_cam", "relation_stem", "relation_stage1", "loss:diswot"])
+@pytest.mark.parametrize("name", ["semantic_cam", "relation_stem_grad", "relation_stage1", "loss:diswot"])
 def test_a_seed_scores_alone_as_among_others(name: str) -> None:
     """What is kept of the teacher under one seed does not change with its next initialisation."""
     arch = Architecture("resnet_depth", {"depths": [1, 1, 1]})

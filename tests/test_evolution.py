@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diswot.architecture import Architecture
-from diswot.evolution import Evolution, Member, propose
+from diswot.searching.strategies import Evolution, Member, propose
 from diswot.space import load_space
 
 S0 = load_space("s0")
@@ -39,26 +39,26 @@ def total_depth(arch: Architecture) -> float:
 
 @pytest.mark.parametrize("algorithm", ["evolution", "aging", "random"])
 def test_no_network_comes_twice_and_a_finite_space_is_exhausted(algorithm: str) -> None:
-    history, _ = grow(Evolution(algorithm, population=8, sample=4, top_k=2), 100, total_depth)  # type: ignore[arg-type]
+    history, _ = grow(Evolution(algorithm, population_size=8, sample=4, top_k=2), 100, total_depth)  # type: ignore[arg-type]
     archs = [member.arch for member in history]
     assert len(archs) == len(set(archs)) == 64
 
 
 def test_canonically_equal_cells_come_once() -> None:
     space = load_space("nasbench201")
-    history, _ = grow(Evolution(population=20, sample=5, top_k=2), 200, lambda a: len(a.choices), space=space)
+    history, _ = grow(Evolution(population_size=20, sample=5, top_k=2), 200, lambda a: len(a.choices), space=space)
     forms = [space.canonical(member.arch) for member in history]
     assert len(forms) == len(set(forms)) == 200
 
 
 def test_the_same_history_and_generator_propose_the_same() -> None:
-    settings = Evolution(population=8, sample=4, top_k=2)
+    settings = Evolution(population_size=8, sample=4, top_k=2)
     assert grow(settings, 40, total_depth)[0] == grow(settings, 40, total_depth)[0]
     assert grow(settings, 40, total_depth)[0] != grow(settings, 40, total_depth, seed=1)[0]
 
 
 def test_random_candidates_come_first_then_children_of_the_fit() -> None:
-    settings = Evolution(population=10, sample=10, top_k=1)
+    settings = Evolution(population_size=10, sample=10, top_k=1)
     history, parents = grow(settings, 30, total_depth)
     assert parents[:10] == [None] * 10
     for index in range(10, 30):
@@ -75,7 +75,7 @@ def test_the_worst_leaves_or_the_oldest() -> None:
     seen = {member.arch for member in history}
 
     def parent(algorithm: str) -> Architecture | None:
-        settings = Evolution(algorithm, population=10, sample=10, top_k=1)  # type: ignore[arg-type]
+        settings = Evolution(algorithm, population_size=10, sample=10, top_k=1)  # type: ignore[arg-type]
         found = propose(S0, history, 30, settings, np.random.default_rng(0), everything, seen, nothing_off)
         assert found is not None
         return found[1]
@@ -85,7 +85,7 @@ def test_the_worst_leaves_or_the_oldest() -> None:
 
 
 def test_what_is_outside_the_budget_is_never_proposed() -> None:
-    history, _ = grow(Evolution(population=8, sample=4, top_k=2), 100, total_depth, admits=lambda a: total_depth(a) <= 9)
+    history, _ = grow(Evolution(population_size=8, sample=4, top_k=2), 100, total_depth, admits=lambda a: total_depth(a) <= 9)
     assert 0 < len(history) < 64
     assert all(member.fitness <= 9 for member in history)
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from diswot import losses as L
 from diswot.errors import ConfigError
-from diswot.losses import LOSSES, NO_LABEL, Loss, Terms, Truth, create, signature
+from diswot.losses import LOSSES, NO_LABEL, Loss, SupervisedLoss, Terms, create, signature
 from diswot.models.zoo import ZOO
 from diswot.observe import Observation, Observer
 from tests import losses_by_hand as hand
@@ -72,7 +72,7 @@ def made(name: str, **options: Any) -> Loss:
     return create(name, **({"mask": 0} if name == "mgd" else {}), **options)
 
 
-def numbers(terms: Terms) -> dict[str, float]:
+def is_number_list(terms: Terms) -> dict[str, float]:
     return {name: value.item() for name, value in terms.items()}
 
 
@@ -105,13 +105,13 @@ class Case:
         return self.run(*given, **self.options)
 
 
-def shown(features: Tensor, weight: Tensor) -> Observation:
+def brief_repr(features: Tensor, weight: Tensor) -> Observation:
     pooled = features.mean((2, 3))
     return Observation(features, pooled, pooled @ weight.T, weight)
 
 
 def _semantic(features: Tensor, weight: Tensor, teacher_features: Tensor, teacher_weight: Tensor) -> Tensor:
-    return L.semantic(shown(features, weight), shown(teacher_features, teacher_weight))
+    return L.semantic(brief_repr(features, weight), brief_repr(teacher_features, teacher_weight))
 
 
 def _relation(features: Tensor, teacher_features: Tensor) -> Tensor:
@@ -325,7 +325,7 @@ def test_terms_of_modules_are_those_by_hand(name: str, options: dict[str, Any]) 
         nn.init.normal_(parameter)
     given = loss, as_lists(STUDENT), as_lists(other), TARGET.tolist()
     expected = hand.TERMS[name](*given) | hand.label_term(name, loss, given[1], TARGET.tolist())
-    assert numbers(loss(STUDENT, other, TARGET)) == near(expected)
+    assert is_number_list(loss(STUDENT, other, TARGET)) == near(expected)
 
 
 LITERATURE = """
@@ -352,8 +352,8 @@ def test_terms_do_not_depend_on_the_order_of_the_batch(name: str) -> None:
     loss, order = made(name), torch.tensor([2, 0, 1, 5, 3, 4])  # within each half, as the last step's is the first
     other = partner(name, OTHER_SIZES)
     moved = other if other is None else pick(other, order[: len(other.logits)])
-    plain = numbers(loss(STUDENT, other, TARGET))
-    assert numbers(loss(pick(STUDENT, order), moved, TARGET[order])) == near(plain)
+    plain = is_number_list(loss(STUDENT, other, TARGET))
+    assert is_number_list(loss(pick(STUDENT, order), moved, TARGET[order])) == near(plain)
 
 
 # sp: squares of shares of twice the images. pkt: shares of them. relation: 1 / B^2 of a matrix of length 1. distance: 12 of 12 * 11 pairs
@@ -367,8 +367,8 @@ def test_what_a_batch_beside_itself_does(name: str) -> None:
     loss, twice = made(name), torch.tensor([0, 1, 2, 0, 1, 2, 3, 4, 5, 3, 4, 5])
     other = partner(name, TEACHER)
     doubled = other if other is None else pick(other, twice[: 2 * len(other.logits)])
-    plain = numbers(loss(STUDENT, other, TARGET))
-    got = numbers(loss(pick(STUDENT, twice), doubled, TARGET[twice]))
+    plain = is_number_list(loss(STUDENT, other, TARGET))
+    got = is_number_list(loss(pick(STUDENT, twice), doubled, TARGET[twice]))
     assert got == near({term: OF_A_BATCH_TWICE.get(term, 1) * value for term, value in plain.items()}, rel=1e-5)  # eps
 
 
@@ -381,7 +381,7 @@ def test_gradients_reach_the_student_and_the_adapters_and_no_teacher(name: str) 
     assert all(p.grad is not None and p.grad.isfinite().all() for p in loss.parameters())
     reached = [tensor for tensor in tensors(teacher) if tensor.grad is not None]
     assert [id(tensor) for tensor in reached] == ([id(teacher.pooled), id(teacher.logits)] if name == "udml" else [])
-    assert LOSSES[name].keeps_partner == (name == "udml")
+    assert LOSSES[name].grad_to_reference == (name == "udml")
 
 
 @pytest.mark.parametrize("of", ["student", "teacher"])
@@ -409,7 +409,7 @@ def linear_options() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("name", "option"), list(linear_options()))
 def test_weights_scale_their_term_and_no_other(name: str, option: str) -> None:
     def terms(weight: float) -> dict[str, float]:
-        return numbers(made(name, **{option: weight})(STUDENT, partner(name, TEACHER), TARGET))
+        return is_number_list(made(name, **{option: weight})(STUDENT, partner(name, TEACHER), TARGET))
 
     one, three, none = terms(0.5), terms(1.5), terms(0)
     changed = [term for term in one if three[term] != near(one[term])]
@@ -423,7 +423,7 @@ def test_weights_scale_their_term_and_no_other(name: str, option: str) -> None:
 def test_shares_of_classes_in_place_of_classes(name: str) -> None:
     shares = F.one_hot(TARGET, 4).double()
     other = partner(name, TEACHER)
-    assert numbers(made(name)(STUDENT, other, shares)) == near(numbers(made(name)(STUDENT, other, TARGET)))
+    assert is_number_list(made(name)(STUDENT, other, shares)) == near(is_number_list(made(name)(STUDENT, other, TARGET)))
 
 
 def test_the_term_of_the_labels_by_hand() -> None:
@@ -436,18 +436,20 @@ def test_the_term_of_the_labels_by_hand() -> None:
                 sigmoid = 1 / (1 + math.exp(-z))
                 ce -= q * math.log(p)
                 bce -= q * math.log(sigmoid) + (1 - q) * math.log(1 - sigmoid)
-        assert Truth("ce", 0.2)(STUDENT.logits, shares).item() == near(ce / 6)
-        assert Truth("bce", 0.2)(STUDENT.logits, shares).item() == near(bce / 24)
-    assert Truth()(STUDENT.logits, TARGET).item() == near(hand.cross_entropy(rows, classes))
-    assert Truth("bce", 0.2)(STUDENT.logits, TARGET).item() == near(Truth("bce", 0.2)(STUDENT.logits, F.one_hot(TARGET, 4).double()).item())
+        assert SupervisedLoss("ce", 0.2)(STUDENT.logits, shares).item() == near(ce / 6)
+        assert SupervisedLoss("bce", 0.2)(STUDENT.logits, shares).item() == near(bce / 24)
+    assert SupervisedLoss()(STUDENT.logits, TARGET).item() == near(hand.cross_entropy(rows, classes))
+    assert SupervisedLoss("bce", 0.2)(STUDENT.logits, TARGET).item() == near(
+        SupervisedLoss("bce", 0.2)(STUDENT.logits, F.one_hot(TARGET, 4).double()).item()
+    )
 
 
 @pytest.mark.parametrize("expression", ["none", "kd", "kd + 0.5*rkd"])
 def test_another_term_for_the_labels(expression: str) -> None:
-    loss, truth = create(expression), Truth("bce", 0.1)
-    before = numbers(loss(STUDENT, None if expression == "none" else TEACHER, TARGET))
+    loss, truth = create(expression), SupervisedLoss("bce", 0.1)
+    before = is_number_list(loss(STUDENT, None if expression == "none" else TEACHER, TARGET))
     loss.hold_to(truth)
-    after = numbers(loss(STUDENT, None if expression == "none" else TEACHER, TARGET))
+    after = is_number_list(loss(STUDENT, None if expression == "none" else TEACHER, TARGET))
     weight = 1.0 if expression == "none" else 0.1
     assert after.pop("bce") == near(weight * truth(STUDENT.logits, TARGET).item())
     assert after == near({term: value for term, value in before.items() if term != "ce"})
@@ -473,10 +475,10 @@ def test_dkd_takes_the_largest_of_mixed_shares() -> None:
 def test_dkd_warms_up_over_twenty_epochs() -> None:
     def share(loss: Loss, epoch: int) -> list[float]:
         loss.begin_epoch(epoch)
-        terms = numbers(loss(STUDENT, TEACHER, TARGET))
+        terms = is_number_list(loss(STUDENT, TEACHER, TARGET))
         return [terms["ce"] / full["ce"], terms["tckd"] / full["tckd"], terms["nckd"] / full["nckd"]]
 
-    full = numbers(create("dkd", warmup=0)(STUDENT, TEACHER, TARGET))
+    full = is_number_list(create("dkd", warmup=0)(STUDENT, TEACHER, TARGET))
     for epoch, part in ((0, 1 / 20), (9, 0.5), (18, 0.95), (19, 1), (20, 1), (239, 1), (0, 1 / 20)):
         assert share(create("dkd"), epoch) == near([1, part, part])
     assert share(create("dkd", warmup=0), 0) == near([1, 1, 1])
@@ -502,28 +504,28 @@ def test_wsl_is_a_cross_entropy() -> None:
 
 def test_skd_has_a_cross_entropy_of_its_own() -> None:
     """Shift and scale of the student's logits matter to neither term."""
-    plain = numbers(create("skd")(STUDENT, TEACHER, TARGET))
+    plain = is_number_list(create("skd")(STUDENT, TEACHER, TARGET))
     assert set(plain) == {"ce", "skd"}
-    assert numbers(create("skd")(replace(STUDENT, logits=7 * STUDENT.logits + 3), TEACHER, TARGET)) == near(plain, rel=1e-5)
+    assert is_number_list(create("skd")(replace(STUDENT, logits=7 * STUDENT.logits + 3), TEACHER, TARGET)) == near(plain, rel=1e-5)
 
 
 def test_ssld_needs_no_labels() -> None:
     loss = create("ssld")
     assert not loss.labels
     assert NO_LABEL < 0
-    assert numbers(loss(STUDENT, TEACHER, torch.full((6,), NO_LABEL))) == numbers(loss(STUDENT, TEACHER, TARGET))
+    assert is_number_list(loss(STUDENT, TEACHER, torch.full((6,), NO_LABEL))) == is_number_list(loss(STUDENT, TEACHER, TARGET))
 
 
 def test_both_sides_of_udml_add_up() -> None:
     peer = seen((3, 4), (4, 2))
-    there, back = (numbers(made("udml")(a, b, TARGET)) for a, b in ((STUDENT, peer), (peer, STUDENT)))
+    there, back = (is_number_list(made("udml")(a, b, TARGET)) for a, b in ((STUDENT, peer), (peer, STUDENT)))
     assert there["js"] + back["js"] == near(L.symmetric(STUDENT.logits, peer.logits).item())
     assert there["features"] + back["features"] == near(F.mse_loss(STUDENT.pooled, peer.pooled).item())
 
 
 @pytest.mark.parametrize("name", ["dml", "udml", "dlb"])
 def test_without_a_partner_yet_there_is_the_term_of_the_labels(name: str) -> None:
-    assert numbers(create(name)(STUDENT, None, TARGET)) == near(numbers(create("none")(STUDENT, None, TARGET)))
+    assert is_number_list(create(name)(STUDENT, None, TARGET)) == near(is_number_list(create("none")(STUDENT, None, TARGET)))
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].partner == "teacher"])
@@ -584,8 +586,17 @@ def test_a_stage_that_is_not_there_is_refused(stage: int) -> None:
 
 def test_losses_say_which_images_they_need() -> None:
     """An angle has three; batch norm over images has two; a loss of pairs all of the batch."""
-    assert (LOSSES["rkd"].least_batch, LOSSES["afd"].least_batch) == (3, 2)
-    assert {name for name in LOSSES if create(name).across_batch} == {"dist", "rkd", "sp", "cc", "pkt", "semantic", "relation", "diswot"}
+    assert (LOSSES["rkd"].min_batch_size, LOSSES["afd"].min_batch_size) == (3, 2)
+    assert {name for name in LOSSES if create(name).needs_whole_batch} == {
+        "dist",
+        "rkd",
+        "sp",
+        "cc",
+        "pkt",
+        "semantic",
+        "relation",
+        "diswot",
+    }
     with pytest.raises(ConfigError, match="loss rkd"):
         create("rkd")(pick(STUDENT, slice(2)), pick(TEACHER, slice(2)), TARGET[:2])
 
@@ -855,28 +866,28 @@ def test_options_of_several_stand_in_the_expression() -> None:
 
 @pytest.mark.parametrize(("weight", "factor"), [("1e+1", 10), ("1E1", 10), ("0.5", 0.5), (".5", 0.5), ("3", 3), ("1e-2", 0.01)])
 def test_weights_of_an_expression(weight: str, factor: float) -> None:
-    plain = numbers(create("rkd")(STUDENT, TEACHER, TARGET))
+    plain = is_number_list(create("rkd")(STUDENT, TEACHER, TARGET))
     expected = {term: value if term == "ce" else factor * value for term, value in plain.items()}
     for expression in (f"{weight}*rkd", f" rkd * {weight} "):
-        assert numbers(create(expression)(STUDENT, TEACHER, TARGET)) == near(expected)
+        assert is_number_list(create(expression)(STUDENT, TEACHER, TARGET)) == near(expected)
 
 
 def test_a_sum_holds_the_terms_of_its_losses_and_one_of_the_labels() -> None:
-    first, second = (numbers(loss(STUDENT, TEACHER, TARGET)) for loss in (create("dkd", beta=2), create("rkd", angle_weight=10)))
-    got = numbers(create("dkd(beta=2) + 0.5 * rkd(ce_weight=9, angle_weight=10)")(STUDENT, TEACHER, TARGET))
+    first, second = (is_number_list(loss(STUDENT, TEACHER, TARGET)) for loss in (create("dkd", beta=2), create("rkd", angle_weight=10)))
+    got = is_number_list(create("dkd(beta=2) + 0.5 * rkd(ce_weight=9, angle_weight=10)")(STUDENT, TEACHER, TARGET))
     assert got == near(first | {term: 0.5 * second[term] for term in ("distance", "angle")})
 
 
 def test_the_label_term_of_a_sum_is_the_first_ones() -> None:
-    of_kd, of_skd = (numbers(create(name)(STUDENT, TEACHER, TARGET))["ce"] for name in ("kd", "skd"))
-    assert numbers(create("kd + skd")(STUDENT, TEACHER, TARGET))["ce"] == near(of_kd)
-    assert numbers(create("skd + kd")(STUDENT, TEACHER, TARGET))["ce"] == near(of_skd)
+    of_kd, of_skd = (is_number_list(create(name)(STUDENT, TEACHER, TARGET))["ce"] for name in ("kd", "skd"))
+    assert is_number_list(create("kd + skd")(STUDENT, TEACHER, TARGET))["ce"] == near(of_kd)
+    assert is_number_list(create("skd + kd")(STUDENT, TEACHER, TARGET))["ce"] == near(of_skd)
     assert "ce" not in create("ssld + kd")(STUDENT, TEACHER, TARGET)
 
 
 def test_terms_of_the_same_name_do_not_overwrite_each_other() -> None:
-    got = numbers(create("kd + 3*diswot")(STUDENT, TEACHER, TARGET))
-    one, other = (numbers(create(name)(STUDENT, TEACHER, TARGET)) for name in ("kd", "diswot"))
+    got = is_number_list(create("kd + 3*diswot")(STUDENT, TEACHER, TARGET))
+    one, other = (is_number_list(create(name)(STUDENT, TEACHER, TARGET)) for name in ("kd", "diswot"))
     assert len(got) == 5
     assert sum(got.values()) == near(sum(one.values()) + 3 * (sum(other.values()) - other["ce"]))
 
@@ -884,7 +895,7 @@ def test_terms_of_the_same_name_do_not_overwrite_each_other() -> None:
 def test_a_sum_asks_for_what_its_losses_ask_for() -> None:
     loss = create("ssld + ickd + rkd")
     assert loss.needs == {"logits", "features", "pooled"}
-    assert (loss.partner, loss.across_batch, loss.least_batch, loss.adapters) == ("teacher", True, 3, True)
+    assert (loss.partner, loss.needs_whole_batch, loss.min_batch_size, loss.adapters) == ("teacher", True, 3, True)
     assert create("ssld + dkd").labels
     assert not create("2*ssld").labels
 

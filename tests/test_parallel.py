@@ -49,7 +49,7 @@ parallel, device = join("cpu")
 found = {{}}
 for loss in {LOSSES!r}:
     students = ["resnet8", "resnet8"] if loss == "udml" else ["resnet8"]
-    one = trainer(loss, Recipe(epochs=2, batch=16, lr=0.02), students, dtype=torch.float64, parallel=parallel)
+    one = trainer(loss, Recipe(epochs=2, batch_size=16, lr=0.02), students, dtype=torch.float64, parallel=parallel)
     curve = [one.epoch(epoch) for epoch in range(2)]
     found[loss] = {{"curve": [{{k: torch.tensor(v) for k, v in line.items()}} for line in curve], "weights": weights(one)}}
 torch.save(found, sys.argv[1])
@@ -76,7 +76,7 @@ def test_the_command_gives_the_same_under_torchrun(tmp_path: Path, small_npz: Pa
         loss,
         "--epochs",
         "2",
-        "--batch",
+        "--batch-size",
         "16",
         "--lr",
         "0.0001",
@@ -95,14 +95,14 @@ def test_the_command_gives_the_same_under_torchrun(tmp_path: Path, small_npz: Pa
 def test_adapters_rest_once_the_teacher_is_silent(tmp_path: Path, small_npz: Path) -> None:
     """Early-stopped distillation with a loss that has layers, in two processes."""
     torch.save(ZOO["resnet8"](num_classes=4).state_dict(), tmp_path / "w.pth")
-    options = ["--data", str(small_npz), "--loss", "fitnets", "--until", "0.5", "--epochs", "4", "--batch", "16", "--quiet"]
+    options = ["--data", str(small_npz), "--loss", "fitnets", "--distill-fraction", "0.5", "--epochs", "4", "--batch-size", "16", "--quiet"]
     done = run(tmp_path, 2, "distill", "resnet8", *options, "--teacher", "resnet8", "--teacher-weights", "w.pth", "--name", "run")
     assert done.returncode == 0, done.stderr
     assert [("fitnets" in line) for line in history(tmp_path / "runs" / "run")] == [True, True, False, False]
 
 
 def test_a_run_of_two_processes_is_resumed_and_its_faults_are_told_once(tmp_path: Path, small_npz: Path) -> None:
-    common = ["train", "resnet8", "--data", str(small_npz), "--epochs", "2", "--batch", "16", "--quiet", "--name", "run"]
+    common = ["train", "resnet8", "--data", str(small_npz), "--epochs", "2", "--batch-size", "16", "--quiet", "--name", "run"]
     assert run(tmp_path, 2, *common).returncode == 0
     weights = load_file(tmp_path / "runs/run/student/model.safetensors")
     (tmp_path / "runs/run/student/model.safetensors").unlink()
@@ -122,12 +122,12 @@ def test_batch_norm_over_processes_is_torchs_over_the_whole_batch(tmp_path: Path
         """
 import sys, torch, torch.distributed as dist
 from torch import nn
-from diswot.training.parallel import sync_norms
+from diswot.training.parallel import sync_bn
 dist.init_process_group("gloo")
 rank = dist.get_rank()
 torch.manual_seed(0)
 x = torch.randn(8, 3, 4, 4, dtype=torch.float64)
-norm = sync_norms(nn.Sequential(nn.BatchNorm2d(3).double()), "cpu")
+norm = sync_bn(nn.Sequential(nn.BatchNorm2d(3).double()), "cpu")
 mine = x[rank * 4 : rank * 4 + 4].clone().requires_grad_()
 y = norm(mine)
 weight = torch.arange(8.0, dtype=torch.float64)[rank * 4 : rank * 4 + 4, None, None, None]
@@ -164,10 +164,10 @@ from diswot.training.parallel import join
 from diswot.training.recipe import Recipe
 from tests.test_training import trainer, weights
 parallel, device = join("cpu")
-own = trainer("none", Recipe(epochs=2, batch=16, lr=0.02, sync_norms=False, ema=0.5), teacher=None, parallel=parallel)
+own = trainer("none", Recipe(epochs=2, batch_size=16, lr=0.02, sync_bn=False, model_ema_decay=0.5), teacher=None, parallel=parallel)
 own.epoch(0)
-average = {k: v.clone() for k, v in own.learners[0].average.module.state_dict().items()}
-half = trainer("kd", Recipe(epochs=2, batch=16, lr=0.02, precision="bf16"), parallel=parallel)
+average = {k: v.clone() for k, v in own.students[0].average.module.state_dict().items()}
+half = trainer("kd", Recipe(epochs=2, batch_size=16, lr=0.02, precision="bf16"), parallel=parallel)
 line = half.epoch(0)
 torch.save({"own": weights(own), "average": average, "kd": torch.tensor(line["kd"])}, f"{sys.argv[1]}/{parallel.rank}.pt")
 """

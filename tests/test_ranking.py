@@ -14,15 +14,12 @@ from scipy.stats import rankdata
 
 from diswot.errors import ConfigError
 from diswot.progress import PlainLines
-from diswot.ranking import (
+from diswot.proxies.combine import Vector, combine
+from diswot.statistics.bootstrap import bootstrap, bootstrap_interval, seed_spread
+from diswot.statistics.correlation import (
     Band,
-    Column,
-    Vector,
     best_rank_at,
-    bootstrap,
-    bootstrap_interval,
     budgets_between,
-    combine,
     kendall,
     ndcg,
     partial_spearman,
@@ -30,11 +27,11 @@ from diswot.ranking import (
     precision_at,
     random_regret,
     regret,
-    seed_spread,
     size_bands,
     spearman,
     worst_rank_at,
 )
+from diswot.statistics.ranked_values import RankedValues
 
 tables = st.integers(2, 30).flatmap(lambda n: st.lists(st.tuples(*[st.integers(-9, 9)] * 3), min_size=n, max_size=n))
 pairs = st.lists(st.tuples(st.integers(-4, 4), st.integers(-4, 4)), min_size=1, max_size=30)
@@ -344,7 +341,7 @@ def test_resampled_values_are_exactly_those_of_the_plain_function(name: str, gro
     statistic: Callable[..., float] = STATISTICS.get(name, partial_spearman)
     seen = set()
 
-    def both(*drawn: Column) -> float:
+    def both(*drawn: RankedValues) -> float:
         value, plain = statistic(*drawn), statistic(*(np.array(column) for column in drawn))
         assert value == plain or (math.isnan(value) and math.isnan(plain))
         seen.add(value)
@@ -358,6 +355,14 @@ def test_resampled_values_are_exactly_those_of_the_plain_function(name: str, gro
     assert len(seen) > 1
 
 
+def interval_by_hand(statistic: Callable[..., float], *columns: Vector) -> tuple[float, float]:
+    """The 90 % interval from 50 resamples, one after another from one generator."""
+    rng, count = np.random.default_rng(5), len(columns[0])
+    drawn = [rng.integers(count, size=count) for _ in range(50)]
+    low, high = np.quantile([statistic(*(column[rows] for column in columns)) for rows in drawn], [0.05, 0.95])
+    return float(low), float(high)
+
+
 def test_bootstrap_has_the_intervals_of_one_statistic_alone() -> None:
     scores = {"one": table(80)[0], "two": table(80, 1)[0]}
     accuracy, size = table(80)[1:]
@@ -368,17 +373,25 @@ def test_bootstrap_has_the_intervals_of_one_statistic_alone() -> None:
         def tau(x: Vector, y: Vector) -> float:
             return float(stats.kendalltau(x, y).statistic)
 
-        expected = bootstrap_interval(tau, score, accuracy, rng=np.random.default_rng(5), repeats=50, level=0.9)
+        expected = interval_by_hand(tau, score, accuracy)
         assert (found[name]["tau"].low, found[name]["tau"].high) == pytest.approx(expected)
-        expected = bootstrap_interval(partial_spearman, score, accuracy, size, rng=np.random.default_rng(5), repeats=50, level=0.9)
+        expected = interval_by_hand(partial_spearman, score, accuracy, size)
         assert (found[name]["partial"].low, found[name]["partial"].high) == pytest.approx(expected)
+
+
+def test_an_interval_of_columns_draws_their_rows_together() -> None:
+    score, accuracy, _ = table(80)
+    low, high = bootstrap_interval(lambda x, y: float(np.abs(2 * x - y).max()), score, 2 * score, rng=np.random.default_rng(0), repeats=20)
+    assert (low, high) == (0, 0)
+    low, high = bootstrap_interval(spearman, score, accuracy, rng=np.random.default_rng(0), level=0.9)
+    assert low < spearman(score, accuracy) < high
 
 
 def test_groups_are_drawn_whole_and_as_many_as_there_are() -> None:
     labels = np.array(["a", "b", "a", "c", "c", "a"])
     drawn: list[Vector] = []
 
-    def record(score: Column, accuracy: Column) -> float:
+    def record(score: RankedValues, accuracy: RankedValues) -> float:
         drawn.append(np.asarray(score))
         assert (np.asarray(accuracy) == np.asarray(score) * 10).all()
         return 0.0

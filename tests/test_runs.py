@@ -9,7 +9,7 @@ import yaml
 
 from diswot import runs
 from diswot.errors import RunError
-from diswot.runs import RunDir, keep_earlier, write_atomic
+from diswot.runs import RunDir, back_up_file, write_atomic
 
 
 def make(path: Path) -> RunDir:
@@ -130,10 +130,10 @@ def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
 
 def test_an_earlier_file_is_kept_beside(tmp_path: Path) -> None:
     path = tmp_path / "arch.json"
-    assert keep_earlier(path) is None
+    assert back_up_file(path) is None
     for number in range(3):
         path.write_text(str(number))
-        assert keep_earlier(path) == tmp_path / f"arch-{number + 1}.json"
+        assert back_up_file(path) == tmp_path / f"arch-{number + 1}.json"
     assert [(tmp_path / f"arch-{n}.json").read_text() for n in (1, 2, 3)] == ["0", "1", "2"]
 
 

@@ -10,23 +10,24 @@ from scipy.stats import rankdata
 from diswot import runs
 from diswot.architecture import Architecture, read_arch_json
 from diswot.budget import parse_range
-from diswot.config import to_dict
+from diswot.config.fields import to_dict
+from diswot.config.scoring import SearchConfig
 from diswot.errors import BudgetError, ConfigError, DataError, RunError
-from diswot.options import SearchConfig
-from diswot.progress import Silent
+from diswot.progress import NullReporter
 from diswot.proxies import RANKINGS
-from diswot.recipes.search import JOURNAL, resume_config, run_search
+from diswot.searching.recipe import run_search
+from diswot.searching.trial import JOURNAL
 from diswot.space import load_space
 from tests.processes import finish, kill_and_resume
 
 QUICK = {
     "num_classes": 10,
     "seeds": 1,
-    "batch": 2,
-    "population": 8,
+    "batch_size": 2,
+    "population_size": 8,
     "sample": 4,
     "top_k": 2,
-    "generation": 4,
+    "generation_size": 4,
     "teacher": "resnet8",
     "proxy": "diswot",
 }
@@ -48,9 +49,9 @@ def test_a_search_keeps_its_budget_and_its_word(tmp_path: Path) -> None:
     space = load_space("s1")
     forms = {space.canonical(trial.arch) for trial in result.trials}
     assert len(forms) == 24
-    arch, found_by = read_arch_json(tmp_path / "run" / "arch.json")
+    arch, provenance = read_arch_json(tmp_path / "run" / "arch.json")
     assert arch == result.winner
-    assert found_by["search"]["teacher"] == "resnet8" and found_by["evaluations"] == 24
+    assert provenance["search"]["teacher"] == "resnet8" and provenance["evaluations"] == 24
     assert {row.role for row in result.table} == {"winner", "largest", "random", "hand-made"}
     winner = next(row for row in result.table if row.role == "winner")
     assert winner.cost.params == space.count(arch, 10, 3, 32).params
@@ -73,7 +74,7 @@ def test_the_default_ranking_searches_and_resumes(tmp_path: Path) -> None:
 def test_the_winner_is_the_best_ever_seen() -> None:
     """With one proxy the winner is its maximum over all trials; the largest network of the space has most parameters."""
     result = run_search(config(proxy="flops", iterations=40), workers=1)
-    assert result.found_by["cost"]["flops"] == max(trial.cost.flops for trial in result.trials)
+    assert result.provenance["cost"]["flops"] == max(trial.cost.flops for trial in result.trials)
 
 
 def test_s0_is_walked_whole_without_a_budget() -> None:
@@ -106,7 +107,7 @@ class Stop(Exception):
     pass
 
 
-class StopAt(Silent):
+class StopAt(NullReporter):
     """Breaks a search off after a number of trials, as Ctrl-C would."""
 
     def __init__(self, done: int) -> None:
@@ -119,7 +120,7 @@ class StopAt(Silent):
 
 @pytest.mark.parametrize("algorithm", ["evolution", "aging", "random"])
 def test_a_search_broken_off_anywhere_resumes_to_the_same(tmp_path: Path, algorithm: str) -> None:
-    wanted = config(algorithm=algorithm, iterations=18, proxy="params,flops")
+    wanted = config(strategy=algorithm, iterations=18, proxy="params,flops")
     whole = in_folder(tmp_path / "whole", wanted)
     for stop in (1, 3, 4, 7, 9, 16, 17):  # within a generation of 4, and at its ends; random and bred
         path = tmp_path / f"stopped{stop}"
@@ -185,7 +186,7 @@ def test_latency_is_measured_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"space": "s0", "params": "0.35M..0.3501M", "flops": "10M"}, BudgetError, "12"),
         ({"iterations": 0}, ConfigError, "iterations 0"),
         ({"data": "noise", "num_classes": 1}, DataError, "at least 2"),
-        ({"batch": 1}, ConfigError, "batch 1"),
+        ({"batch_size": 1}, ConfigError, "batch 1"),
     ],
 )
 def test_what_cannot_be_searched_is_said(options: dict[str, object], error: type[Exception], says: str) -> None:
@@ -200,7 +201,7 @@ def test_failing_candidates_are_journaled_and_never_win(monkeypatch: pytest.Monk
 
     def fragile(setting, arch):  # type: ignore[no-untyped-def]
         scored = real(setting, arch)
-        return engine.Scored(scored.cost, failed={"relation": "relation is not finite: [nan]"}) if scored.cost.params % 3 else scored
+        return engine.ScoreResult(scored.cost, failed={"relation": "relation is not finite: [nan]"}) if scored.cost.params % 3 else scored
 
     monkeypatch.setattr(engine, "score_one", fragile)
     result = in_folder(tmp_path / "run", config())
@@ -214,7 +215,7 @@ def test_where_every_candidate_fails_the_reason_is_told(monkeypatch: pytest.Monk
     from diswot import engine
     from diswot.space import Cost
 
-    monkeypatch.setattr(engine, "score_one", lambda *_: engine.Scored(Cost(1, 1, 1), failed={"relation": "relation is not finite"}))
+    monkeypatch.setattr(engine, "score_one", lambda *_: engine.ScoreResult(Cost(1, 1, 1), failed={"relation": "relation is not finite"}))
     with pytest.raises(RunError, match="first failed with: relation is not finite"):
         run_search(config(iterations=4), workers=1)
 
@@ -240,7 +241,7 @@ def test_a_space_of_ones_own_is_searched_in_other_processes(tmp_path: Path, monk
     (tmp_path / "mylab_search.py").write_text(OWN_SPACE.replace("mylab_space:own", "mylab_search:own"))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    result = run_search(config(space="mylab_search:own", params=None, iterations=4, generation=2), workers=2)
+    result = run_search(config(space="mylab_search:own", params=None, iterations=4, generation_size=2), workers=2)
     assert len(result.trials) == 4
 
 
@@ -291,7 +292,7 @@ def test_a_search_by_depth_alone_ends() -> None:
 def test_the_same_search_from_python() -> None:
     import diswot
 
-    result = diswot.search(space="s0", params="0.2M", iterations=4, workers=1, **{**QUICK, "population": 4})
+    result = diswot.search(space="s0", params="0.2M", iterations=4, workers=1, **{**QUICK, "population_size": 4})
     assert isinstance(result.winner, Architecture)
-    rows = diswot.score([result.winner, "resnet8"], teacher="resnet8", num_classes=10, seeds=1, batch=2, proxy="diswot")
+    rows = diswot.score([result.winner, "resnet8"], teacher="resnet8", num_classes=10, seeds=1, batch_size=2, proxy="diswot")
     assert rows[0].scores == next(t.scores for t in result.trials if t.arch == result.winner)

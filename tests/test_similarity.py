@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diswot.errors import ConfigError, TeacherError
 from diswot.observe import Observation
-from diswot.proxies import PROXIES, View, resolve_ranking
+from diswot.proxies import PROXIES, NetworkSummary, resolve_ranking
 from diswot.similarity import (
     cam_gram,
     channel_profile,
@@ -25,16 +25,16 @@ from diswot.space import Cost
 
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
 NO_COST = Cost(1, 1, 1)
-GRADIENTS = ("relation_jacobian", "relation_stem")  # need a graph: tests/test_proxies.py
+GRADIENTS = ("relation_jacobian", "relation_stem_grad")  # need a graph: tests/test_proxies.py
 METRICS = [name for name in PROXIES if name.startswith(("semantic", "relation")) and name not in GRADIENTS]
 
 
-def view(seen: Observation, target: Tensor) -> View:
-    return View(seen, target, [seen.features])
+def view(seen: Observation, target: Tensor) -> NetworkSummary:
+    return NetworkSummary(seen, target, [seen.features])
 
 
-def score(name: str, student: View, teacher: View) -> float:
-    """Of two views, without the network that a `Student` would run."""
+def score(name: str, student: NetworkSummary, teacher: NetworkSummary) -> float:
+    """Of two views, without the network that a `Candidate` would run."""
     return float(PROXIES[name].score(SimpleNamespace(images=student), teacher, NO_COST))
 
 

@@ -13,25 +13,27 @@ from scipy.stats import kendalltau, spearmanr
 
 import diswot
 from diswot.architecture import Architecture
-from diswot.config import to_dict
-from diswot.engine import Scored
+from diswot.config.fields import to_dict
+from diswot.config.scoring import StudyConfig
 from diswot.errors import ConfigError, DiswotError, RunError
-from diswot.evolution import Evolution
-from diswot.options import StudyConfig
 from diswot.proxies import RANKINGS, Ranking
-from diswot.ranking import _resamples
-from diswot.recipes.findings import find
-from diswot.recipes.simulate import SearchTable
-from diswot.recipes.study import JOURNAL, TIMES, _contender, _worst_for_failed, choose_rows, run_study
 from diswot.runs import RunDir
+from diswot.scoring.candidates import ScoreResult
+from diswot.scoring.recipe import JOURNAL
+from diswot.searching.strategies import Evolution
 from diswot.space import Cost, load_space
+from diswot.statistics.bootstrap import _resamples
+from diswot.studies.dataset_report import find
+from diswot.studies.ranking_result import _contender, _worst_for_failed
+from diswot.studies.recipe import TIMES, choose_rows, run_study
+from diswot.studies.simulated_search import SearchTable
 from search_spaces.nasbench201 import KERNELS, parse
 from tests.processes import finish, kill_and_resume
 
 SPACE = load_space("nasbench201")
 NO_COST = Cost(0, 0, 0)
 QUICK: dict[str, Any] = {
-    "proxy": "relation,az_nas", "teacher": "resnet8", "num_classes": 5, "seeds": 2, "batch": 2, "input_size": 8, "resamples": 30,
+    "proxy": "relation,az_nas", "teacher": "resnet8", "num_classes": 5, "seeds": 2, "batch_size": 2, "input_size": 8, "resamples": 30,
     "budgets": 3, "bands": 2,
 }  # fmt: skip
 
@@ -70,8 +72,8 @@ def study(table: Path) -> Any:
 
 
 def test_the_contenders_and_the_baselines_are_there(study: Any) -> None:
-    assert [c.name for c in study.contenders] == ["relation", "az_nas", "params", "flops"]
-    assert all(c.fitness.shape == (40,) and c.by_seed.shape == (40, 2) for c in study.contenders)
+    assert [c.name for c in study.rankings] == ["relation", "az_nas", "params", "flops"]
+    assert all(c.fitness.shape == (40,) and c.by_seed.shape == (40, 2) for c in study.rankings)
     assert list(study.accuracies) == ["toy"]
 
 
@@ -91,7 +93,7 @@ def test_equal_networks_are_scored_once_and_counted_each(table: Path, tmp_path: 
     lines = (tmp_path / "run" / JOURNAL).read_text().splitlines()
     forms = {SPACE.canonical(arch) for arch in found.archs}
     assert len(lines) == len(forms) < 40
-    relation, flops = found.contenders[0], found.contenders[2]
+    relation, flops = found.rankings[0], found.rankings[2]
     for row in range(10):
         assert relation.fitness[row] == relation.fitness[30 + row]
         assert found.groups[row] == found.groups[30 + row]
@@ -102,12 +104,12 @@ def test_equal_networks_are_scored_once_and_counted_each(table: Path, tmp_path: 
 def test_statistics_are_scipys(study: Any) -> None:
     (found,) = find(study)
     truth = study.accuracies["toy"]
-    for contender in study.contenders:
-        figures = found.statistics[contender.name]
-        assert figures["Spearman"].value == pytest.approx(spearmanr(contender.fitness, truth).statistic, abs=1e-12)
-        assert figures["Kendall"].value == pytest.approx(kendalltau(contender.fitness, truth).statistic, abs=1e-12)
+    for ranking_result in study.rankings:
+        figures = found.statistics[ranking_result.name]
+        assert figures["Spearman"].value == pytest.approx(spearmanr(ranking_result.fitness, truth).statistic, abs=1e-12)
+        assert figures["Kendall"].value == pytest.approx(kendalltau(ranking_result.fitness, truth).statistic, abs=1e-12)
         assert figures["Spearman"].low <= figures["Spearman"].value <= figures["Spearman"].high
-        alone = [spearmanr(contender.by_seed[:, seed], truth).statistic for seed in range(2)]
+        alone = [spearmanr(ranking_result.by_seed[:, seed], truth).statistic for seed in range(2)]
         assert figures["Spearman"].spread == pytest.approx(np.std(alone, ddof=1), abs=1e-12)
     assert np.isnan(found.statistics["flops"]["given FLOPs"].value)
 
@@ -115,22 +117,22 @@ def test_statistics_are_scipys(study: Any) -> None:
 def test_regret_is_what_the_best_within_a_budget_has_more(study: Any) -> None:
     (found,) = find(study)
     truth, flops = study.accuracies["toy"], study.size("flops")
-    for contender in study.contenders:
+    for ranking_result in study.rankings:
         for place, budget in enumerate(found.budgets):
             within = np.flatnonzero(flops <= budget)
-            top = within[contender.fitness[within] == contender.fitness[within].max()]
-            assert found.regrets[contender.name][place] == pytest.approx(truth[within].max() - truth[top].mean(), abs=1e-9)
-        assert found.statistics[contender.name]["regret"].value == pytest.approx(found.regrets[contender.name].mean())
+            top = within[ranking_result.fitness[within] == ranking_result.fitness[within].max()]
+            assert found.regrets[ranking_result.name][place] == pytest.approx(truth[within].max() - truth[top].mean(), abs=1e-9)
+        assert found.statistics[ranking_result.name]["regret"].value == pytest.approx(found.regrets[ranking_result.name].mean())
     assert found.regrets["random"][-1] == pytest.approx(truth.max() - truth.mean())
 
 
 def test_regret_and_bands_have_intervals_over_resampled_networks(study: Any) -> None:
     """From the definitions, on the rows that the bootstrap draws, with the budgets and bands of the whole table."""
     (found,) = find(study)
-    contender, truth, flops = study.contenders[0], study.accuracies["toy"], study.size("flops")
+    ranking_result, truth, flops = study.rankings[0], study.accuracies["toy"], study.size("flops")
     band, lost, inside = found.bands[1], [], []
     for rows in _resamples(40, study.groups, QUICK["resamples"], np.random.default_rng(study.config.seed)):
-        drawn = [(contender.fitness[row], truth[row], flops[row]) for row in rows]
+        drawn = [(ranking_result.fitness[row], truth[row], flops[row]) for row in rows]
         each = []
         for budget in found.budgets:
             within = [(score, accuracy) for score, accuracy, size in drawn if size <= budget]
@@ -171,7 +173,9 @@ def test_failed_networks_rank_below_all_others() -> None:
 
 def test_rows_that_lack_a_part_rank_below_all_others_whatever_the_other_parts_say() -> None:
     """The largest of ten networks has no jacov: by FLOPs alone it would be in the middle."""
-    results = [Scored(NO_COST, {"jacov": [float(row), float(row)]}) for row in range(9)] + [Scored(NO_COST, {}, {"jacov": "dead"})]
+    results = [ScoreResult(NO_COST, {"jacov": [float(row), float(row)]}) for row in range(9)] + [
+        ScoreResult(NO_COST, {}, {"jacov": "dead"})
+    ]
     costs = [Cost(1, 1 + row, 1) for row in range(10)]
     for combine in ("rank", "log", "sum"):
         found = _contender("mine", Ranking(("jacov", "flops"), combine), results, costs, {})
@@ -185,10 +189,10 @@ def test_rows_that_lack_a_part_rank_below_all_others_whatever_the_other_parts_sa
 def test_a_ranking_is_its_parts_combined_over_the_table(study: Any) -> None:
     from scipy.stats import rankdata
 
-    contender = study.contenders[1]
-    expected = sum(np.log(rankdata(contender.parts[:, part]) / 40) for part in range(4))
+    ranking_result = study.rankings[1]
+    expected = sum(np.log(rankdata(ranking_result.parts[:, part]) / 40) for part in range(4))
     assert RANKINGS["az_nas"].combine == "log"
-    assert np.allclose(contender.fitness, expected)
+    assert np.allclose(ranking_result.fitness, expected)
 
 
 # --- simulated searches ------------------------------------------------------------
@@ -256,7 +260,7 @@ def test_a_ranking_in_a_study_keeps_its_weights_and_its_size(table: Path) -> Non
         StudyConfig(proxy="diswot+", sample=10, teacher="resnet8", num_classes=5, input_size=8, resamples=20), str(table), workers=1
     )
     assert (found.seeds, found.batch) == (1, 8)
-    assert found.contenders[0].ranking == RANKINGS["diswot+"]
+    assert found.rankings[0].ranking == RANKINGS["diswot+"]
 
 
 # --- the command line ------------------------------------------------------------
@@ -322,7 +326,7 @@ def test_a_candidate_that_cannot_be_compared_is_a_failure_of_that_proxy_alone(tm
     path = tmp_path / "zoo.csv"
     path.write_text("arch,toy_test_acc\n" + "".join(f"{name},{50 + row}\n" for row, name in enumerate(names)))
     found = run_study(config(proxy="semantic_outer,params", space="zoo", input_size=32, seeds=1), str(path), workers=1)
-    outer = found.contenders[0]
+    outer = found.rankings[0]
     assert outer.complete.tolist() == [name in ("resnet8", "resnet14", "resnet20", "wrn_16_1", "wrn_40_1") for name in names]
     assert "the teacher has 64" in outer.reason
 
@@ -380,7 +384,7 @@ def test_scores_are_taken_over_from_a_study_of_the_same_setting(table: Path, tmp
     monkeypatch.setattr("diswot.engine.score_one", None)  # nothing is left to score
     monkeypatch.setattr("diswot.recipes.study._milliseconds", lambda *_: 1.0)
     again = run_study(config(proxy="relation", rows="odd"), str(table), earlier=tmp_path / "first")
-    assert np.array_equal(again.contenders[0].parts[:, 0], first.contenders[0].parts[1::2, 0])
+    assert np.array_equal(again.rankings[0].parts[:, 0], first.rankings[0].parts[1::2, 0])
 
 
 def test_a_changed_table_is_not_resumed(table: Path, tmp_path: Path) -> None:

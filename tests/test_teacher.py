@@ -11,9 +11,10 @@ from torch import nn
 
 from diswot.data.images import ArrayImages
 from diswot.errors import TeacherError
+from diswot.models.teachers import NORMS, build_teacher, normalisation
+from diswot.models.weights import load_weights, read_weights
 from diswot.models.zoo import ZOO, zoo_name
 from diswot.observe import batch_statistics, observe
-from diswot.teacher import NORMS, build_teacher, load_weights, normalisation, read_weights
 from diswot.training.evaluation import Network, Normalise, evaluate
 
 PUBLISHED_PARAMS = {  # RepDistiller's zoo at 100 classes

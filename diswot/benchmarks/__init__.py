@@ -1,4 +1,4 @@
-"""Accuracies that others trained: tables of them (`table`), and how the official files become such tables (`convert`)."""
+"""Tables of published accuracies: reading them (`table`), and making them from the official files of the benchmarks (`convert`)."""
 
 from diswot.benchmarks.convert import convert
 from diswot.benchmarks.table import Benchmark, read_benchmark

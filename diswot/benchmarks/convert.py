@@ -1,4 +1,4 @@
-"""From the official files of NAS-Bench-101, NAS-Bench-201 and NATS-Bench to one table, once."""
+"""The conversion of the official files of NAS-Bench-101, NAS-Bench-201 and NATS-Bench to tables."""
 
 from __future__ import annotations
 
@@ -36,89 +36,90 @@ Table = tuple[list[str], Iterable[Row]]
 
 
 def convert(source: Path, out: Path, *, trust: bool = False) -> int:
-    """Writes the table of an official file, which `read_benchmark` reads, and gives the number of its rows.
+    """Convert the official file of a benchmark to a table that `read_benchmark` reads, and return the number of its rows.
+
+    Accuracies are means over the runs, in percent. Those of the full training are in the columns `{dataset}_{split}_acc`, those of shorter
+    ones in columns with a suffix such as `_12ep`. On CIFAR-10, the test accuracies of NATS-Bench and NAS-Bench-201 come from a second
+    training on all training images.
 
     Args:
         source: one of the following.
-            The TFRecord of NAS-Bench-101: read record by record, without tensorflow; three runs of each cell are averaged.
-            The folder of NATS-Bench, topology or size: read architecture by architecture, by the `nats_bench` package.
-            The single .pth of NAS-Bench-201: torch can read it only whole, which takes several times its size in memory; where that is
-            too much, take NATS-Bench's topology folder, which holds the same architectures with more runs.
-        out: the CSV to write, gzipped where its name ends in .gz; whole or not at all.
-        trust: whether the source may be unpickled, which runs whatever code it holds. The files of NATS-Bench are pickles. A .pth is
-            first read with `weights_only`, and unpickled only where that does not do. A TFRecord never is.
-
-    Accuracies are means over the runs in percent: of the full training in `{dataset}_{split}_acc`, of shorter ones with `_12ep` or the like
-    after it. On CIFAR-10, NATS-Bench and NAS-Bench-201 tested after a second training, on all training images.
+            The TFRecord of NAS-Bench-101, which is read record by record and without tensorflow; three runs of each cell are averaged.
+            The folder of NATS-Bench, topology or size, which the `nats_bench` package reads architecture by architecture.
+            The single .pth of NAS-Bench-201, which torch can only read as a whole, and which then takes several times its size in memory.
+            If that is too much, use NATS-Bench's topology folder, which has more runs of the same architectures.
+        out: the CSV file to write, which is gzipped if its name ends in .gz. It is written as a whole or not at all.
+        trust: whether the source may be unpickled, which runs any code that it contains. The files of NATS-Bench are pickles. A .pth is
+            first read with `weights_only`, and is unpickled only if that fails. A TFRecord is never unpickled.
 
     Raises:
-        DataError: a source that is none of these, or damaged; an output that cannot be written.
-        ConfigError: the source holds pickles and is not trusted, or `nats_bench` is not installed.
+        DataError: the source is none of these or is damaged, or the output cannot be written.
+        ConfigError: the source contains pickles and is not trusted, or `nats_bench` is not installed.
 
     >>> convert(Path("nasbench_only109.tfrecord"), Path("nasbench101.csv.gz"))
     Traceback (most recent call last):
     diswot.errors.DataError: nasbench_only109.tfrecord: no such file or folder: give nasbench_only108.tfrecord or ...
     """
     source, out = Path(source), Path(out)
-    if not out.parent.is_dir():  # said at once, not after minutes of reading
+    if not out.parent.is_dir():  # checked first, since reading takes minutes
         raise DataError(f"{out}: its folder does not exist: make it, or choose another place")
     columns, rows = _table(source, trust)
     return _write(out, columns, rows)
 
 
 def _table(source: Path, trust: bool) -> Table:
-    """Picks the reader by what the source is."""
+    """Read the source with the reader for its kind of file."""
     if source.is_dir() and (source / _META).is_file():
         return _nats(source, trust)
     if source.is_dir() or not source.exists():
-        what = f"a folder without {_META}" if source.is_dir() else "no such file or folder"
-        raise DataError(f"{source}: {what}: give {_KNOWN}")
+        reason = f"a folder without {_META}" if source.is_dir() else "no such file or folder"
+        raise DataError(f"{source}: {reason}: give {_KNOWN}")
     if source.suffix == ".pth":
         return _nasbench201(source, trust)
-    with _opening(source), open(source, "rb") as file:
-        begins_a_record = tfrecord.length_in(file.read(tfrecord.HEAD)) is not None
-    if begins_a_record:
+    with _read_errors(source), open(source, "rb") as file:
+        is_tfrecord = tfrecord.length_in(file.read(tfrecord.HEAD)) is not None
+    if is_tfrecord:
         return _nasbench101(source)
     remedy = "unpack it first: tar xf" if source.suffix == ".tar" else f"give {_KNOWN}"
-    raise DataError(f"{source}: not an official file that is known here: {remedy}")
+    raise DataError(f"{source}: not an official file of a known benchmark: {remedy}")
 
 
 def _write(out: Path, columns: Sequence[str], rows: Iterable[Row]) -> int:
-    buffer, written = io.BytesIO(), 0
-    packed = gzip.GzipFile("", "wb", fileobj=buffer, mtime=0) if out.suffix == ".gz" else buffer
-    text = io.TextIOWrapper(cast(BinaryIO, packed), encoding="utf-8", newline="")
+    buffer, num_rows = io.BytesIO(), 0
+    binary = gzip.GzipFile("", "wb", fileobj=buffer, mtime=0) if out.suffix == ".gz" else buffer
+    text = io.TextIOWrapper(cast(BinaryIO, binary), encoding="utf-8", newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
         writer.writerow(row)
-        written += 1
+        num_rows += 1
     text.detach()
-    if packed is not buffer:
-        packed.close()
+    if binary is not buffer:
+        binary.close()
     try:
         write_atomic(out, buffer.getvalue())
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error.strerror}): choose another place") from None
-    return written
+    return num_rows
 
 
-def _unpickling(source: Path, trust: bool) -> None:
+def _check_trust(source: Path, trust: bool) -> None:
     if not trust:
-        raise ConfigError(f"{source} holds pickles, which run whatever code is in them: if you trust the file, say so with --trust")
+        raise ConfigError(f"{source} contains pickles, which can run any code when they are read: if you trust the file, set --trust")
 
 
-# NATS-Bench and NAS-Bench-201: the same classes hold the results of both.
+# NATS-Bench and NAS-Bench-201, whose results have the same classes.
 
-_SETS = {  # data set -> split -> (what it was trained on, what it was evaluated on), in the words of the package
+_SETS = {  # data set -> split -> (data set trained on, split evaluated on), as the package calls them
     "cifar10": {"valid": ("cifar10-valid", "x-valid"), "test": ("cifar10", "ori-test")},
     "cifar100": {"valid": ("cifar100", "x-valid"), "test": ("cifar100", "x-test")},
     "imagenet16_120": {"valid": ("ImageNet16-120", "x-valid"), "test": ("ImageNet16-120", "x-test")},
 }
-_TOPOLOGY = {"200": "", "12": "_12ep"}  # the name of a training in the package -> the ending of our columns; the full one first
+_TOPOLOGY = {"200": "", "12": "_12ep"}  # name of a training in the package -> suffix of our columns; the full training first
 _SIZE = {"90": "", "12": "_12ep", "01": "_1ep"}
 
 
-def _package() -> Any:
+def _import_nats_bench() -> Any:
     try:
         return importlib.import_module("nats_bench")
     except ImportError:
@@ -126,10 +127,10 @@ def _package() -> Any:
 
 
 def _nats(source: Path, trust: bool) -> Table:
-    """The folder with one file an architecture."""
-    _unpickling(source, trust)
-    package = _package()
-    with _reading(str(source / _META)):
+    """Read the folder of NATS-Bench, which has one file per architecture."""
+    _check_trust(source, trust)
+    package = _import_nats_bench()
+    with _damage_errors(str(source / _META)):
         api = package.create(str(source), "tss", fast_mode=True, verbose=False)
         space = load_space("nats_size" if ":" in api.arch(0) else "nasbench201")
         if space.name == "nats_size":
@@ -139,38 +140,44 @@ def _nats(source: Path, trust: bool) -> Table:
 
 
 def _nats_rows(source: Path, api: Any, space: SearchSpace, trainings: Mapping[str, str]) -> Iterator[Row]:
-    """One row an architecture, whose results are dropped again as soon as they are read.
+    """Yield one row per architecture; its results are dropped from memory as soon as they are read.
 
     Args:
-        api: has a length, `arch(index)`, `reload(archive_root, index)`, and `arch2infos_dict` that reload fills.
+        api: the package's object, with a length, `arch(index)`, `reload(archive_root, index)` and the dict `arch2infos_dict`, which
+            `reload` fills.
     """
     for index in range(len(api)):
-        with _reading(f"{source}: architecture {index}"):
+        with _damage_errors(f"{source}: architecture {index}"):
             api.reload(str(source), index)
             row = _nats_row(index, api.arch(index), api.arch2infos_dict.pop(index), space, trainings)
         yield row
 
 
 @contextlib.contextmanager
-def _reading(what: str) -> Iterator[None]:
-    """Makes one line of whatever a damaged file makes the package raise."""
+def _damage_errors(subject: str) -> Iterator[None]:
+    """Turn any exception that a damaged file causes inside this context into a `DataError` of one line."""
     try:
         yield
     except Exception as error:
         reason = str(error) if isinstance(error, DiswotError) else f"{type(error).__name__}: {first_line(error, 100)}"
-        raise DataError(f"{what} cannot be read ({reason})") from None
+        raise DataError(f"{subject} cannot be read ({reason}): download the file again") from None
 
 
 def _nats_columns(trainings: Mapping[str, str]) -> list[str]:
-    costs = [f"{dataset}_{what}_m" for dataset in _SETS for what in ("flops", "params")]
-    return ["index", "arch_str", *costs, *(f"{d}_{split}_acc{end}" for end in trainings.values() for d in _SETS for split in _SETS[d])]
+    costs = [f"{dataset}_{quantity}_m" for dataset in _SETS for quantity in ("flops", "params")]
+    return [
+        "index",
+        "arch_str",
+        *costs,
+        *(f"{d}_{split}_acc{suffix}" for suffix in trainings.values() for d in _SETS for split in _SETS[d]),
+    ]
 
 
 def _nats_row(index: int, text: str, results: Mapping[str, Any], space: SearchSpace, trainings: Mapping[str, str]) -> Row:
-    """The cells of one architecture, in the order of the columns; a shorter training may be missing, the full one may not.
+    """Return the row of one architecture, with the columns of `_nats_columns`.
 
     Args:
-        results: a `nats_bench.ArchResults` for each training.
+        results: a `nats_bench.ArchResults` for each training. Shorter trainings may be missing; the full one must be there.
     """
     space.check(Architecture(space.name, text))
     full, *shorter = trainings
@@ -183,27 +190,27 @@ def _nats_row(index: int, text: str, results: Mapping[str, Any], space: SearchSp
                 accuracies.append(_accuracy(results[training], *pair))
             except (KeyError, ValueError):
                 accuracies.append("")
-    return index, text, *(round(float(cost[what]), 6) for cost in costs for what in ("flops", "params")), *accuracies
+    return index, text, *(round(float(cost[quantity]), 6) for cost in costs for quantity in ("flops", "params")), *accuracies
 
 
 def _accuracy(results: Any, trained: str, evaluated: str) -> object:
-    """In percent, the mean over the runs, after the last epoch."""
+    """Return the accuracy after the last epoch, in percent, as a mean over the runs."""
     return round(float(results.get_metrics(trained, evaluated, is_random=False)["accuracy"]), 4)
 
 
 def _nasbench201(source: Path, trust: bool) -> Table:
-    """The single file, whose classes became those of NATS-Bench: "full" is the training of 200 epochs, "less" that of 12."""
-    package = _package()
+    """Read the single file of NAS-Bench-201, where "full" is the training of 200 epochs and "less" that of 12."""
+    package = _import_nats_bench()
     document = _load_pth(source, trust)
     if not isinstance(document, dict) or not {"meta_archs", "arch2infos"} <= set(document):
-        raise DataError(f"{source}: a .pth without meta_archs and arch2infos is not NAS-Bench-201")
+        raise DataError(f"{source}: a .pth without meta_archs and arch2infos, so it is not NAS-Bench-201: give {_KNOWN}")
     return _nats_columns(_TOPOLOGY), _nasbench201_rows(source, package, document["meta_archs"], document["arch2infos"])
 
 
 def _nasbench201_rows(source: Path, package: Any, archs: Sequence[str], infos: dict[int, Any]) -> Iterator[Row]:
     space = load_space("nasbench201")
     for index, text in enumerate(archs):
-        with _reading(f"{source}: architecture {index}"):
+        with _damage_errors(f"{source}: architecture {index}"):
             states = infos.pop(index)
             results = {
                 training: package.ArchResults.create_from_state_dict(states[key])
@@ -215,63 +222,66 @@ def _nasbench201_rows(source: Path, package: Any, archs: Sequence[str], infos: d
 
 
 def _load_pth(source: Path, trust: bool) -> Any:
-    """By torch's reader of plain data, mapped into memory where the file's format allows that; unpickled only where that does not do."""
+    """Load a .pth with torch's reader for plain data, memory-mapped if its format allows it; unpickle it only if that reader refuses."""
     import torch
 
     try:
         try:
             return torch.load(source, map_location="cpu", mmap=True, weights_only=True)
-        except RuntimeError:  # the format of before torch 1.6 cannot be mapped
+        except RuntimeError:  # files written before torch 1.6 cannot be memory-mapped
             return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        _unpickling(source, trust)
+        _check_trust(source, trust)
     except Exception as error:
-        raise DataError(f"{source}: torch cannot read it ({type(error).__name__}: {first_line(error, 100)})") from None
-    with _reading(str(source)):
+        raise DataError(
+            f"{source}: torch cannot read it ({type(error).__name__}: {first_line(error, 100)}): download the file again"
+        ) from None
+    with _damage_errors(str(source)):
         return torch.load(source, map_location="cpu", weights_only=False)
 
 
-# NAS-Bench-101: a TFRecord of JSON lists, each with the metrics of one run as a protocol buffer.
+# NAS-Bench-101, a TFRecord of JSON lists, each of which contains the metrics of one run as a protocol buffer.
 
 
 @contextlib.contextmanager
-def _opening(source: Path) -> Iterator[None]:
+def _read_errors(source: Path) -> Iterator[None]:
+    """Turn an `OSError` inside this context into a `DataError`."""
     try:
         yield
     except OSError as error:
-        raise DataError(f"{source}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{source}: cannot be read ({error.strerror}): check the path and its permissions") from None
 
 
 def _nasbench101(source: Path) -> Table:
-    """One row a cell. The whole file has to be seen before the first mean is known: what is kept are a few numbers a cell."""
+    """Read NAS-Bench-101. The runs of a cell are spread over the whole file, so a few numbers per cell are kept until its end."""
     means = _Means()
-    with _opening(source), open(source, "rb") as file:
+    with _read_errors(source), open(source, "rb") as file:
         for number, record in enumerate(tfrecord.records(source, file), 1):
             try:
                 means.add(*_run(record))
             except (ValueError, LookupError, TypeError, OverflowError, RecursionError, struct.error) as error:
                 reason = f"{type(error).__name__}: {first_line(error, 100)}"
-                raise DataError(f"{source}: record {number} is none of NAS-Bench-101 ({reason})") from None
+                raise DataError(f"{source}: record {number} is none of NAS-Bench-101 ({reason}): download the file again") from None
     return means.columns(), _nasbench101_rows(source, means)
 
 
 def _nasbench101_rows(source: Path, means: _Means) -> Iterator[Row]:
     space = load_space("nasbench101")
     for index, (key, adjacency, operations) in enumerate(means.cells()):
-        with _reading(f"{source}: cell {key}"):
+        with _damage_errors(f"{source}: cell {key}"):
             choices = {"matrix": _square(adjacency), "ops": operations.split(",")}
             space.check(Architecture(space.name, choices))
         yield index, canonical_json(choices), key, *means.numbers(index)
 
 
 def _square(digits: str) -> list[list[int]]:
-    """A square matrix from its rows in one line; where they make none, the last row is short."""
+    """Return the square matrix whose rows stand one after the other in a text; the last row is short if the length is no square."""
     size = math.isqrt(len(digits) - 1) + 1 if digits else 1
     return [[int(digit) for digit in digits[start : start + size]] for start in range(0, len(digits), size)]
 
 
 def _run(record: bytes) -> tuple[str, int, str, str, int, float, float]:
-    """One run: the cell's hash, its epochs, adjacency matrix and operations as text, parameters, validation and test accuracy (0 to 1)."""
+    """Return one run: hash of the cell, epochs, adjacency matrix, operations, parameters, validation and test accuracy in [0, 1]."""
     key, epochs, adjacency, operations, metrics = json.loads(record)
     evaluations: list[dict[int, Any]] = []
     params = 0
@@ -280,52 +290,58 @@ def _run(record: bytes) -> tuple[str, int, str, str, int, float, float]:
             evaluations.append(dict(tfrecord.fields(value)))
         elif field == 2:
             params = value
-    final = evaluations[-1]  # before them: at the start, and halfway
+    final = evaluations[-1]  # the others are at the start and halfway
     return str(key), int(epochs), str(adjacency), str(operations), params, float(final[4]), float(final[5])
 
 
 class _Means:
-    """Sums over the runs of each cell, for each number of epochs, in flat arrays: the 423,624 cells take some 200 MB."""
+    """The mean accuracies of all cells over their runs, for each number of epochs.
+
+    The sums are kept in flat arrays, which take about 200 MB for the 423,624 cells.
+    """
 
     def __init__(self) -> None:
-        self._places: dict[bytes, int] = {}
+        self._indices: dict[bytes, int] = {}
         self._graphs: list[tuple[str, str]] = []
         self._params = array("q")
-        self._sums: dict[int, tuple[array[float], array[float], array[float]]] = {}  # validation, test, runs
+        # by epochs: the sums of the validation and of the test accuracies, and the number of runs
+        self._sums: dict[int, tuple[array[float], array[float], array[float]]] = {}
 
     def add(self, key: str, epochs: int, adjacency: str, operations: str, params: int, valid: float, test: float) -> None:
+        """Add one run, as `_run` returns it."""
         if not (math.isfinite(valid) and math.isfinite(test)):
-            raise ValueError(f"accuracies {valid} and {test}")
-        place = self._places.setdefault(bytes.fromhex(key), len(self._graphs))
-        if place == len(self._graphs):
+            raise ValueError(f"the accuracies {valid} and {test} are not finite")
+        index = self._indices.setdefault(bytes.fromhex(key), len(self._graphs))
+        if index == len(self._graphs):
             self._graphs.append((adjacency, sys.intern(operations)))
             self._params.append(params)
             for sums in self._sums.values():
-                for one in sums:
-                    one.append(0.0)
+                for column in sums:
+                    column.append(0.0)
         if epochs not in self._sums:
             zeros = bytes(8 * len(self._graphs))
             self._sums[epochs] = (array("d", zeros), array("d", zeros), array("d", zeros))
-        for one, value in zip(self._sums[epochs], (valid, test, 1.0), strict=True):
-            one[place] += value
+        for column, value in zip(self._sums[epochs], (valid, test, 1.0), strict=True):
+            column[index] += value
 
     def _epochs(self) -> list[int]:
         return sorted(self._sums, reverse=True)
 
     def columns(self) -> list[str]:
-        ends = ["" if epochs == _FULL_EPOCHS else f"_{epochs}ep" for epochs in self._epochs()]
-        accuracies = [f"cifar10_{split}_acc{end}" for end in ends for split in ("valid", "test")]
+        """Return the names of the columns of the table."""
+        suffixes = ["" if epochs == _FULL_EPOCHS else f"_{epochs}ep" for epochs in self._epochs()]
+        accuracies = [f"cifar10_{split}_acc{suffix}" for suffix in suffixes for split in ("valid", "test")]
         return ["index", "arch_str", "module_hash", "cifar10_params_m", *accuracies]
 
     def cells(self) -> Iterator[tuple[str, str, str]]:
-        """The hash, the adjacency matrix and the operations of each cell, in the order of the columns' rows."""
-        for key, (adjacency, operations) in zip(self._places, self._graphs, strict=True):
+        """Yield the hash, the adjacency matrix and the operations of each cell, in the order of the rows."""
+        for key, (adjacency, operations) in zip(self._indices, self._graphs, strict=True):
             yield key.hex(), adjacency, operations
 
-    def numbers(self, place: int) -> list[object]:
-        """Parameters in millions, then the mean accuracies in percent; empty where there was no run."""
-        found: list[object] = [self._params[place] / 1e6]
+    def numbers(self, index: int) -> list[object]:
+        """Return a cell's parameters in millions and its mean accuracies in percent, with empty text where there is no run."""
+        numbers: list[object] = [self._params[index] / 1e6]
         for epochs in self._epochs():
-            valid, test, runs = (one[place] for one in self._sums[epochs])
-            found += [round(100 * total / runs, 4) if runs else "" for total in (valid, test)]
-        return found
+            valid, test, runs = (column[index] for column in self._sums[epochs])
+            numbers += [round(100 * total / runs, 4) if runs else "" for total in (valid, test)]
+        return numbers

@@ -1,4 +1,4 @@
-"""`Benchmark`: architectures and what they reached, read from a CSV of any space."""
+"""A reader of tables of architectures and their accuracies, for any search space."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diswot.architecture import Architecture
-from diswot.errors import ArchitectureError, ConfigError, DataError, first_line, shown
-from diswot.registry import suggest
+from diswot.errors import ArchitectureError, ConfigError, DataError, brief_repr, first_line, suggest
 from diswot.space import SearchSpace, load_space
 
-MAX_BYTES = 1 << 30
-_MAX_LINE = 1_000_000
-_ARCH_COLUMNS = ("arch_str", "arch", "architecture", "choices", "name")  # looked for in this order
+MAX_BYTES = 1 << 30  # of text, after unpacking
+_MAX_LINE = 1_000_000  # bytes
+_ARCH_COLUMNS = ("arch_str", "arch", "architecture", "choices", "name")  # the first that a table has is taken
 _ACCURACY = re.compile(r"(?P<dataset>.+)_(?P<split>valid|test|given)_acc(?P<epochs>_\d+ep)?")
-_GIVEN = "accuracy_given_acc"  # what a column of the caller's choice becomes, since nobody knows which split it is of
-_RECOGNISED = ("nasbench201", "nats_size", "nasbench101")  # spaces whose choices no other space has
+_GIVEN = "accuracy_given_acc"  # name of a column that the caller chooses, since its split is unknown
+_RECOGNISED = ("nasbench201", "nats_size", "nasbench101")  # spaces that are recognised by their choices, which no other space has
 
 
 @dataclass(frozen=True, eq=False)
 class Benchmark:
-    """A table: one row an architecture, the same one as often as it was trained.
+    """A table of architectures and their accuracies; an architecture that was trained several times may have several rows.
 
     Attributes:
-        name: of the file, without its suffixes.
-        space: name of the space that all `archs` are of.
+        name: name of the file, without its suffixes.
+        space: name of the search space of all architectures.
         archs: the n architectures, in the order of the rows.
-        columns: (n,) float64 each, NaN where a cell is empty. Accuracies are named `{dataset}_{split}_acc`, or with the epochs of a
-            shorter training `{dataset}_{split}_acc_12ep`; they are as the file has them, percentages or fractions.
+        columns: the columns by name, each (n,) float64, with NaN for empty cells. Accuracies are named `{dataset}_{split}_acc`, or, for
+            shorter trainings, with the number of epochs, as in `{dataset}_{split}_acc_12ep`. They are percentages or fractions, as in
+            the file.
 
     >>> table = Benchmark("t", "s", [Architecture("s", 1)], {"cifar10_valid_acc": np.array([91.0]), "cifar10_valid_acc_12ep": np.zeros(1)})
     >>> table.dataset_names(), table.splits("cifar10"), table.accuracy("cifar10", "valid")
@@ -60,25 +60,25 @@ class Benchmark:
         return len(self.archs)
 
     def dataset_names(self) -> list[str]:
-        """The data sets with accuracies, in the order of the columns."""
+        """Return the names of the data sets that have accuracies, in the order of the columns."""
         return list(dict.fromkeys(dataset for dataset, _ in self._accuracies()))
 
     def splits(self, dataset: str) -> list[str]:
-        """What there is for a data set: `valid`, `test`, `valid_12ep`, ...; `given` for a column chosen by hand.
+        """Return the splits that have accuracies on a data set: `valid`, `test`, `valid_12ep`, ...; `given` for a column chosen by hand.
 
         Raises:
-            ConfigError: an unknown data set.
+            ConfigError: the data set is unknown.
         """
-        found = [split for name, split in self._accuracies() if name == dataset]
-        if not found:
+        splits = [split for name, split in self._accuracies() if name == dataset]
+        if not splits:
             raise ConfigError(f"{self.name} has no accuracies on {dataset!r}: {suggest(dataset, self.dataset_names())}")
-        return found
+        return splits
 
     def accuracy(self, dataset: str, split: str) -> NDArray[np.float64]:
-        """(n,) accuracies of exactly this split: one split never stands in for another.
+        """Return the (n,) accuracies of exactly this split; another split never takes its place.
 
         Raises:
-            ConfigError: an unknown data set, or a split that is not there; the message lists those that are.
+            ConfigError: the data set is unknown, or has no accuracies of this split; the message lists the splits that it has.
         """
         splits = self.splits(dataset)
         if split not in splits:
@@ -86,7 +86,7 @@ class Benchmark:
         return self.columns[self._accuracies()[dataset, split]]
 
     def _accuracies(self) -> dict[tuple[str, str], str]:
-        """The accuracy columns by data set and split."""
+        """Return the names of the accuracy columns by data set and split."""
         matches = [match for name in self.columns if (match := _ACCURACY.fullmatch(name))]
         return {(match["dataset"], match["split"] + (match["epochs"] or "")): match[0] for match in matches}
 
@@ -97,28 +97,31 @@ def read_benchmark(
     arch_column: str | None = None,
     accuracy_column: str | None = None,
 ) -> Benchmark:
-    """Reads a table: plain or gzipped CSV, separated by commas, semicolons or tabs, whose first line names the columns.
+    """Read a table from a CSV file, which may be gzipped and whose first line names the columns.
+
+    The columns are separated by commas, semicolons or tabs. Besides the architectures and accuracies, the columns that hold only numbers
+    are kept. Empty cells become NaN.
 
     Args:
-        space: the space, or the name of a built-in one; not needed where the architectures are of NAS-Bench-201, NAS-Bench-101 or
+        path: path of the file.
+        space: the search space, or the name of a built-in one. It is not needed for architectures of NAS-Bench-201, NAS-Bench-101 and
             NATS-Bench's size space.
-        arch_column: the column of architectures, each the text of a space's choices (the string, the name) or their JSON; else the
-            first there is of arch_str, arch, architecture, choices, name.
-        accuracy_column: the column to take for the accuracy, the only one then: split `given` of the data set `accuracy`. Else every
-            column named `{dataset}_valid_acc` or `{dataset}_test_acc`, with `_12ep` or the like after it.
-
-    Other columns are kept where they hold numbers alone. Empty cells are NaN.
+        arch_column: name of the column of architectures, whose cells are the choices in the search space, as text (a string, a name) or
+            as JSON. By default, the first that exists of arch_str, arch, architecture, choices, name.
+        accuracy_column: name of the one column of accuracies, which becomes the split `given` of the data set `accuracy`. By default,
+            all columns named `{dataset}_valid_acc` or `{dataset}_test_acc` are accuracies, also with a suffix such as `_12ep`.
 
     Raises:
-        DataError: not a table, damaged, larger than 1 GiB, without rows, or with a cell that cannot be used: the message names its line.
-        ConfigError: an unknown space or column.
+        DataError: the file is not a table, is damaged, is larger than 1 GiB, has no rows, or has a cell that cannot be used, in which case
+            the message names its line.
+        ConfigError: the search space or a column is unknown.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "mine.csv")
     ...     _ = path.write_text('arch;score\\n{"depths": [1, 3, 5]};61.5\\n')
-    ...     found = read_benchmark(path, space="s0", accuracy_column="score")
-    >>> found.archs[0].choices, found.accuracy("accuracy", "given")
+    ...     table = read_benchmark(path, space="s0", accuracy_column="score")
+    >>> table.archs[0].choices, table.accuracy("accuracy", "given")
     ({'depths': [1, 3, 5]}, array([61.5]))
     """
     path = Path(path)
@@ -127,65 +130,73 @@ def read_benchmark(
         first = next(lines, "")
         rows = _rows(path, itertools.chain([first], lines), _delimiter(first))
         header = _header(path, rows)
-        arch_at = _arch_place(path, header, arch_column)
-        columns = _columns(path, header, arch_at, accuracy_column)
-        known = load_space(space) if isinstance(space, str) else space
-        archs = _read_rows(path, rows, len(header), arch_at, known, columns)
+        arch_index = _find_arch_column(path, header, arch_column)
+        columns = _columns(path, header, arch_index, accuracy_column)
+        search_space = load_space(space) if isinstance(space, str) else space
+        archs = _read_rows(path, rows, len(header), arch_index, search_space, columns)
     if not archs:
-        raise DataError(f"{path}: no rows below the names of the columns")
+        raise DataError(f"{path}: the table has no rows: add them below the line with the names of the columns")
     arrays = {column.name: np.array(column.values) for column in columns}
     return Benchmark(_stem(path), archs[0].space, archs, arrays)
 
 
 @dataclass
 class _Column:
-    """A column on its way in, under the `heading` of the file; `needed` ones must hold numbers, others are dropped where they do not."""
+    """A column while it is being read.
+
+    Attributes:
+        heading: name of the column in the file.
+        name: name of the column in the `Benchmark`.
+        index: position of the column in the file.
+        needed: whether a cell that is no number is an error. Otherwise it makes the reader drop the column.
+        values: the numbers read so far.
+    """
 
     heading: str
     name: str
-    place: int
+    index: int
     needed: bool
     values: array[float]
 
 
 def _stem(path: Path) -> str:
-    """The name without .csv, .csv.gz and the like."""
+    """Return the name of a file without .csv, .csv.gz and the like."""
     name = path.name.removesuffix(".gz")
     return name.removesuffix(Path(name).suffix) or name
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of a plain or gzipped file, told apart by how it begins."""
+    """Open a plain or gzipped file; its first bytes show which of the two it is."""
     try:
         with open(path, "rb") as file:
-            packed = file.peek(2)[:2] == b"\x1f\x8b"
-            yield cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
+            is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
+            yield cast(BinaryIO, gzip.GzipFile(fileobj=file)) if is_gzip else file
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise DataError(f"{path}: no such file: check the path") from None
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
-        raise DataError(f"{path}: cannot be read ({reason}): a table is text, plain or gzipped") from None
+        raise DataError(f"{path}: cannot be read ({reason}): give a CSV file, plain or gzipped") from None
 
 
 def _lines(path: Path, stream: BinaryIO) -> Iterator[str]:
-    """Line by line, so that neither a huge file nor a small one that unpacks to a huge one fills the memory."""
-    left = MAX_BYTES
+    """Yield the lines of a table, and refuse huge ones before they fill the memory, also if they are packed into a small file."""
+    bytes_left = MAX_BYTES
     for number in itertools.count(1):
         raw = stream.readline(_MAX_LINE + 1)
         if not raw:
             return
-        left -= len(raw)
-        if left < 0:
-            raise DataError(f"{path}: more than {MAX_BYTES:,} bytes of text: split the table")
+        bytes_left -= len(raw)
+        if bytes_left < 0:
+            raise DataError(f"{path}: the table has more than {MAX_BYTES:,} bytes of text: split it")
         if len(raw) > _MAX_LINE:
-            raise DataError(f"{path} line {number}: longer than {_MAX_LINE:,} bytes: is this a table?")
+            raise DataError(f"{path} line {number}: longer than {_MAX_LINE:,} bytes, so this is probably no table: give a CSV file")
         try:
             text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:
             text = "\0"
         if "\0" in text:
-            raise DataError(f"{path} line {number}: not UTF-8 text: a table is a CSV, plain or gzipped")
+            raise DataError(f"{path} line {number}: not UTF-8 text: give a CSV file, plain or gzipped")
         yield text
 
 
@@ -194,73 +205,73 @@ def _delimiter(header: str) -> str:
 
 
 def _rows(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank, and the numbers of their lines."""
+    """Yield the number of the line and the cells of each row that is not blank."""
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         for row in reader:
             if row:
                 yield reader.line_num, row
     except csv.Error as error:
-        raise DataError(f"{path} line {reader.line_num}: {first_line(error)}") from None
+        raise DataError(f"{path} line {reader.line_num}: {first_line(error)}: correct the line") from None
 
 
 def _header(path: Path, rows: Iterator[tuple[int, list[str]]]) -> list[str]:
     names = [" ".join(name.splitlines()).strip() for name in next(rows, (0, []))[1]]
     if not names:
-        raise DataError(f"{path}: the file is empty: its first line must name the columns")
-    twice = [name for place, name in enumerate(names) if name in names[:place]]
-    if twice:
-        raise DataError(f"{path}: two columns are named {shown(twice[0])}: rename one")
+        raise DataError(f"{path}: the file is empty: give a table whose first line names the columns")
+    duplicates = [name for index, name in enumerate(names) if name in names[:index]]
+    if duplicates:
+        raise DataError(f"{path}: two columns are named {brief_repr(duplicates[0])}: rename one")
     return names
 
 
-def _arch_place(path: Path, header: list[str], wanted: str | None) -> int:
-    """Which column holds the architectures."""
-    known = [name for name in _ARCH_COLUMNS if name in header]
-    if wanted is None and not known:
-        raise DataError(f"{path}: which column holds the architectures? name it with --arch-column; there are {_named(header)}")
-    return _place(path, header, known[0] if wanted is None else wanted)
+def _find_arch_column(path: Path, header: list[str], wanted: str | None) -> int:
+    """Return the index of the column of architectures."""
+    candidates = [name for name in _ARCH_COLUMNS if name in header]
+    if wanted is None and not candidates:
+        raise DataError(f"{path}: which column holds the architectures? Set --arch-column to one of {_join(header)}")
+    return _find_column(path, header, candidates[0] if wanted is None else wanted)
 
 
-def _place(path: Path, header: list[str], name: str) -> int:
+def _find_column(path: Path, header: list[str], name: str) -> int:
     if name not in header:
-        raise ConfigError(f"{path} has no column {shown(name)}: {suggest(name, header)[:300]}")
+        raise ConfigError(f"{path} has no column {brief_repr(name)}: {suggest(name, header)[:300]}")
     return header.index(name)
 
 
-def _named(names: Sequence[str]) -> str:
+def _join(names: Sequence[str]) -> str:
     return ", ".join(names)[:300]
 
 
-def _columns(path: Path, header: list[str], arch_at: int, accuracy_column: str | None) -> list[_Column]:
-    """What is to be read beside the architectures."""
+def _columns(path: Path, header: list[str], arch_index: int, accuracy_column: str | None) -> list[_Column]:
+    """Return the columns to read besides that of the architectures."""
     accuracies = {name: name for name in header if _ACCURACY.fullmatch(name)}
     if accuracy_column is not None:
-        _place(path, header, accuracy_column)
+        _find_column(path, header, accuracy_column)
         chosen = {accuracy_column: _GIVEN}
     elif accuracies:
         chosen = accuracies
     else:
-        raise DataError(f"{path}: which column holds the accuracy? name it (accuracy_column); there are {_named(header)}")
-    left_out = {header[arch_at], "index", *accuracies} - set(chosen)
+        raise DataError(f"{path}: which column holds the accuracy? Set --accuracy-column to one of {_join(header)}")
+    left_out = {header[arch_index], "index", *accuracies} - set(chosen)
     return [
-        _Column(name, chosen.get(name, name), place, name in chosen, array("d"))
-        for place, name in enumerate(header)
+        _Column(name, chosen.get(name, name), index, name in chosen, array("d"))
+        for index, name in enumerate(header)
         if name not in left_out
     ]
 
 
 def _recognise(path: Path, line: int, text: str) -> SearchSpace:
-    """The space whose choices the text is; no two of those that are tried share any."""
+    """Return the search space whose choices the text is; no two of those that are tried have the same choices."""
     for space in map(load_space, _RECOGNISED):
         with contextlib.suppress(ArchitectureError):
             _architecture(space, text)
             return space
-    raise DataError(f"{path} line {line}: of which space is the architecture {shown(text)}? name it (--space)")
+    raise DataError(f"{path} line {line}: of which space is the architecture {brief_repr(text)}? Set --space to its name")
 
 
 def _architecture(space: SearchSpace, text: str) -> Architecture:
-    """The text taken for the choices, or else for their JSON."""
+    """Return the architecture whose choices are the text, or else the JSON value of the text."""
     arch = Architecture(space.name, text)
     try:
         space.check(arch)
@@ -276,10 +287,10 @@ def _architecture(space: SearchSpace, text: str) -> Architecture:
 
 
 def _finite(text: str) -> float:
-    """A number of the JSON; infinities and NaN have no canonical text."""
+    """Return a number in JSON, except for infinities and NaN, which have no canonical text."""
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text} is not JSON")
+        raise ValueError(f"{text} is no number in JSON")
     return value
 
 
@@ -287,34 +298,36 @@ def _read_rows(
     path: Path,
     rows: Iterator[tuple[int, list[str]]],
     width: int,
-    arch_at: int,
+    arch_index: int,
     space: SearchSpace | None,
     columns: list[_Column],
 ) -> list[Architecture]:
-    """Fills the columns, drops those that hold no numbers, and gives the architectures."""
+    """Read the rows into the columns, drop the columns that hold other things than numbers, and return the architectures."""
     archs: list[Architecture] = []
-    known: dict[str, Architecture] = {}
+    parsed: dict[str, Architecture] = {}
     for line, row in rows:
         if len(row) != width:
-            raise DataError(f"{path} line {line}: {len(row)} cells, where the first line names {width} columns")
-        text = row[arch_at].strip()
-        if text not in known:
+            raise DataError(f"{path} line {line}: {len(row)} cells, but the first line names {width} columns: make them agree")
+        text = row[arch_index].strip()
+        if text not in parsed:
             space = space or _recognise(path, line, text)
             try:
-                known[text] = _architecture(space, text)
+                parsed[text] = _architecture(space, text)
             except ArchitectureError as error:
                 raise DataError(f"{path} line {line}: {error}") from None
-        archs.append(known[text])
-        for column in [c for c in columns if not _append(c, row[c.place])]:
+        archs.append(parsed[text])
+        for column in [c for c in columns if not _append(c, row[c.index])]:
             if column.needed:
-                value = row[column.place]
-                raise DataError(f"{path} line {line}: {column.heading} is {shown(value)}, not a number: leave it empty where it is unknown")
+                value = row[column.index]
+                raise DataError(
+                    f"{path} line {line}: {column.heading} is {brief_repr(value)}, not a number: leave it empty where it is unknown"
+                )
             columns.remove(column)
     return archs
 
 
 def _append(column: _Column, cell: str) -> bool:
-    """Whether the cell is a number or empty."""
+    """Append a cell to a column and return whether it is empty or a finite number."""
     try:
         value = float(cell.strip() or math.nan)
     except ValueError:

@@ -1,4 +1,4 @@
-"""`Dataset`: labelled images, in memory or decoded on demand, behind one small interface."""
+"""Data sets of labelled images, which lie in memory or are decoded on demand behind one interface."""
 
 from __future__ import annotations
 
@@ -13,32 +13,44 @@ from numpy.typing import NDArray
 
 from diswot.data.synthetic import dead_leaves
 from diswot.errors import ConfigError, DataError, first_line
+from diswot.space import ImageSpec
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
-_BLOCK = 8  # synthetic images drawn together
-_STATISTICS_FROM = 5000  # images the channel means are taken from
-_STATISTICS_AT_ONCE = 500  # of them
+_BLOCK = 8  # synthetic images that are generated together
+_STATISTICS_FROM = 5000  # the most images from which channel statistics are computed
+_STATISTICS_AT_ONCE = 500  # of these images, how many are in memory at once
 _LEVELS = np.arange(256) / 255
 _MAX_CLASSES = 100_000
-IN_MEMORY = 2**31  # bytes of decoded images that are kept
+IN_MEMORY = 2**31  # the most bytes of decoded images that are kept in memory
 
 
 class ImageSet(Protocol):
-    """`labels` is (n,) int64; `shape` is (H, W, C); `images` gives (len(indices), H, W, C) uint8."""
+    """The interface of a set of labelled images.
+
+    Attributes:
+        labels: (n,) int64 labels.
+        shape: (H, W, C), the shape of each image.
+    """
 
     labels: Labels
     shape: tuple[int, int, int]
 
-    def images(self, indices: NDArray[np.int64]) -> Images: ...
+    def images(self, indices: NDArray[np.int64]) -> Images:
+        """Return some images as a (len(indices), H, W, C) uint8 array."""
 
     def open(self, index: int) -> Any:
-        """Image `index` for PIL's transforms, in RGB, and as large as it is."""
+        """Return one image as a PIL image in RGB, in its original size."""
 
 
 @dataclass
 class ArrayImages:
-    """Images that lie in memory."""
+    """A set of images that lie in memory.
+
+    Attributes:
+        array: (n, H, W, C) uint8 images.
+        labels: (n,) int64 labels.
+    """
 
     array: Images
     labels: Labels
@@ -54,20 +66,29 @@ class ArrayImages:
         return _as_pil(self.array[index])
 
 
-class DrawnImages:
-    """Synthetic images, drawn block by block when they are first asked for; image i is the same however it is reached."""
+class GeneratedImages:
+    """A set of synthetic images, which are generated when they are first used.
+
+    They are generated in blocks of 8. Image i is the same whatever other images were used before.
+
+    Args:
+        labels: (n,) int64 labels.
+        side: height and width of the images in pixels.
+        seed: integers that the seeds of the blocks begin with.
+        draw: function of the labels of a block, the side and a random generator, which returns the images of the block.
+    """
 
     def __init__(self, labels: Labels, side: int, seed: Sequence[int], draw: Callable[..., Images]) -> None:
         self.labels, self.shape = labels, (side, side, 3)
         self._seed, self._draw = list(seed), draw
         self._blocks: dict[int, Images] = {}
 
-    def _block(self, number: int) -> Images:
-        if number not in self._blocks:
-            rng = np.random.default_rng([*self._seed, number])
-            labels = self.labels[number * _BLOCK : (number + 1) * _BLOCK]
-            self._blocks[number] = self._draw(labels, self.shape[0], rng)
-        return self._blocks[number]
+    def _block(self, block: int) -> Images:
+        if block not in self._blocks:
+            rng = np.random.default_rng([*self._seed, block])
+            labels = self.labels[block * _BLOCK : (block + 1) * _BLOCK]
+            self._blocks[block] = self._draw(labels, self.shape[0], rng)
+        return self._blocks[block]
 
     def images(self, indices: NDArray[np.int64]) -> Images:
         return np.stack([self._block(int(i) // _BLOCK)[int(i) % _BLOCK] for i in indices])
@@ -77,46 +98,52 @@ class DrawnImages:
 
 
 class Opener(Protocol):
-    """Gives images by number, as PIL opens them, and says what to call them in an error."""
+    """The interface of a source of image files, from which `DecodedImages` reads."""
 
-    def open(self, index: int) -> Any: ...
+    def open(self, index: int) -> Any:
+        """Return image `index` as PIL opens it."""
 
-    def name(self, index: int) -> str: ...
+    def name(self, index: int) -> str:
+        """Return what to call image `index` in an error message."""
 
 
 class DecodedImages:
-    """Image files, or anything else that an `Opener` gives: the shorter side scaled, the centre cut out, RGB.
+    """A set of images that are decoded when they are used, such as image files.
 
-    What is decoded is kept, as long as all of it fits into 2 GiB.
+    Each is converted to RGB, its central square is cut out and is scaled to the size of the set. Decoded images are kept in memory if all
+    of them fit into 2 GiB.
 
-    Attributes:
-        crop_share: share of the shorter side that the centre is.
+    Args:
+        labels: (n,) int64 labels.
+        side: height and width of the scaled images in pixels.
+        opener: source of the images.
+        crop_pct: side of the central square as a share of the shorter side of the image.
     """
 
-    def __init__(self, labels: Labels, side: int, opener: Opener, crop_share: float = 1.0) -> None:
+    def __init__(self, labels: Labels, side: int, opener: Opener, crop_pct: float = 1.0) -> None:
         self.labels, self.shape = labels, (side, side, 3)
-        self.opener, self.crop_share = opener, crop_share
+        self.opener, self.crop_pct = opener, crop_pct
         self._kept: dict[int, Images] | None = {} if len(labels) * side * side * 3 <= IN_MEMORY else None
 
     def _decode(self, index: int) -> Images:
         if self._kept is None:
-            return square(self.open(index), self.shape[0], self.crop_share)
+            return fit_square(self.open(index), self.shape[0], self.crop_pct)
         if index not in self._kept:
-            self._kept[index] = square(self.open(index), self.shape[0], self.crop_share)
+            self._kept[index] = fit_square(self.open(index), self.shape[0], self.crop_pct)
         return self._kept[index]
 
     def open(self, index: int) -> Any:
         try:
-            return upright(self.opener.open(index))
+            return to_rgb(self.opener.open(index))
         except Exception as error:  # whatever a damaged file makes a decoder raise
-            raise DataError(f"{self.opener.name(index)}: not a readable image ({first_line(error)}): remove it or mend it") from None
+            raise DataError(f"{self.opener.name(index)}: not a readable image ({first_line(error)}): remove or replace it") from None
 
     def images(self, indices: NDArray[np.int64]) -> Images:
         return np.stack([self._decode(int(i)) for i in indices])
 
 
 class JoinedImages:
-    """Sets of images of one shape, one after the other."""
+    """A set of images that consists of several sets, one after the other; all must have images of the same shape."""
 
     def __init__(self, parts: Sequence[ImageSet]) -> None:
         self.parts, self.shape = list(parts), parts[0].shape
@@ -124,16 +151,17 @@ class JoinedImages:
         self._starts = np.cumsum([0] + [len(part.labels) for part in parts])
 
     def _part(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return for each image the number of the set that it is in."""
         return np.searchsorted(self._starts, indices, side="right") - 1
 
     def images(self, indices: NDArray[np.int64]) -> Images:
-        found = np.empty((len(indices), *self.shape), np.uint8)
-        owner = self._part(indices)
+        images = np.empty((len(indices), *self.shape), np.uint8)
+        numbers = self._part(indices)
         for number, part in enumerate(self.parts):
-            mine = owner == number
-            if mine.any():
-                found[mine] = part.images(indices[mine] - self._starts[number])
-        return found
+            in_part = numbers == number
+            if in_part.any():
+                images[in_part] = part.images(indices[in_part] - self._starts[number])
+        return images
 
     def open(self, index: int) -> Any:
         number = int(self._part(np.array([index]))[0])
@@ -141,7 +169,7 @@ class JoinedImages:
 
 
 class RelabelledImages:
-    """Images under other labels."""
+    """A set of images with other labels than the set that they come from."""
 
     def __init__(self, source: ImageSet, labels: Labels) -> None:
         self.source, self.labels, self.shape = source, labels, source.shape
@@ -153,17 +181,27 @@ class RelabelledImages:
         return self.source.open(index)
 
 
-def cropped(images: ImageSet, share: float) -> ImageSet:
-    """Image files with another share of the shorter side; of other images all is always shown. `ConfigError` for what is no share."""
+def with_crop_pct(images: ImageSet, share: float) -> ImageSet:
+    """Return the same images, with another share of the shorter side kept if they are decoded from files.
+
+    Images that are not decoded on demand are returned as they are, since they are always shown whole.
+
+    Args:
+        images: the images.
+        share: side of the central square that is kept, as a share of the shorter side, in (0, 1].
+
+    Raises:
+        ConfigError: the share is not in (0, 1].
+    """
     if not 0 < share <= 1:
-        raise ConfigError(f"crop-share {share}: more than 0, at most 1")
+        raise ConfigError(f"--crop-pct {share}: use a share that is more than 0 and at most 1")
     if share == 1 or not isinstance(images, DecodedImages):
         return images
     return DecodedImages(images.labels, images.shape[0], images.opener, share)
 
 
-def upright(image: Any) -> Any:
-    """A PIL image in RGB, turned as its EXIF says; of 16 bits a channel the upper 8."""
+def to_rgb(image: Any) -> Any:
+    """Return a PIL image in RGB, rotated according to its EXIF data; of 16 bits per channel the upper 8 are kept."""
     from PIL import Image, ImageOps
 
     turned = ImageOps.exif_transpose(image)
@@ -172,15 +210,21 @@ def upright(image: Any) -> Any:
     return turned.convert("RGB")
 
 
-def square(image: Any, side: int, share: float = 1.0) -> Images:
-    """A PIL image as (side, side, 3): the centre, a share of the shorter side, cut out and scaled."""
+def fit_square(image: Any, side: int, share: float = 1.0) -> Images:
+    """Return the central square of a PIL image, scaled to a (side, side, 3) uint8 array.
+
+    Args:
+        image: a PIL image in RGB.
+        side: height and width of the result in pixels.
+        share: side of the square as a share of the shorter side of the image.
+    """
     from PIL import Image, ImageOps
 
     return np.array(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC, bleed=(1 - share) / 2), dtype=np.uint8)
 
 
 def _as_pil(pixels: Images) -> Any:
-    """Of one channel or of three."""
+    """Return a PIL image of an (H, W, C) array with one or three channels."""
     from PIL import Image
 
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
@@ -188,12 +232,14 @@ def _as_pil(pixels: Images) -> Any:
 
 @dataclass
 class Dataset:
-    """Training images, test images where there are any, and what a network must know of them.
+    """A data set with training images and, if there are any, test images.
 
     Attributes:
-        name: as `--data` gave it.
-        train, test: the two splits. Nothing here ever chooses by the test split.
-        class_names: one for each class.
+        name: name of the data set, as given with `--data`.
+        train: the training split.
+        test: the test split, or None. It is never used to choose anything.
+        class_names: name of each class.
+        learnable: whether there is something to learn from the images; not so for the data set `noise`.
     """
 
     name: str
@@ -204,49 +250,66 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
+        """The number of classes."""
         return len(self.class_names)
 
     @property
     def in_chans(self) -> int:
+        """The number of channels of the images."""
         return self.train.shape[2]
 
     @property
     def input_size(self) -> int:
+        """The side of the images in pixels."""
         return self.train.shape[0]
+
+    @property
+    def spec(self) -> ImageSpec:
+        """The number of classes, the number of channels and the size of the images, in one value."""
+        return ImageSpec(self.num_classes, self.in_chans, self.input_size)
 
     @functools.cached_property
     def statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """`channel_statistics` of all training images."""
+        """The mean and the standard deviation of each channel, over the training images; see `channel_statistics`."""
         return channel_statistics(self.train, np.arange(len(self.train.labels)))
 
     def digest(self) -> str:
-        """`digest_of` the training images: tells data sets apart."""
+        """Return a short hash of the training images, which distinguishes data sets; see `digest_of`."""
         return digest_of([self.train])
 
 
 def digest_of(sets: Sequence[ImageSet]) -> str:
-    """Short hash of labels and images (of some of the images, where they do not lie in memory)."""
-    found = hashlib.sha256()
+    """Return a short hash of the labels and the images; of images that do not lie in memory it takes at most 64."""
+    digest = hashlib.sha256()
     for images in sets:
         labels = images.labels
         if isinstance(images, ArrayImages):
             pixels = np.ascontiguousarray(images.array)
         else:
             pixels = images.images(np.linspace(0, len(labels) - 1, min(64, len(labels))).astype(np.int64))
-        found.update(labels.tobytes() + hashlib.sha256(pixels.data).digest())
-    return found.hexdigest()[:12]
+        digest.update(labels.tobytes() + hashlib.sha256(pixels.data).digest())
+    return digest.hexdigest()[:12]
 
 
 def channel_statistics(images: ImageSet, chosen: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and standard deviation of each channel of the chosen images, in [0, 1]; of 5,000 of them where there are more."""
+    """Return the mean and the standard deviation of each channel of some images, for pixels in [0, 1].
+
+    Args:
+        images: a set of images.
+        chosen: indices of the images to use. If there are more than 5,000, that many are drawn from them; of generated images only the
+            first 64 are used.
+
+    Returns:
+        (C,) means and (C,) standard deviations. The latter are at least 0.001.
+    """
     if len(chosen) > _STATISTICS_FROM:
         chosen = np.sort(np.random.default_rng(0).choice(chosen, _STATISTICS_FROM, replace=False))
-    if isinstance(images, DrawnImages):
+    if isinstance(images, GeneratedImages):
         chosen = chosen[: 8 * _BLOCK]
     sums, squares, count = np.zeros(images.shape[2]), np.zeros(images.shape[2]), 0
     for begin in range(0, len(chosen), _STATISTICS_AT_ONCE):
         pixels = images.images(chosen[begin : begin + _STATISTICS_AT_ONCE]).reshape(-1, images.shape[2])
-        tally = np.stack([np.bincount(channel, minlength=256) for channel in pixels.T])  # whole numbers, so nothing is rounded
+        tally = np.stack([np.bincount(channel, minlength=256) for channel in pixels.T])  # integers, so that nothing is rounded
         sums += tally @ _LEVELS
         squares += tally @ _LEVELS**2
         count += len(pixels)
@@ -256,23 +319,40 @@ def channel_statistics(images: ImageSet, chosen: NDArray[np.int64]) -> tuple[NDA
 
 
 def check_labels(name: str, labels: NDArray[Any], num_classes: int | None = None) -> Labels:
-    """The labels as int64, or a `DataError`: not whole numbers, out of range, or of fewer than two classes."""
+    """Return the labels as int64 after checking them.
+
+    Args:
+        name: what to call the labels in an error message.
+        labels: (n,) labels.
+        num_classes: number of classes, if known.
+
+    Raises:
+        DataError: the labels are not whole numbers, are outside of 0 to `num_classes` - 1, or belong to fewer than two classes.
+    """
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{name}: labels must be whole numbers, one an image; they are {labels.dtype} of shape {labels.shape}")
+        raise DataError(f"{name}: labels must be whole numbers, one per image, but they are {labels.dtype} of shape {labels.shape}")
     if len(np.unique(labels)) < 2:
-        raise DataError(f"{name}: {len(np.unique(labels))} class(es) in {len(labels)} images: at least two are needed")
-    top = int(labels.max())
+        raise DataError(f"{name}: {len(np.unique(labels))} class(es) in {len(labels)} images: add images of at least two classes")
+    highest = int(labels.max())
     num_classes = num_classes or _MAX_CLASSES
-    if labels.min() < 0 or top >= num_classes:
-        raise DataError(f"{name}: labels run from {int(labels.min())} to {top}; they must be 0 to {num_classes - 1}")
+    if labels.min() < 0 or highest >= num_classes:
+        raise DataError(f"{name}: labels run from {int(labels.min())} to {highest}, but they must be 0 to {num_classes - 1}")
     return labels.astype(np.int64)
 
 
-def drawn(name: str, num_classes: int, side: int, seed: int, train: int = 5000, test: int = 1000) -> Dataset:
-    """The data sets made in code: `synthetic` (dead leaves) and `noise` (Gaussian pixels, nothing to learn)."""
+def generate_dataset(name: str, num_classes: int, side: int, seed: int, train: int = 5000, test: int = 1000) -> Dataset:
+    """Return a data set that is generated in code and needs no files.
+
+    Args:
+        name: `synthetic` (dead leaves, see `dead_leaves`) or `noise` (Gaussian pixels, from which nothing can be learned).
+        num_classes: number of classes.
+        side: height and width of the images in pixels.
+        seed: seed of the images.
+        train, test: number of training and test images; at least one per class is generated.
+    """
     draw = dead_leaves if name == "synthetic" else _noise
     splits = [
-        DrawnImages(np.arange(count, dtype=np.int64) * 7919 % num_classes, side, (seed, split), draw)
+        GeneratedImages(np.arange(count, dtype=np.int64) * 7919 % num_classes, side, (seed, split), draw)
         for split, count in enumerate((max(train, num_classes), max(test, num_classes)))
     ]
     names = [str(i) for i in range(num_classes)]
@@ -280,5 +360,5 @@ def drawn(name: str, num_classes: int, side: int, seed: int, train: int = 5000, 
 
 
 def _noise(labels: Labels, side: int, rng: np.random.Generator) -> Images:
-    """Gaussian pixels, cut off at 3.2 standard deviations."""
+    """Return images of Gaussian pixels, clipped at 3.2 standard deviations."""
     return (128 + 40 * rng.standard_normal((len(labels), side, side, 3))).clip(0, 255).round().astype(np.uint8)

@@ -1,22 +1,24 @@
-"""Where images come from: what `--data` understands."""
+"""Data sources: what `--data` understands."""
 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diswot.data.images import ArrayImages, Dataset, DecodedImages, ImageSet, check_labels, drawn
-from diswot.errors import DataError, first_line, shown
-from diswot.registry import suggest
+from diswot import plugins
+from diswot.data.images import ArrayImages, Dataset, DecodedImages, ImageSet, check_labels, generate_dataset
+from diswot.errors import DataError, DiswotError, brief_repr, first_line, suggest
 
 SOURCES = {
-    "synthetic": "dead-leaves images made in code, natural statistics, no download (the default of search and score)",
+    "synthetic": "dead-leaves images generated in code: natural statistics, no download (the default of search and score)",
     "noise": "Gaussian pixels",
-    "cifar10": "CIFAR-10 in its official layout under --data-dir; --download fetches it from its home, checksum verified",
+    "cifar10": "CIFAR-10 in its official layout under --data-dir; --download fetches it, checksum verified",
     "cifar100": "CIFAR-100, likewise",
     "FILE.npz": "arrays x_train (n, H, W, C) uint8 and y_train (n,), and x_test, y_test where there are any",
     "FOLDER": "FOLDER/train/<class>/<image> and FOLDER/test or val likewise, or FOLDER/<class>/<image>",
@@ -27,14 +29,55 @@ _TIMM_PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
 REMOTE = tuple(f"{prefix}/" for prefix in _TIMM_PREFIXES)  # sources that a file may not name on its own
 _CIFAR_FOLDERS = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".tif", ".tiff"}
-DRAWN = ("synthetic", "noise")
+GENERATED_SOURCES = ("synthetic", "noise")
 LIST_SUFFIXES = {".txt", ".lst", ".list", ".tsv"}
+_DEFAULT_SIZE = 32  # pixels
 _TEST_FOLDERS = ("test", "val", "validation")
 
 
-def home() -> Path:
-    """Where diswot keeps data sets and trained teachers: $DISWOT_HOME, else ~/.cache/diswot."""
+def cache_dir() -> Path:
+    """The folder where diswot keeps data sets and trained teachers: $DISWOT_HOME, else ~/.cache/diswot."""
     return Path(os.environ.get("DISWOT_HOME") or Path.home() / ".cache" / "diswot")
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """What a data source is asked for.
+
+    Attributes:
+        source: what `--data` says.
+        data_dir: the folder of named data sets.
+        download: whether the data set may be downloaded.
+        num_classes: number of classes that it must have, or, of generated images, is to have; None for its own.
+        input_size: side in pixels that images are to be generated or decoded at; None for its own.
+        seed: random seed of generated images.
+    """
+
+    source: str
+    data_dir: Path
+    download: bool = False
+    num_classes: int | None = None
+    input_size: int | None = None
+    seed: int = 0
+
+
+class DataSource(ABC):
+    """Base class of data sources of your own. Subclass it and define `load`; `--data module:Class` finds it.
+
+    `load` is called once in every process that needs images. It must give the same images for the same request: a run that is resumed with
+    other images is refused.
+    """
+
+    @abstractmethod
+    def load(self, request: DataRequest) -> Dataset:
+        """Load the data set.
+
+        Returns:
+            A `Dataset` of training images, test images (or None) and class names; `diswot.data.images.ArrayImages` holds arrays in memory.
+
+        Raises:
+            DataError: it is missing or cannot be read; one line that names the remedy.
+        """
 
 
 def load_data(
@@ -46,15 +89,15 @@ def load_data(
     input_size: int | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """The data set that `source` names; see `SOURCES`.
+    """Load the data set that `source` names; see `SOURCES`.
 
     Args:
-        source: a name, a file or a folder.
-        data_dir: where named data sets lie; `$DISWOT_HOME/data` by default.
-        download: whether a named data set may be fetched.
-        num_classes: for drawn images, how many classes (100); for others, what they must have.
-        input_size: side in pixels that files are decoded to, and images drawn at (32).
-        seed: of the drawn images.
+        source: a name, a file, a folder, or `module:name` of your own.
+        data_dir: folder of named data sets; `$DISWOT_HOME/data` by default.
+        download: whether a named data set may be downloaded.
+        num_classes: for generated images, how many classes (100); for others, what they must have.
+        input_size: side in pixels that files are decoded to, and images generated at (32).
+        seed: random seed of generated images.
 
     Raises:
         DataError: it is missing, cannot be read, or has faults; the message names the file and the remedy.
@@ -68,32 +111,56 @@ def load_data(
             raise DataError(f"--{what} {value}: 1 to {most:,}")
     if not source:
         raise DataError("--data is empty: name images, or leave it out")
-    path = Path(source)
-    root = Path(data_dir) if data_dir else home() / "data"
-    if source in DRAWN:
-        classes = 100 if num_classes is None else num_classes
-        if classes < 2:
-            raise DataError(f"--num-classes {classes}: at least 2 are needed")
-        return drawn(source, classes, input_size or 32, seed)
-    if source in ("cifar10", "cifar100"):
-        data = _cifar(source, root, download)
-    elif path.name in _CIFAR_FOLDERS and path.is_dir():
-        data = _cifar(_CIFAR_FOLDERS[path.name], path.parent, download=False)
-    elif source.split("/")[0] in _TIMM_PREFIXES and "/" in source and not path.exists():
-        data = _timm(source, root, download, input_size or 32)
-    elif path.suffix == ".npz":
-        data = _npz(path)
-    elif path.is_dir():
-        data = _folder(path, input_size or 32)
-    elif path.suffix in LIST_SUFFIXES:
-        data = _image_list(path, input_size or 32)
-    else:
-        names = [name for name in SOURCES if name.islower() and "/" not in name]
-        raise DataError(f"--data {source!r}: no such file, folder or data set; {suggest(source, names)}")
+    root = Path(data_dir) if data_dir else cache_dir() / "data"
+    data = _load(DataRequest(source, root, download, num_classes, input_size, seed))
     if input_size not in (None, data.input_size):
         raise DataError(f"{source}: its images are {data.input_size} pixels wide, not {input_size}: leave --input-size out")
     if num_classes not in (None, data.num_classes):
         raise DataError(f"{source}: it has {data.num_classes} classes, not {num_classes}")
+    return data
+
+
+def _load(request: DataRequest) -> Dataset:
+    source, path, side = request.source, Path(request.source), request.input_size or _DEFAULT_SIZE
+    if source in GENERATED_SOURCES:
+        return _generated(request)
+    if source in ("cifar10", "cifar100"):
+        return _cifar(source, request.data_dir, request.download)
+    if path.name in _CIFAR_FOLDERS and path.is_dir():
+        return _cifar(_CIFAR_FOLDERS[path.name], path.parent, download=False)
+    if source.split("/")[0] in _TIMM_PREFIXES and "/" in source and not path.exists():
+        return _timm(source, request.data_dir, request.download, side)
+    if path.suffix == ".npz":
+        return _npz(path)
+    if path.is_dir():
+        return _folder(path, side)
+    if path.suffix in LIST_SUFFIXES:
+        return _image_list(path, side)
+    if plugins.is_reference(source):
+        return _own(request)
+    names = [name for name in SOURCES if name.islower() and "/" not in name]
+    raise DataError(f"--data {source!r}: no such file, folder or data set; {suggest(source, names)}; module:name for your own")
+
+
+def _generated(request: DataRequest) -> Dataset:
+    classes = 100 if request.num_classes is None else request.num_classes
+    if classes < 2:
+        raise DataError(f"--num-classes {classes}: at least 2 are needed")
+    return generate_dataset(request.source, classes, request.input_size or _DEFAULT_SIZE, request.seed)
+
+
+def _own(request: DataRequest) -> Dataset:
+    source = plugins.load_part(request.source, "data", DataSource)  # type: ignore[type-abstract]
+    try:
+        data = source.load(request)
+    except DiswotError:
+        raise
+    except Exception as error:  # it is the user's own code
+        raise DataError(f"--data {request.source}: {type(error).__name__}: {first_line(error)}") from None
+    if not isinstance(data, Dataset):
+        raise DataError(f"--data {request.source}: load() gave {type(data).__name__}, not a diswot.data.Dataset")
+    for images in filter(None, (data.train, data.test)):
+        check_labels(f"--data {request.source}", images.labels, data.num_classes)
     return data
 
 
@@ -179,7 +246,7 @@ def _files(name: str, files: list[Path], labels: NDArray[np.int64], side: int) -
 
 
 def load_unlabelled(source: str, shape: tuple[int, int, int]) -> ImageSet:
-    """Images without labels, all labelled -1: a folder and all under it, an .npz with x_train (labels in it are not looked at), or a
+    """Load images without labels, all labelled -1: a folder and all under it, an .npz with x_train (labels in it are not looked at), or a
     list with a path on each line.
 
     Args:
@@ -200,7 +267,7 @@ def load_unlabelled(source: str, shape: tuple[int, int, int]) -> ImageSet:
     elif path.suffix in LIST_SUFFIXES and path.is_file():
         found = _unlabelled(source, [path.parent / line for line in _lines(path)], shape[0])
     else:
-        raise DataError(f"--unlabelled {shown(source)}: a folder of images, an .npz or a list of paths (.txt) is needed")
+        raise DataError(f"--unlabelled {brief_repr(source)}: a folder of images, an .npz or a list of paths (.txt) is needed")
     if found.shape != shape:
         raise DataError(f"{source}: images of {found.shape}, beside training images of {shape}")
     return found
@@ -214,7 +281,7 @@ def _unlabelled(source: str, files: list[Path], side: int) -> ImageSet:
 
 
 def _lines(path: Path) -> list[str]:
-    """Those that are not empty."""
+    """The lines of a file that are not empty."""
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -229,7 +296,7 @@ def _refuse_missing(source: object, files: list[Path]) -> None:
 
 
 class Files:
-    """Image files by number."""
+    """Image files, by index."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
@@ -264,7 +331,7 @@ def _image_list(path: Path, side: int) -> Dataset:
         name, _, label = line.replace("\t", " ").rpartition(" ")
         if not name or not (label.isascii() and label.isdigit() and len(label) < 10):
             number = path.read_text(encoding="utf-8").splitlines().index(line) + 1
-            raise DataError(f"{path}, line {number}: {shown(line)} is not a path and a label (a whole number)")
+            raise DataError(f"{path}, line {number}: {brief_repr(line)} is not a path and a label (a whole number)")
         files.append(path.parent / name.strip())
         labels.append(int(label))
     _refuse_missing(path, files)
@@ -291,7 +358,7 @@ def _timm(source: str, root: Path, download: bool, side: int) -> Dataset:
 
 
 def _indexed(source: str, dataset: Any, side: int) -> ImageSet:
-    """A map-style data set of (image, label)."""
+    """The images of a map-style data set of (image, label)."""
     targets = getattr(dataset, "targets", None)
     labels = np.asarray(targets if targets is not None else [dataset[i][1] for i in range(len(dataset))])
     return DecodedImages(check_labels(source, labels), side, Indexed(source, dataset))

@@ -1,41 +1,47 @@
-"""Images made in code, so that a first search needs no download: dead leaves, the classic model of natural image statistics."""
+"""Synthetic images of dead leaves, a classic model of the statistics of natural images.
+
+They are generated in code, so that a first search needs no download.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-_LEAVES = 160
-_CLASS_SEED = 2303_15678  # class looks are the same in every split and for every seed of the images
+_LEAVES = 160  # discs per image
+_CLASS_SEED = 2303_15678  # fixed, so that a class looks the same in every split and for every seed of the images
 
 
 def dead_leaves(labels: NDArray[np.int64], side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """One image for each label: opaque discs over each other, radii with density r^-3 (Lee, Mumford & Huang 2001), which gives the
-    edges, the occlusions and the 1/f amplitude spectrum of photographs. Each class has a palette, a scale and a grating of its own,
-    so that there is something to learn.
+    """Return one image of dead leaves for each label.
+
+    An image consists of opaque discs on top of each other, whose radii have the density r^-3 (Lee, Mumford & Huang 2001). This gives it
+    the edges, the occlusions and the 1/f amplitude spectrum of photographs. Each class has its own colours, scale of the discs and
+    grating, so that there is something to learn.
 
     Args:
-        labels: (n,) classes, 0 or more.
-        side: height and width in pixels.
+        labels: (n,) labels, 0 or more.
+        side: height and width of the images in pixels.
+        rng: generator of everything but the looks of the classes.
 
     Returns:
-        (n, side, side, 3) uint8.
+        (n, side, side, 3) uint8 images.
 
     >>> images = dead_leaves(np.arange(4), 32, np.random.default_rng(0))
     >>> images.shape, images.dtype.name
     ((4, 32, 32, 3), 'uint8')
     """
     n = len(labels)
-    looks = [_look(int(label)) for label in labels]
-    hue = np.stack([look[0] for look in looks])
+    looks = [_class_look(int(label)) for label in labels]
+    colour = np.stack([look[0] for look in looks])
     scale = np.array([look[1] for look in looks])
     y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
-    images = np.repeat(_colours(hue, rng)[:, None, None, :], side * side, axis=1).reshape(n, side, side, 3)
-    for _ in range(_LEAVES):  # back to front: what is painted last hides what lies beneath
+    images = np.repeat(_colours(colour, rng)[:, None, None, :], side * side, axis=1).reshape(n, side, side, 3)
+    for _ in range(_LEAVES):  # back to front: each disc hides those that were painted before
         centre = rng.random((2, n, 1, 1), dtype=np.float32) * 1.2 - 0.1
         radius = _radii(n, rng) * scale
         inside = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius[:, None, None].astype(np.float32) ** 2
-        images = np.where(inside[..., None], _colours(hue, rng)[:, None, None, :], images)
+        images = np.where(inside[..., None], _colours(colour, rng)[:, None, None, :], images)
     images += _gratings([look[2] for look in looks], y, x, rng)[..., None]
     light = rng.normal(0, 0.15, (2, n, 1, 1)).astype(np.float32)
     images += (light[0] * (y - 0.5) + light[1] * (x - 0.5))[..., None]
@@ -43,21 +49,21 @@ def dead_leaves(labels: NDArray[np.int64], side: int, rng: np.random.Generator) 
     return (images.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def _look(label: int) -> tuple[NDArray[np.float32], float, tuple[float, float]]:
-    """The mean colour, the scale of the leaves, and the grating (orientation, cycles per image) of a class."""
+def _class_look(label: int) -> tuple[NDArray[np.float32], float, tuple[float, float]]:
+    """Return the mean colour, the scale of the discs, and the grating (orientation, cycles per image) of a class."""
     rng = np.random.default_rng([_CLASS_SEED, label])
-    hue = rng.normal(0.45, 0.13, 3).astype(np.float32)
-    return hue, float(np.exp(rng.normal(0, 0.3))), (float(rng.uniform(0, np.pi)), float(rng.uniform(2, 9)))
+    colour = rng.normal(0.45, 0.13, 3).astype(np.float32)
+    return colour, float(np.exp(rng.normal(0, 0.3))), (float(rng.uniform(0, np.pi)), float(rng.uniform(2, 9)))
 
 
 def _radii(n: int, rng: np.random.Generator, smallest: float = 0.03, largest: float = 0.6) -> NDArray[np.float64]:
-    """Draws from the density r^-3 between the two bounds, by inversion."""
+    """Draw radii from the density r^-3 between two bounds, by inverting its distribution function."""
     a, b = smallest**-2, largest**-2
     return (a + rng.random(n) * (b - a)) ** -0.5
 
 
 def _colours(mean: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """(n, 3): mostly brightness, some blue-yellow, little red-green, as the principal axes of natural colours are."""
+    """Return (n, 3) colours that, like natural ones, vary most in brightness, less in blue-yellow and least in red-green."""
     axes = np.array([[1, 1, 1], [1, 0, -1], [0.5, -1, 0.5]]) / np.array([[3**0.5], [2**0.5], [1.5**0.5]])
     return (mean + rng.normal(0, (0.35, 0.09, 0.04), (len(mean), 3)) @ axes).astype(np.float32)
 
@@ -65,7 +71,7 @@ def _colours(mean: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.
 def _gratings(
     waves: list[tuple[float, float]], y: NDArray[np.float32], x: NDArray[np.float32], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """(n, H, W): a faint sine wave each, of random phase and strength."""
+    """Return a faint sine wave of random phase and strength for each image, as an (n, H, W) array."""
     angle, cycles = np.array(waves).T[:, :, None, None]
     phase, strength = rng.uniform(0, 2 * np.pi, len(waves)), rng.uniform(0, 0.12, len(waves))
     wave = np.sin(2 * np.pi * cycles * (np.cos(angle) * x + np.sin(angle) * y) + phase[:, None, None])

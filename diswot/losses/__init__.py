@@ -1,22 +1,25 @@
-"""Distillation losses: `create(name, **options)` gives a module called as `loss(student, teacher, target)`, which returns a dict of
+"""Distillation losses: `create(expression, **options)` gives a module called as `loss(student, teacher, target)`, which returns a dict of
 named terms, already weighted; their sum is what is minimised.
 
 The functions take plain tensors. KL divergences are KL(teacher || student), summed over classes and averaged over the batch. The
 teacher's side is detached.
 """
 
-from diswot.losses.base import LOSSES, NO_LABEL, Loss, Terms, Truth
-from diswot.losses.expression import create, signature
+from diswot.losses.base import LOSSES, NO_LABEL, Loss, SingleTermLoss, SupervisedLoss
+from diswot.losses.expression import WeightedSum, create, signature
 from diswot.losses.feature import afd, at, attention, fitnets, ickd, mgd, nst, ofd, ofd_margin, pefd
 from diswot.losses.logit import dist, dkd, kd, logit_std, skd, spherical, ssld, symmetric, wsl
 from diswot.losses.relation import cc, pkt, relation, rkd_angle, rkd_distance, semantic, sp
+from diswot.schemes import Terms
 
 __all__ = [
     "LOSSES",
     "NO_LABEL",
     "Loss",
+    "SingleTermLoss",
+    "SupervisedLoss",
     "Terms",
-    "Truth",
+    "WeightedSum",
     "afd",
     "at",
     "attention",

@@ -1,33 +1,35 @@
-"""What every loss is: a module with options, called on two observations and a target, that returns named terms."""
+"""The contract of a distillation loss: a module with options, called on two observations and a target, that returns named terms."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+import dataclasses
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import dataclass_transform
 
+from diswot import plugins
+from diswot.config.fields import option
 from diswot.errors import ConfigError
 from diswot.observe import Observation
 from diswot.registry import Registry
+from diswot.schemes import Alone, Scheme, Terms, UnderTeacher
 
-Terms = dict[str, Tensor]
-Partner = Literal["teacher", "nobody", "peers", "previous"]
 NO_LABEL = -1
-_PARTNERS = {"teacher": "teacher", "peers": "peer", "previous": "last step", "nobody": "partner"}
+OBSERVED = frozenset(field.name for field in dataclasses.fields(Observation))
 _SHOWN = {"logits": "logits", "pooled": "pooled features", "weight": "classifier"}
 
 
-@dataclass(frozen=True)
-class Truth:
-    """How a student is held to the labels: cross-entropy, or the binary one of each class (`bce`), with label smoothing.
+@dataclasses.dataclass(frozen=True)
+class SupervisedLoss:
+    """The loss on the labels: cross-entropy (`ce`), or the binary cross-entropy of every class (`bce`), with label smoothing.
 
     Called on logits (B, N) and classes (B,) or, of mixed images, shares of classes (B, N); gives the mean over the batch (and, for
     `bce`, over the classes).
 
     >>> import torch
-    >>> round(Truth()(torch.tensor([[2.0, 0.0]]), torch.tensor([0])).item(), 4)
+    >>> round(SupervisedLoss()(torch.tensor([[2.0, 0.0]]), torch.tensor([0])).item(), 4)
     0.1269
     """
 
@@ -42,147 +44,208 @@ class Truth:
         return F.binary_cross_entropy_with_logits(logits, shares)
 
 
-def hard(target: Tensor) -> Tensor:
-    """(B,) classes, the largest share where the target is of mixed images (B, N)."""
+def hard_labels(target: Tensor) -> Tensor:
+    """(B,) classes; of mixed images (B, N) the class with the largest share."""
     return target if target.ndim == 1 else target.argmax(1)
 
 
-@dataclass(eq=False)
-class Loss(nn.Module):
-    """Base of the losses. Its fields are the options; their defaults are the paper's, for CIFAR where it has several.
+def weight_option(default: float) -> Any:
+    """An option that multiplies something: 0 or more."""
+    return option(default, ge=0)
+
+
+def temperature_option(default: float) -> Any:
+    """An option that divides something: more than 0."""
+    return option(default, gt=0)
+
+
+@dataclass_transform(eq_default=False, field_specifiers=(option, weight_option, temperature_option, dataclasses.field))
+class _Options(nn.Module):
+    """A module whose annotated attributes are options: its subclasses are dataclasses without being decorated."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        dataclasses.dataclass(eq=False)(cls)
+
+
+class Loss(_Options):
+    """Base class of the distillation losses.
+
+    To write one, subclass it, define `distil`, and give its options as annotated attributes with defaults (`gamma: float = option(0.5,
+    ge=0)`); it is then asked for by `module:Name`, with options as `module:Name(gamma=1)`. A training calls, in this order: `make_adapters`
+    once, `begin_epoch` in every epoch, and the loss itself in every step.
 
     Class attributes:
-        summary: the line of `diswot list losses`.
-        partner: whom it is called with: the teacher; nobody; the other students in training; or the student's own last step.
-        needs: the fields of `Observation` that it reads, of the student and of the partner.
-        across_batch: whether it relates the images of a batch to each other, so that a part of the batch is not enough.
-        reads_labels: whether its own terms read the target, besides the cross-entropy.
-        least_batch: the fewest images it can be computed on.
-        adapters: whether it has layers of its own, which are trained beside the student.
-        keeps_partner: whether gradients also flow into the partner.
-        teacher_batch_statistics: whether the teacher normalises by the batch, as in training.
+        summary: one line for `diswot list losses`.
+        scheme: what students learn from with it: `UnderTeacher`, `Peers`, `PreviousStep`, `Alone`, or your own.
+        needs: the fields of `Observation` that it reads, of the student and of the reference.
+        needs_whole_batch: whether it relates the images of a batch to each other, so that a part of the batch is not enough.
+        reads_labels: whether `distil` reads the target.
+        min_batch_size: the fewest images that it can be computed on.
+        has_adapters: whether it has layers of its own, which are trained beside the student and left behind with the loss.
+        grad_to_reference: whether gradients also flow into the reference.
+
+    Attributes:
+        ce_weight: weight of the loss on the labels.
+        supervised_loss: the loss on the labels.
     """
 
-    ce_weight: float = 1.0
-    truth: Truth = field(default_factory=Truth, init=False, repr=False)
+    ce_weight: float = weight_option(1.0)
+    supervised_loss: SupervisedLoss = dataclasses.field(default_factory=SupervisedLoss, init=False, repr=False)
 
-    summary = ""
-    partner: ClassVar[Partner] = "teacher"
+    summary: ClassVar[str] = ""
+    scheme: ClassVar[type[Scheme]] = UnderTeacher
     needs = frozenset({"logits"})
-    across_batch = False
+    needs_whole_batch = False
     reads_labels = False
-    least_batch = 1
-    adapters = False
-    keeps_partner = False
+    min_batch_size = 1
+    has_adapters = False
+    grad_to_reference = False
 
     def __post_init__(self) -> None:
         super().__init__()
-        self.prepared = False
+        self.adapters_made = False
 
     @property
-    def labels(self) -> bool:
-        """Whether it looks at the target at all."""
+    def label(self) -> str:
+        """The loss's name: as it is registered, or that of its class."""
+        name = LOSSES.name_of(type(self)) or type(self).__name__
+        return name.rpartition(":")[2]
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether the target is looked at at all."""
         return self.ce_weight > 0 or self.reads_labels
 
     @property
     def teacher_batch_statistics(self) -> bool:
+        """Whether the teacher normalises by the statistics of the batch, as in training."""
         return False
 
-    def hold_to(self, truth: Truth) -> None:
-        """Takes another term for the labels."""
-        self.truth = truth
+    def set_supervised_loss(self, supervised_loss: SupervisedLoss) -> None:
+        """Use another loss on the labels."""
+        self.supervised_loss = supervised_loss
 
     def begin_epoch(self, epoch: int) -> None:
-        """Told of every epoch, counted from 0, for losses that change with time."""
+        """Called before every epoch, counted from 0; for losses that change over time."""
 
-    def prepare(self, student: Observation, partner: Observation | None) -> None:
-        """Makes the adapters between networks of these shapes, if the loss has any, and refuses what it cannot be computed on. Done by
-        the first call at the latest; an optimiser must be made after it.
+    def make_adapters(self, student: Observation, reference: Observation | None) -> None:
+        """Make the layers of the loss between networks of these shapes, and refuse networks that it cannot be computed on.
+
+        Called once, before an optimizer is made; the first call of the loss does it at the latest.
 
         Raises:
             ConfigError: names the loss and what it misses.
         """
-        if self.prepared:
+        if self.adapters_made:
             return
-        if self.partner == "teacher" and partner is None:
+        if self.scheme.uses_teacher and reference is None:
             raise ConfigError(f"loss {self.label}: it needs a teacher")
-        self.check(student, partner)
-        if partner is not None:
-            self.build(student.detach(), partner.detach())
+        self.check_observations(student, reference)
+        if reference is not None:
+            self.build_adapters(student.detach(), reference.detach())
             self.to(student.logits.device, student.logits.dtype)
-        self.prepared = True
+        self.adapters_made = True
 
-    def check(self, student: Observation, partner: Observation | None) -> None:
-        """`ConfigError` where it cannot be computed on these: too few images, other classes, or nothing to see of what it needs."""
-        if len(student.logits) < self.least_batch:
-            raise ConfigError(f"loss {self.label}: a batch of {len(student.logits)}; it needs {self.least_batch} images")
-        if partner is None:
+    def check_observations(self, student: Observation, reference: Observation | None) -> None:
+        """Refuse observations that the loss cannot be computed on.
+
+        Raises:
+            ConfigError: too few images, other classes, or nothing to see of what it needs.
+        """
+        if len(student.logits) < self.min_batch_size:
+            raise ConfigError(f"loss {self.label}: a batch of {len(student.logits)}; it needs {self.min_batch_size} images")
+        if reference is None:
             return
-        theirs = _PARTNERS[self.partner]
-        for side, seen in (("student", student), (theirs, partner)):
+        theirs = self.scheme.reference_name
+        for side, seen in (("student", student), (theirs, reference)):
             for name in sorted(self.needs):
-                found = getattr(seen, name)
-                if not (found.numel() if isinstance(found, Tensor) else len(found)):
-                    raise ConfigError(
-                        f"loss {self.label}: the {side} shows no {_SHOWN.get(name, 'feature maps')}: use a loss of logits, as kd"
-                    )
-        if student.logits.shape[1] != partner.logits.shape[1]:
-            classes = f"{student.logits.shape[1]} classes, the {theirs} {partner.logits.shape[1]}"
+                shown = getattr(seen, name)
+                if not (shown.numel() if isinstance(shown, Tensor) else len(shown)):
+                    what = _SHOWN.get(name, "feature maps")
+                    raise ConfigError(f"loss {self.label}: the {side} shows no {what}: use a loss of logits, as kd")
+        if student.logits.shape[1] != reference.logits.shape[1]:
+            classes = f"{student.logits.shape[1]} classes, the {theirs} {reference.logits.shape[1]}"
             raise ConfigError(f"loss {self.label}: the student knows {classes}: they must know the same")
 
-    @property
-    def label(self) -> str:
-        """Its name in the registry."""
-        return next((name for name in LOSSES if LOSSES[name] is type(self)), type(self).__name__)
+    def build_adapters(self, student: Observation, reference: Observation) -> None:
+        """Set the layers of a subclass that `has_adapters` as attributes; called by `make_adapters`."""
 
-    def build(self, student: Observation, partner: Observation) -> None:
-        """Adapters of a subclass; nothing by default."""
-
-    def forward(self, student: Observation, partner: Observation | None, target: Tensor) -> Terms:
-        """The weighted terms, each a scalar; their sum is what is minimised.
+    def forward(self, student: Observation, reference: Observation | None, target: Tensor) -> Terms:
+        """The weighted terms by name, each a scalar; their sum is what is minimised.
 
         Args:
-            student: of B images.
-            partner: the teacher's observation of the same images, detached here; a peer's; or the last step's (see `partner`).
+            student: the student's observation of B images.
+            reference: what it is compared with, as the scheme says: the teacher's observation of the same images, a peer's, that of the
+                last step; None where there is nothing to compare with.
             target: (B,) classes, or (B, N) shares of classes.
         """
-        self.check(student, partner)
-        self.prepare(student, partner)
+        self.check_observations(student, reference)
+        self.make_adapters(student, reference)
         terms = self.supervised(student, target)
-        if partner is not None:
-            terms |= self.distil(student, partner if self.keeps_partner else partner.detach(), target)
+        if reference is not None:
+            terms |= self.distil(student, reference if self.grad_to_reference else reference.detach(), target)
         return terms
 
     def supervised(self, student: Observation, target: Tensor) -> Terms:
-        """The term of the labels; none where its weight is 0."""
-        return {self.truth.kind: self.ce_weight * self.truth(student.logits, target)} if self.ce_weight else {}
+        """The weighted term of the labels; none where its weight is 0."""
+        return {name: self.ce_weight * value for name, value in self.plain_supervised(student, target).items()} if self.ce_weight else {}
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        """The terms of a subclass."""
+    def plain_supervised(self, student: Observation, target: Tensor) -> Terms:
+        """The loss on the labels with weight 1, whatever `ce_weight` is."""
+        return {self.supervised_loss.kind: self.supervised_loss(student.logits, target)}
+
+    def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
+        """The weighted terms of a subclass besides that of the labels.
+
+        Args:
+            student: the student's observation of B images.
+            reference: what it is compared with; without gradient, unless `grad_to_reference`.
+            target: (B,) classes, or (B, N) shares of classes; -1 for an image without a label.
+        """
         return {}
 
 
-@dataclass(eq=False)
-class Weighted(Loss):
-    """Base of the losses that are CE + weight times one number, which is logged by the loss's own name."""
+class SingleTermLoss(Loss):
+    """Base class of the losses that are the supervised loss plus `weight` times one number, which is logged by the loss's own name."""
 
-    weight: float = 1.0
+    weight: float = weight_option(1.0)
 
-    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
+    def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
         """The number, a scalar."""
         raise NotImplementedError
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        return {self.label: self.weight * self.value(student, partner, target)}
+    def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
+        return {self.label: self.weight * self.value(student, reference, target)}
 
 
-LOSSES = Registry[type[Loss]]("loss")
+def _load(reference: str) -> type[Loss]:
+    found = plugins.load_object(reference, "loss")
+    if not (isinstance(found, type) and issubclass(found, Loss)):
+        raise ConfigError(f"the loss {reference!r} is no subclass of diswot.losses.Loss")
+    return found
+
+
+def check_loss(name: str, loss: type[Loss]) -> None:
+    """Refuse what a loss declares wrongly.
+
+    Raises:
+        ConfigError: names the attribute and the nearest known value.
+    """
+    plugins.check_names(f"loss {name}", "needs", loss.needs, OBSERVED)
+    if not (isinstance(loss.scheme, type) and issubclass(loss.scheme, Scheme)):
+        raise ConfigError(f"loss {name}: scheme must be a subclass of diswot.schemes.Scheme, such as UnderTeacher")
+    without = [field.name for field in dataclasses.fields(loss) if field.init and field.default is dataclasses.MISSING]
+    if without:
+        raise ConfigError(f"loss {name}: the option {without[0]!r} has no default")
+
+
+LOSSES = Registry[type[Loss]]("loss", load=_load, check=check_loss)
 
 
 @LOSSES.register("none")
-@dataclass(eq=False)
-class Plain(Loss):
-    """Cross-entropy alone: how a teacher, or a baseline, is trained."""
+class NoDistillation(Loss):
+    """The supervised loss alone: how a teacher, or a baseline, is trained."""
 
-    summary = "cross-entropy alone"
-    partner = "nobody"
+    summary = "the labels alone"
+    scheme = Alone

@@ -1,46 +1,46 @@
-"""`dkd(beta=2) + 0.5 * rkd`: which losses, with which options, in which proportion."""
+"""Loss expressions: `dkd(beta=2) + 0.5 * rkd` says which losses, with which options, in which proportion."""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import math
 import re
-import types
 import typing
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
 from torch import Tensor, nn
 
-from diswot.errors import ConfigError, shown
-from diswot.losses.base import LOSSES, Loss, Terms, Truth
+from diswot.config.fields import checked_values
+from diswot.errors import ConfigError, brief_repr
+from diswot.losses.base import LOSSES, Loss, SupervisedLoss
 from diswot.observe import Observation
-from diswot.registry import suggest
+from diswot.schemes import Terms
 
-_NUMBER = r"\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?"
-_PART = re.compile(rf"\s*(?:({_NUMBER})\s*\*\s*)?([A-Za-z][\w-]*)\s*(?:\(([^()]*)\))?\s*(?:\*\s*({_NUMBER}))?\s*")
-_MOST = 10**6
-_WHOLE = {"stage": (-_MOST, _MOST), "projectors": (1, 64), "width": (1, 2**16)}  # what whole numbers may be, where not 0 or more
-_POSITIVE = ("temperature", "multiplier", "power")
 Option = float | int | bool | str | None
+_MAX_LENGTH = 2000  # characters of an expression
+_COLON = re.compile(r"(?<=\w):(?=[A-Za-z_])")  # module:Name becomes module.Name, which is Python
+_HYPHEN = re.compile(r"(?<=[A-Za-z])-(?=[A-Za-z])")  # logit-std is logit_std
 
 
-class Sum(Loss):
-    """Several losses at once. A weight multiplies what a loss adds to the cross-entropy, which is taken once, from the first."""
+class WeightedSum(Loss):
+    """Several losses at once. A weight multiplies what a loss adds to the supervised loss, which is taken once, from the first."""
 
     def __init__(self, losses: Sequence[Loss], weights: Sequence[float]) -> None:
         super().__init__(ce_weight=losses[0].ce_weight)
         self.losses = nn.ModuleList(losses)
         self.weights = list(weights)
+        self.scheme = losses[0].scheme  # type: ignore[misc]
         self.needs = frozenset().union(*(loss.needs for loss in losses))
-        self.least_batch = max(loss.least_batch for loss in losses)
-        self.across_batch, self.reads_labels, self.adapters = (
-            any(getattr(loss, name) for loss in losses) for name in ("across_batch", "reads_labels", "adapters")
+        self.min_batch_size = max(loss.min_batch_size for loss in losses)
+        self.needs_whole_batch, self.reads_labels, self.has_adapters = (
+            any(getattr(loss, name) for loss in losses) for name in ("needs_whole_batch", "reads_labels", "has_adapters")
         )
 
     @property
     def parts(self) -> list[Loss]:
+        """The losses."""
         return typing.cast(list[Loss], list(self.losses))
 
     @property
@@ -55,34 +55,45 @@ class Sum(Loss):
         for loss in self.parts:
             loss.begin_epoch(epoch)
 
-    def hold_to(self, truth: Truth) -> None:
+    def set_supervised_loss(self, supervised_loss: SupervisedLoss) -> None:
+        super().set_supervised_loss(supervised_loss)
         for loss in self.parts:
-            loss.hold_to(truth)
+            loss.set_supervised_loss(supervised_loss)
 
-    def check(self, student: Observation, partner: Observation | None) -> None:
+    def check_observations(self, student: Observation, reference: Observation | None) -> None:
         for loss in self.parts:
-            loss.check(student, partner)
+            loss.check_observations(student, reference)
 
-    def build(self, student: Observation, partner: Observation) -> None:
+    def build_adapters(self, student: Observation, reference: Observation) -> None:
         for loss in self.parts:
-            loss.prepare(student, partner)
+            loss.make_adapters(student, reference)
 
     def supervised(self, student: Observation, target: Tensor) -> Terms:
         return self.parts[0].supervised(student, target)
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
+    def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
         terms: Terms = {}
         for loss, weight in zip(self.parts, self.weights, strict=True):
-            for name, value in loss.distil(student, partner, target).items():
+            for name, value in loss.distil(student, reference, target).items():
                 terms[f"{loss.label}.{name}" if name in terms else name] = weight * value
         return terms
 
 
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """A loss of an expression: its weight, its name, and its options as they were written."""
+
+    weight: float
+    name: str
+    options: dict[str, Any]
+
+
 def create(expression: str, **options: Any) -> Loss:
-    """The loss that an expression names, its options overriding the paper's defaults.
+    """Create the loss that an expression names, its options overriding the paper's defaults.
 
     Args:
-        expression: a name; a name with options, `dkd(beta=2)`; or several with weights, `kd + 0.5 * rkd(angle_weight=10)`.
+        expression: a name; a name with options, `dkd(beta=2)`; or several with weights, `kd + 0.5 * rkd(angle_weight=10)`. A loss of your
+            own is named `module:Class`.
         options: of a single loss.
 
     Raises:
@@ -96,49 +107,74 @@ def create(expression: str, **options: Any) -> Loss:
     parts = _parse(expression)
     if options:
         if len(parts) > 1:
-            raise ConfigError(f"loss {shown(expression)}: options of several losses stand in the expression, as kd(temperature=2)")
-        weight, name, written = parts[0]
-        parts = [(weight, name, {**written, **options})]
-    losses = [_make(name, given) for _, name, given in parts]
-    weights = [weight for weight, _, _ in parts]
-    if len(losses) == 1 and weights[0] == 1:
+            raise ConfigError(f"loss {brief_repr(expression)}: options of several losses stand in the expression, as kd(temperature=2)")
+        parts = [dataclasses.replace(parts[0], options={**parts[0].options, **options})]
+    losses = [_make(part) for part in parts]
+    if len(losses) == 1 and parts[0].weight == 1:
         return losses[0]
-    _check_combination([name for _, name, _ in parts], losses)
-    return Sum(losses, weights)
+    _check_combination([part.name for part in parts], losses)
+    return WeightedSum(losses, [part.weight for part in parts])
 
 
-def _parse(expression: str) -> list[tuple[float, str, dict[str, Any]]]:
-    """Weight, name and options of each part."""
-    parts: list[tuple[float, str, dict[str, Any]]] = []
-    place = 0
-    while True:
-        found = _PART.match(expression, place)
-        if found is None or (found[1] and found[4]) or expression[found.end() : found.end() + 1] not in ("", "+"):
-            rest = expression[place:].strip()
-            raise ConfigError(f"loss {shown(expression)}: {shown(rest)} cannot be read; write kd, kd(temperature=2) or kd + 0.5*rkd")
-        weight = float(found[1] or found[4] or 1)
-        if weight == math.inf:
-            raise ConfigError(f"loss {shown(expression)}: the weight {found[1] or found[4]} is too large")
-        parts.append((weight, found[2].replace("-", "_").lower(), _options(found[2], found[3] or "")))
-        if found.end() == len(expression):
-            return parts
-        place = found.end() + 1
+def _parse(expression: str) -> list[_Part]:
+    """The parts of an expression: it is a Python expression of sums, products with numbers, and calls with keywords."""
+    python = _HYPHEN.sub("_", _COLON.sub(".", expression.strip()))
+    try:
+        if len(python) > _MAX_LENGTH:
+            raise ValueError
+        node: ast.expr = ast.parse(python, mode="eval").body
+        parts: list[_Part] = []
+        while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            parts.insert(0, _weighted_part(node.right))
+            node = node.left
+        return [_weighted_part(node), *parts]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise ConfigError(f"loss {brief_repr(expression)} cannot be read; write kd, kd(temperature=2) or kd + 0.5*rkd") from None
 
 
-def _options(loss: str, text: str) -> dict[str, Any]:
-    options = {}
-    for word in filter(str.strip, text.split(",")):
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise ConfigError(f"loss {loss}: {shown(word.strip())} is not option=value")
-        name = key.strip().replace("-", "_")
-        if name in options:
-            raise ConfigError(f"loss {loss}: {name} is given twice")
-        try:
-            options[name] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError):
-            raise ConfigError(f"loss {loss}: {shown(word.strip())} cannot be read") from None
-    return options
+def _weighted_part(node: ast.expr) -> _Part:
+    """`rkd`, `0.5 * rkd(...)` or `rkd(...) * 0.5`; a ValueError for anything else."""
+    if not isinstance(node, ast.BinOp):
+        return _named_part(node, 1.0)
+    if not isinstance(node.op, ast.Mult):
+        raise ValueError
+    number, named = (node.left, node.right) if isinstance(node.left, ast.Constant) else (node.right, node.left)
+    weight = ast.literal_eval(number)
+    if type(weight) not in (int, float):
+        raise ValueError
+    if not 0 <= weight < math.inf:
+        raise ConfigError(f"loss {ast.unparse(named)}: the weight {weight} must be 0 or more and finite")
+    return _named_part(named, float(weight))
+
+
+def _named_part(node: ast.expr, weight: float) -> _Part:
+    """A name, perhaps with options in brackets; a ValueError for anything else."""
+    called = node.func if isinstance(node, ast.Call) else node
+    name = _name(called)
+    if not isinstance(node, ast.Call):
+        return _Part(weight, name, {})
+    if node.args or any(keyword.arg is None for keyword in node.keywords):
+        raise ConfigError(f"loss {name}: write its options as option=value")
+    return _Part(weight, name, {str(keyword.arg): _value(name, keyword.value) for keyword in node.keywords})
+
+
+def _name(node: ast.expr) -> str:
+    """`kd` of a name, `module:Name` of a dotted one; a ValueError for anything else."""
+    if isinstance(node, ast.Name):
+        return node.id.lower()
+    if not isinstance(node, ast.Attribute):
+        raise ValueError
+    return f"{ast.unparse(node.value)}:{node.attr}"
+
+
+def _value(loss: str, node: ast.expr) -> Any:
+    """A number, a truth value, a text, or a bare word, which is a text."""
+    if isinstance(node, ast.Name):
+        return {"true": True, "false": False, "null": None}.get(node.id.lower(), node.id)
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise ConfigError(f"loss {loss}: {brief_repr(ast.unparse(node))} is no plain value") from None
 
 
 def options_of(name: str) -> dict[str, Option]:
@@ -147,7 +183,7 @@ def options_of(name: str) -> dict[str, Option]:
     >>> options_of("kd")
     {'ce_weight': 0.1, 'kd_weight': 0.9, 'temperature': 4.0}
     """
-    return {f.name: f.default for f in dataclasses.fields(LOSSES[name]) if f.init}  # type: ignore[misc]
+    return {field.name: typing.cast(Option, field.default) for field in dataclasses.fields(LOSSES[name]) if field.init}
 
 
 def signature(name: str) -> str:
@@ -159,48 +195,19 @@ def signature(name: str) -> str:
     return f"{name}({', '.join(f'{key}={value}' for key, value in options_of(name).items())})"
 
 
-def _make(name: str, given: dict[str, Any]) -> Loss:
-    kind, known = LOSSES[name], options_of(name)
-    hints = typing.get_type_hints(kind)
-    values = {}
-    for key, value in given.items():
-        if key not in known:
-            raise ConfigError(f"loss {name}: unknown option {key!r}: {suggest(key, known)}")
-        values[key] = _option(name, key, value, hints[key])
-    return kind(**values)  # type: ignore[arg-type]  # each was checked against its own field
-
-
-def _option(loss: str, key: str, value: Any, hint: Any) -> Option:
-    """The value as its type, in its range."""
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        if value in (None, "None"):
-            return None
-        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    told = f"loss {loss}: {key} {shown(value)}:"
-    if hint is bool or typing.get_origin(hint) is typing.Literal:
-        choices = (True, False) if hint is bool else typing.get_args(hint)
-        if value not in choices or isinstance(value, bool) is not (hint is bool):
-            raise ConfigError(f"{told} one of {', '.join(str(choice).lower() for choice in choices)} is needed")
-        return value
-    try:
-        number = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
-        number = math.nan
-    if hint is int:
-        low, high = _WHOLE.get(key, (0, _MOST))
-        if not (number.is_integer() and low <= number <= high):
-            raise ConfigError(f"{told} a whole number from {low:,} to {high:,} is needed")
-        return int(number)
-    share = key == "mask" or (loss, key) == ("skd", "alpha")
-    if not 0 <= number < math.inf or (number == 0 and key in _POSITIVE) or (share and number > 1) or (key == "mask" and number == 1):
-        raise ConfigError(f"{told} {'more than 0' if key in _POSITIVE else 'a share, 0 to 1,' if share else '0 or more'} is needed")
-    return number
+def _make(part: _Part) -> Loss:
+    kind = LOSSES[part.name]
+    values, faults = checked_values(kind, part.options)
+    if faults:
+        raise ConfigError(f"loss {part.name}: {'; '.join(faults)}".replace("unknown key", "unknown option").replace(" --", " "))
+    return kind(**values)
 
 
 def _check_combination(names: list[str], losses: list[Loss]) -> None:
-    partners = {loss.partner for loss in losses}
-    if partners != {"teacher"}:
-        odd = next(name for name, loss in zip(names, losses, strict=True) if loss.partner != "teacher")
+    odd = next((name for name, loss in zip(names, losses, strict=True) if not loss.scheme.uses_teacher), None)
+    if odd is not None:
         raise ConfigError(f"loss {odd} stands alone: only losses that look at the teacher can be combined or weighted")
+    if len({loss.scheme for loss in losses}) > 1:
+        raise ConfigError(f"loss {' + '.join(names)}: these are trained by different schemes, and cannot be combined")
     if len(set(names)) < len(names):
         raise ConfigError(f"loss {' + '.join(names)}: each one once")

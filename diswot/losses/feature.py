@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diswot.config.fields import option
 from diswot.errors import ConfigError
-from diswot.losses.base import LOSSES, Loss, Terms, Weighted
+from diswot.losses.base import LOSSES, Loss, SingleTermLoss, temperature_option, weight_option
 from diswot.losses.logit import kd, symmetric
 from diswot.observe import Observation
+from diswot.schemes.base import Terms
+from diswot.schemes.peers import Peers
 
 
 def resized(maps: Tensor, like: Tensor) -> Tensor:
@@ -34,7 +36,7 @@ def to_smaller(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def paired(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Stage by stage, from the coarsest: where one network has more stages, its finest have no partner.
+    """Stage by stage, from the coarsest: where one network has more stages, its finest have no reference.
 
     >>> [(s.item(), t.item()) for s, t in paired(torch.tensor([2, 3]), torch.tensor([1, 2, 3]))]
     [(2, 2), (3, 3)]
@@ -203,116 +205,111 @@ def _conv_bn(student: Tensor, teacher: Tensor, *more: nn.Module) -> nn.Sequentia
 
 
 @LOSSES.register("fitnets")
-@dataclass(eq=False)
-class FitNets(Weighted):
+class FitNets(SingleTermLoss):
     """CE + weight times `fitnets` of one stage's map, the student's through a 1x1 convolution, batch norm and ReLU.
 
     `stage` counts from the coarsest, -1; the middle one where it is not given.
     """
 
-    weight: float = 100.0
-    stage: int | None = None
+    weight: float = weight_option(100.0)
+    stage: int | None = option(None, ge=-1_000_000, le=-1)
 
     summary = "a map in the middle (Romero et al. 2015)"
     needs = frozenset({"logits", "stages"})
-    adapters = True
-    least_batch = 2
+    has_adapters = True
+    min_batch_size = 2
 
-    def _pair(self, student: Observation, partner: Observation) -> tuple[Tensor, Tensor]:
-        pairs = paired(student.stages, partner.stages)
+    def _pair(self, student: Observation, reference: Observation) -> tuple[Tensor, Tensor]:
+        pairs = paired(student.stages, reference.stages)
         place = len(pairs) // 2 - len(pairs) if self.stage is None else self.stage
         if not -len(pairs) <= place <= -1:
             raise ConfigError(f"loss fitnets: stage {place}; the two networks share {len(pairs)}: -{len(pairs)} to -1")
         return pairs[place]
 
-    def build(self, student: Observation, partner: Observation) -> None:
-        self.regressor = _conv_bn(*self._pair(student, partner), nn.ReLU())
+    def build_adapters(self, student: Observation, reference: Observation) -> None:
+        self.regressor = _conv_bn(*self._pair(student, reference), nn.ReLU())
 
-    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
-        of_student, of_teacher = self._pair(student, partner)
-        return fitnets(*to_smaller(self.regressor(of_student), of_teacher))
+    def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
+        of_student, teacher_normalisation = self._pair(student, reference)
+        return fitnets(*to_smaller(self.regressor(of_student), teacher_normalisation))
 
 
 @LOSSES.register("at")
-@dataclass(eq=False)
-class AT(Weighted):
+class AT(SingleTermLoss):
     """CE + weight times the sum of `at` over the stages."""
 
-    weight: float = 1000.0
-    power: float = 2.0
+    weight: float = weight_option(1000.0)
+    power: float = temperature_option(2.0)
     form: Literal["squared", "norm"] = "squared"
 
     summary = "attention maps of every stage (Zagoruyko & Komodakis 2017)"
     needs = frozenset({"logits", "stages"})
 
-    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
-        terms = [at(s, t, self.power, self.form) for s, t in paired(student.stages, partner.stages)]
+    def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
+        terms = [at(s, t, self.power, self.form) for s, t in paired(student.stages, reference.stages)]
         return torch.stack(terms).sum()
 
 
 @LOSSES.register("nst")
-@dataclass(eq=False)
-class NST(Weighted):
+class NST(SingleTermLoss):
     """CE + weight times the sum of `nst` over the stages."""
 
-    weight: float = 50.0
+    weight: float = weight_option(50.0)
 
     summary = "what the channels of every stage select (Huang & Wang 2017)"
     needs = frozenset({"logits", "stages"})
 
-    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
-        return torch.stack([nst(s, t) for s, t in paired(student.stages, partner.stages)]).sum()
+    def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
+        return torch.stack([nst(s, t) for s, t in paired(student.stages, reference.stages)]).sum()
 
 
 @LOSSES.register("ickd")
-@dataclass(eq=False)
 class ICKD(Loss):
     """CE + weight times `ickd` of the last map + kd_weight KD; the student's map is embedded by a 1x1 convolution and batch norm, the
     teacher's is not."""
 
-    weight: float = 2.5
-    kd_weight: float = 0.0
-    temperature: float = 4.0
+    weight: float = weight_option(2.5)
+    kd_weight: float = weight_option(0.0)
+    temperature: float = temperature_option(4.0)
 
     summary = "which channels are alike (Liu et al. 2021)"
     needs = frozenset({"logits", "features"})
-    adapters = True
-    least_batch = 2
+    has_adapters = True
+    min_batch_size = 2
 
-    def build(self, student: Observation, partner: Observation) -> None:
-        self.embedding = _conv_bn(student.features, partner.features)
+    def build_adapters(self, student: Observation, reference: Observation) -> None:
+        self.embedding = _conv_bn(student.features, reference.features)
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        terms = {"ickd": self.weight * ickd(self.embedding(student.features), partner.features)}
-        return terms | _softened(self, student, partner)
+    def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
+        terms = {"ickd": self.weight * ickd(self.embedding(student.features), reference.features)}
+        return terms | _softened(self, student, reference)
 
 
-def _softened(loss: ICKD | AFD, student: Observation, partner: Observation) -> Terms:
-    return {"kd": loss.kd_weight * kd(student.logits, partner.logits, loss.temperature)} if loss.kd_weight else {}
+def _softened(loss: ICKD | AFD, student: Observation, reference: Observation) -> Terms:
+    return {"kd": loss.kd_weight * kd(student.logits, reference.logits, loss.temperature)} if loss.kd_weight else {}
 
 
 @LOSSES.register("ofd")
-@dataclass(eq=False)
-class OFD(Weighted):
+class OFD(SingleTermLoss):
     """CE + weight times the sum of `ofd` over the stages, the i-th of n divided by 2^(n - 1 - i); the student's maps go through a 1x1
     convolution without bias and batch norm. ImageNet: weight 1e-4. The teacher runs on batch statistics, as in training, unless
     `batch_statistics` is false; its running statistics are left alone."""
 
-    weight: float = 1e-3
+    weight: float = weight_option(1e-3)
     batch_statistics: bool = True
 
     summary = "maps before the ReLU, with a margin (Heo et al. 2019)"
     needs = frozenset({"logits", "preacts"})
-    adapters = True
-    least_batch = 2
+    has_adapters = True
+    min_batch_size = 2
 
     @property
     def teacher_batch_statistics(self) -> bool:
         return self.batch_statistics
 
-    def build(self, student: Observation, partner: Observation) -> None:
-        pairs = paired(student.preacts, partner.preacts)
-        norms = partner.norms[-len(pairs) :]
+    def build_adapters(self, student: Observation, reference: Observation) -> None:
+        pairs = paired(student.preacts, reference.preacts)
+        norms = reference.norms[-len(pairs) :]
         if len(norms) < len(pairs) or not all(norm.numel() for norm in norms):
             raise ConfigError("loss ofd: its margins come from the teacher's batch norm, and a stage has none: use at, fitnets or mgd")
         self.connectors = nn.ModuleList(_conv_bn(s, t) for s, t in pairs)
@@ -322,62 +319,59 @@ class OFD(Weighted):
         for index, norm in enumerate(norms):
             self.register_buffer(f"margin{index}", ofd_margin(norm[0], norm[1]))
 
-    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
+    def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
         total = student.logits.new_zeros(())
         last = len(self.connectors) - 1
-        for index, (of_student, of_teacher) in enumerate(paired(student.preacts, partner.preacts)):
-            adapted = resized(self.connectors[index](of_student), of_teacher)
-            total = total + ofd(adapted, of_teacher, self.get_buffer(f"margin{index}")) / 2 ** (last - index)
+        for index, (of_student, teacher_normalisation) in enumerate(paired(student.preacts, reference.preacts)):
+            adapted = resized(self.connectors[index](of_student), teacher_normalisation)
+            total = total + ofd(adapted, teacher_normalisation, self.get_buffer(f"margin{index}")) / 2 ** (last - index)
         return total
 
 
 @LOSSES.register("mgd")
-@dataclass(eq=False)
 class MGD(Loss):
     """CE + alpha times `mgd`: of the student's last map, in the teacher's channels, a share `mask` of the channels is zeroed, and two 3x3
     convolutions with a ReLU between them make the teacher's map of what is left."""
 
-    alpha: float = 7e-5
-    mask: float = 0.15
+    alpha: float = weight_option(7e-5)
+    mask: float = option(0.15, ge=0, lt=1)
 
     summary = "making the teacher's map of a masked one (Yang et al. 2022)"
     needs = frozenset({"logits", "features"})
-    adapters = True
+    has_adapters = True
 
-    def build(self, student: Observation, partner: Observation) -> None:
-        mine, theirs = student.features.shape[1], partner.features.shape[1]
+    def build_adapters(self, student: Observation, reference: Observation) -> None:
+        mine, theirs = student.features.shape[1], reference.features.shape[1]
         self.align = nn.Conv2d(mine, theirs, 1) if mine != theirs else nn.Identity()
         self.generator = nn.Sequential(nn.Conv2d(theirs, theirs, 3, padding=1), nn.ReLU(), nn.Conv2d(theirs, theirs, 3, padding=1))
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        aligned = resized(self.align(student.features), partner.features)
+    def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
+        aligned = resized(self.align(student.features), reference.features)
         kept = torch.rand(*aligned.shape[:2], 1, 1, device=aligned.device) >= self.mask
-        return {"mgd": self.alpha * mgd(self.generator(aligned * kept), partner.features)}
+        return {"mgd": self.alpha * mgd(self.generator(aligned * kept), reference.features)}
 
 
 @LOSSES.register("pefd")
-@dataclass(eq=False)
-class PEFD(Weighted):
+class PEFD(SingleTermLoss):
     """CE + weight times `pefd` of the pooled features, the student's through the mean of `projectors` linear layers with ReLU."""
 
-    weight: float = 25.0
-    projectors: int = 3
+    weight: float = weight_option(25.0)
+    projectors: int = option(3, ge=1, le=64)
 
     summary = "direction of pooled features, by several projectors (Chen et al. 2022)"
     needs = frozenset({"logits", "pooled"})
-    adapters = True
+    has_adapters = True
 
-    def build(self, student: Observation, partner: Observation) -> None:
-        widths = student.pooled.shape[1], partner.pooled.shape[1]
+    def build_adapters(self, student: Observation, reference: Observation) -> None:
+        widths = student.pooled.shape[1], reference.pooled.shape[1]
         self.layers = nn.ModuleList(nn.Linear(*widths) for _ in range(self.projectors))
 
-    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
+    def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
         projected = torch.stack([F.relu(layer(student.pooled)) for layer in self.layers]).mean(0)
-        return pefd(projected, partner.pooled)
+        return pefd(projected, reference.pooled)
 
 
 @LOSSES.register("afd")
-@dataclass(eq=False)
 class AFD(Loss):
     """CE + kd_weight KD + weight times `afd` over all blocks of both networks; the attention is trained. PaddleClas: weight 50 (ImageNet).
 
@@ -386,18 +380,18 @@ class AFD(Loss):
     (key . query + p_t . p_s) / sqrt(d).
     """
 
-    weight: float = 200.0
-    kd_weight: float = 0.9
-    temperature: float = 4.0
-    width: int = 128
+    weight: float = weight_option(200.0)
+    kd_weight: float = weight_option(0.9)
+    temperature: float = temperature_option(4.0)
+    width: int = option(128, ge=1, le=65_536)
 
     summary = "attention between all blocks (Ji et al. 2021)"
     needs = frozenset({"logits", "blocks"})
-    adapters = True
-    least_batch = 2
+    has_adapters = True
+    min_batch_size = 2
 
-    def build(self, student: Observation, partner: Observation) -> None:
-        mine, theirs = _after_stem(student.blocks), _after_stem(partner.blocks)
+    def build_adapters(self, student: Observation, reference: Observation) -> None:
+        mine, theirs = _after_stem(student.blocks), _after_stem(reference.blocks)
         self.keys = nn.ModuleList(nn.Sequential(*self._embedding(x), nn.ReLU()) for x in mine)
         heads = self.width * len(theirs)
         self.bilinear = nn.Sequential(nn.Linear(self.width, heads), nn.BatchNorm1d(heads))
@@ -417,9 +411,9 @@ class AFD(Loss):
         products = torch.einsum("bstd,btd->bts", heads, queries) + self.place_t @ self.place_s.T
         return F.softmax(products / math.sqrt(self.width), dim=2)
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        mine, theirs = _after_stem(student.blocks), _after_stem(partner.blocks)
-        return {"afd": self.weight * afd(mine, theirs, self.attention(mine, theirs))} | _softened(self, student, partner)
+    def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
+        mine, theirs = _after_stem(student.blocks), _after_stem(reference.blocks)
+        return {"afd": self.weight * afd(mine, theirs, self.attention(mine, theirs))} | _softened(self, student, reference)
 
 
 def _after_stem(blocks: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -427,7 +421,6 @@ def _after_stem(blocks: Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 @LOSSES.register("udml")
-@dataclass(eq=False)
 class UDML(Loss):
     """CE + js_weight times the symmetric divergence of the logits + feature_weight times the mean squared difference of the pooled
     features, of two students that both receive the gradients (Cui et al. 2021).
@@ -435,20 +428,20 @@ class UDML(Loss):
     Each pair is met from both sides, so each side counts half; where the widths differ, a linear layer leads to the peer's.
     """
 
-    js_weight: float = 1.0
-    feature_weight: float = 1.0
+    js_weight: float = weight_option(1.0)
+    feature_weight: float = weight_option(1.0)
 
     summary = "students that meet each other half-way, features too (Cui et al. 2021)"
     needs = frozenset({"logits", "pooled"})
-    adapters = True
-    partner = "peers"
-    keeps_partner = True
+    has_adapters = True
+    scheme = Peers
+    grad_to_reference = True
 
-    def build(self, student: Observation, partner: Observation) -> None:
-        widths = student.pooled.shape[1], partner.pooled.shape[1]
+    def build_adapters(self, student: Observation, reference: Observation) -> None:
+        widths = student.pooled.shape[1], reference.pooled.shape[1]
         self.adapter = nn.Linear(*widths) if widths[0] != widths[1] else nn.Identity()
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        features = F.mse_loss(self.adapter(student.pooled), partner.pooled)
-        divergence = symmetric(student.logits, partner.logits)
+    def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
+        features = F.mse_loss(self.adapter(student.pooled), reference.pooled)
+        divergence = symmetric(student.logits, reference.logits)
         return {"js": self.js_weight / 2 * divergence, "features": self.feature_weight / 2 * features}

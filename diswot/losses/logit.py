@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diswot.config.fields import option
 from diswot.errors import ConfigError
-from diswot.losses.base import LOSSES, Loss, Terms, Weighted, hard
+from diswot.losses.base import LOSSES, Loss, SingleTermLoss, hard_labels, temperature_option, weight_option
 from diswot.observe import Observation
+from diswot.schemes.base import Terms
+from diswot.schemes.peers import Peers
+from diswot.schemes.previous_step import PreviousStep
 
 _HIDDEN = -1e4  # a logit so low that its class has probability 0, and finite, so that 0 times its logarithm is 0
 
@@ -36,7 +38,7 @@ def decoupled(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, te
     """The two parts of `dkd`, times T^2: of the target against all other classes, and among the others."""
     if student_logits.shape[1] < 3:
         raise ConfigError(f"loss dkd: {student_logits.shape[1]} classes; with fewer than 3 there are no others to compare: use kd")
-    place = hard(target)[:, None]
+    place = hard_labels(target)[:, None]
 
     def split(logits: Tensor) -> tuple[Tensor, Tensor]:
         scaled = logits / temperature
@@ -165,30 +167,28 @@ def logit_std(student_logits: Tensor, teacher_logits: Tensor, temperature: float
 
 
 @LOSSES.register("kd")
-@dataclass(eq=False)
 class KD(Loss):
     """ce_weight CE + kd_weight T^2 KL; the defaults are the CIFAR ones of the literature (ImageNet: .5, .5, T 1)."""
 
-    ce_weight: float = 0.1
-    kd_weight: float = 0.9
-    temperature: float = 4.0
+    ce_weight: float = weight_option(0.1)
+    kd_weight: float = weight_option(0.9)
+    temperature: float = temperature_option(4.0)
 
     summary = "softened logits (Hinton et al. 2015)"
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        return {"kd": self.kd_weight * kd(student.logits, partner.logits, self.temperature)}
+    def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
+        return {"kd": self.kd_weight * kd(student.logits, reference.logits, self.temperature)}
 
 
 @LOSSES.register("dkd")
-@dataclass(eq=False)
 class DKD(Loss):
     """CE + alpha TCKD + beta NCKD, the last two growing over the first `warmup` epochs. beta: 2 for ResNet-56 to 20 and 110 to 32, 6 for
     WRN pairs and VGG-13, 8 elsewhere; ImageNet beta .5, T 1."""
 
-    alpha: float = 1.0
-    beta: float = 8.0
-    temperature: float = 4.0
-    warmup: int = 20
+    alpha: float = weight_option(1.0)
+    beta: float = weight_option(8.0)
+    temperature: float = temperature_option(4.0)
+    warmup: int = option(20, ge=0, le=1_000_000)
 
     summary = "KD with the target class and the others apart (Zhao et al. 2022)"
     reads_labels = True
@@ -200,121 +200,114 @@ class DKD(Loss):
     def begin_epoch(self, epoch: int) -> None:
         self.share = min((epoch + 1) / self.warmup, 1.0) if self.warmup else 1.0
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        tckd, nckd = decoupled(student.logits, partner.logits, target, self.temperature)
+    def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
+        tckd, nckd = decoupled(student.logits, reference.logits, target, self.temperature)
         return {"tckd": self.share * self.alpha * tckd, "nckd": self.share * self.beta * nckd}
 
 
 @LOSSES.register("dist")
-@dataclass(eq=False)
-class DIST(Weighted):
+class DIST(SingleTermLoss):
     """CE + weight times `dist`; ImageNet T 1."""
 
-    weight: float = 2.0
-    beta: float = 1.0
-    gamma: float = 1.0
-    temperature: float = 4.0
+    weight: float = weight_option(2.0)
+    beta: float = weight_option(1.0)
+    gamma: float = weight_option(1.0)
+    temperature: float = temperature_option(4.0)
 
     summary = "correlation of classes and of images (Huang et al. 2022)"
-    across_batch = True
-    least_batch = 2
+    needs_whole_batch = True
+    min_batch_size = 2
 
-    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
-        return dist(student.logits, partner.logits, self.beta, self.gamma, self.temperature)
+    def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
+        return dist(student.logits, reference.logits, self.beta, self.gamma, self.temperature)
 
 
 @LOSSES.register("wsl")
-@dataclass(eq=False)
-class WSL(Weighted):
+class WSL(SingleTermLoss):
     """CE + weight times `wsl`; ImageNet weight 2.5, T 2."""
 
-    weight: float = 2.25
-    temperature: float = 4.0
+    weight: float = weight_option(2.25)
+    temperature: float = temperature_option(4.0)
 
     summary = "soft labels weighted by how much they help (Zhou et al. 2021)"
     reads_labels = True
 
-    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
-        return wsl(student.logits, partner.logits, target, self.temperature)
+    def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
+        return wsl(student.logits, reference.logits, target, self.temperature)
 
 
 @LOSSES.register("skd")
-@dataclass(eq=False)
 class SKD(Loss):
     """(1 - alpha) CE of the normalised logits + alpha times `skd`: it holds its own cross-entropy (`ce_weight` multiplies it)."""
 
-    alpha: float = 0.9
-    temperature: float = 1.0
-    multiplier: float = 2.0
+    alpha: float = option(0.9, ge=0, le=1)
+    temperature: float = temperature_option(1.0)
+    multiplier: float = temperature_option(2.0)
 
     summary = "normalised logits (Guo et al. 2020)"
 
     def supervised(self, student: Observation, target: Tensor) -> Terms:
-        terms = self.truth(spherical(student.logits, self.multiplier), target)
-        return {self.truth.kind: self.ce_weight * (1 - self.alpha) * terms} if self.ce_weight else {}
+        terms = self.supervised_loss(spherical(student.logits, self.multiplier), target)
+        return {self.supervised_loss.kind: self.ce_weight * (1 - self.alpha) * terms} if self.ce_weight else {}
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        return {"skd": self.alpha * skd(student.logits, partner.logits, self.temperature, self.multiplier)}
+    def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
+        return {"skd": self.alpha * skd(student.logits, reference.logits, self.temperature, self.multiplier)}
 
 
 @LOSSES.register("ssld")
-@dataclass(eq=False)
-class SSLD(Weighted):
+class SSLD(SingleTermLoss):
     """`ssld` alone: labels are not looked at."""
 
-    ce_weight: float = 0.0
-    weight: float = 1.0
+    ce_weight: float = weight_option(0.0)
+    weight: float = weight_option(1.0)
 
     summary = "symmetric divergence without labels (Cui et al. 2021)"
 
-    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
-        return ssld(student.logits, partner.logits)
+    def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
+        return ssld(student.logits, reference.logits)
 
 
 @LOSSES.register("logit_std")
-@dataclass(eq=False)
 class LogitStd(Loss):
     """ce_weight CE + kd_weight times `logit_std`."""
 
-    ce_weight: float = 0.1
-    kd_weight: float = 9.0
-    temperature: float = 2.0
+    ce_weight: float = weight_option(0.1)
+    kd_weight: float = weight_option(9.0)
+    temperature: float = temperature_option(2.0)
 
     summary = "KD of standardised logits (Sun et al. 2024)"
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        return {"logit_std": self.kd_weight * logit_std(student.logits, partner.logits, self.temperature)}
+    def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
+        return {"logit_std": self.kd_weight * logit_std(student.logits, reference.logits, self.temperature)}
 
 
 @LOSSES.register("dml")
-@dataclass(eq=False)
 class DML(Loss):
     """CE + kd_weight KL(peer || self), the peer detached; every peer is a student of its own (Zhang et al., CVPR 2018)."""
 
-    kd_weight: float = 1.0
-    temperature: float = 1.0
+    kd_weight: float = weight_option(1.0)
+    temperature: float = temperature_option(1.0)
 
     summary = "students that teach each other (Zhang et al. 2018)"
-    partner = "peers"
+    scheme = Peers
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        return {"dml": self.kd_weight * kd(student.logits, partner.logits, self.temperature)}
+    def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
+        return {"dml": self.kd_weight * kd(student.logits, reference.logits, self.temperature)}
 
 
 @LOSSES.register("dlb")
-@dataclass(eq=False)
 class DLB(Loss):
     """CE + alpha T^2 KL(the last step's logits || now) on the images that the last step saw too, half of each batch (Shen et al. 2022).
 
-    The partner's logits (B', N) belong to the first B' images of the batch.
+    The reference's logits (B', N) belong to the first B' images of the batch.
     """
 
-    alpha: float = 1.0
-    temperature: float = 3.0
+    alpha: float = weight_option(1.0)
+    temperature: float = temperature_option(3.0)
 
     summary = "a student that learns from its own last step (Shen et al. 2022)"
-    partner = "previous"
+    scheme = PreviousStep
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        now = student.logits[: len(partner.logits)]
-        return {"dlb": self.alpha * kd(now, partner.logits, self.temperature)}
+    def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
+        now = student.logits[: len(reference.logits)]
+        return {"dlb": self.alpha * kd(now, reference.logits, self.temperature)}

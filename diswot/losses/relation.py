@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from diswot.losses.base import LOSSES, Loss, Terms, Weighted
+from diswot.config.fields import option
+from diswot.losses.base import LOSSES, Loss, SingleTermLoss, weight_option
 from diswot.losses.logit import KD
 from diswot.observe import Observation
+from diswot.schemes.base import Terms
 from diswot.similarity import cam_gram, gram_distance, sample_gram
 
 _AT_ONCE = 1 << 22  # cosines that rkd_angle holds at a time: 16 MiB
@@ -172,109 +173,102 @@ def relation(student: Observation, teacher: Observation) -> Tensor:
 
 
 @LOSSES.register("rkd")
-@dataclass(eq=False)
 class RKD(Loss):
     """CE + distance_weight times `rkd_distance` + angle_weight times `rkd_angle`, on pooled features."""
 
-    distance_weight: float = 25.0
-    angle_weight: float = 50.0
+    distance_weight: float = weight_option(25.0)
+    angle_weight: float = weight_option(50.0)
 
     summary = "distances and angles between images (Park et al. 2019)"
     needs = frozenset({"logits", "pooled"})
-    across_batch = True
-    least_batch = 3
+    needs_whole_batch = True
+    min_batch_size = 3
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
+    def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
         return {
-            "distance": self.distance_weight * rkd_distance(student.pooled, partner.pooled),
-            "angle": self.angle_weight * rkd_angle(student.pooled, partner.pooled),
+            "distance": self.distance_weight * rkd_distance(student.pooled, reference.pooled),
+            "angle": self.angle_weight * rkd_angle(student.pooled, reference.pooled),
         }
 
 
 @LOSSES.register("sp")
-@dataclass(eq=False)
-class SP(Weighted):
+class SP(SingleTermLoss):
     """CE + weight times `sp` of the last map."""
 
-    weight: float = 3000.0
+    weight: float = weight_option(3000.0)
 
     summary = "which images are alike (Tung & Mori 2019)"
     needs = frozenset({"logits", "features"})
-    across_batch = True
-    least_batch = 2
+    needs_whole_batch = True
+    min_batch_size = 2
 
-    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
-        return sp(student.features, partner.features)
+    def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
+        return sp(student.features, reference.features)
 
 
 @LOSSES.register("cc")
-@dataclass(eq=False)
-class CC(Weighted):
+class CC(SingleTermLoss):
     """CE + weight times `cc` of the pooled features."""
 
-    weight: float = 0.02
-    gamma: float = 0.4
-    order: int = 2
+    weight: float = weight_option(0.02)
+    gamma: float = weight_option(0.4)
+    order: int = option(2, ge=0, le=1_000_000)
 
     summary = "which images are alike, by a Gaussian kernel (Peng et al. 2019)"
     needs = frozenset({"logits", "pooled"})
-    across_batch = True
-    least_batch = 2
+    needs_whole_batch = True
+    min_batch_size = 2
 
-    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
-        return cc(student.pooled, partner.pooled, self.gamma, self.order)
+    def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
+        return cc(student.pooled, reference.pooled, self.gamma, self.order)
 
 
 @LOSSES.register("pkt")
-@dataclass(eq=False)
-class PKT(Weighted):
+class PKT(SingleTermLoss):
     """CE + weight times `pkt` of the pooled features."""
 
-    weight: float = 3e4
+    weight: float = weight_option(3e4)
 
     summary = "which images are alike, as probabilities (Passalis & Tefas 2018)"
     needs = frozenset({"logits", "pooled"})
-    across_batch = True
-    least_batch = 2
+    needs_whole_batch = True
+    min_batch_size = 2
 
-    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
-        return pkt(student.pooled, partner.pooled)
+    def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
+        return pkt(student.pooled, reference.pooled)
 
 
 @LOSSES.register("semantic")
-@dataclass(eq=False)
-class Semantic(Weighted):
+class Semantic(SingleTermLoss):
     """CE + weight times `semantic`."""
 
-    weight: float = 1.0
+    weight: float = weight_option(1.0)
 
     summary = "the semantic metric of DisWOT as a loss (Dong et al. 2023)"
     needs = frozenset({"logits", "features", "weight"})
-    across_batch = True
-    least_batch = 2
+    needs_whole_batch = True
+    min_batch_size = 2
 
-    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
-        return semantic(student, partner)
+    def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
+        return semantic(student, reference)
 
 
 @LOSSES.register("relation")
-@dataclass(eq=False)
-class Relation(Weighted):
+class Relation(SingleTermLoss):
     """CE + weight times `relation`."""
 
-    weight: float = 1.0
+    weight: float = weight_option(1.0)
 
     summary = "the relation metric of DisWOT as a loss (Dong et al. 2023)"
     needs = frozenset({"logits", "features"})
-    across_batch = True
-    least_batch = 2
+    needs_whole_batch = True
+    min_batch_size = 2
 
-    def value(self, student: Observation, partner: Observation, target: Tensor) -> Tensor:
-        return relation(student, partner)
+    def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
+        return relation(student, reference)
 
 
 @LOSSES.register("diswot")
-@dataclass(eq=False)
 class DisWOT(KD):
     """KD and the search metrics as higher-order losses (DisWOT-dagger, Dong et al. 2023).
 
@@ -283,16 +277,16 @@ class DisWOT(KD):
     ['ce', 'kd', 'relation', 'semantic']
     """
 
-    semantic_weight: float = 1.0
-    relation_weight: float = 1.0
+    semantic_weight: float = weight_option(1.0)
+    relation_weight: float = weight_option(1.0)
 
     summary = "kd, semantic and relation together (DisWOT-dagger)"
     needs = frozenset({"logits", "features", "weight"})
-    across_batch = True
-    least_batch = 2
+    needs_whole_batch = True
+    min_batch_size = 2
 
-    def distil(self, student: Observation, partner: Observation, target: Tensor) -> Terms:
-        terms = super().distil(student, partner, target)
-        terms["semantic"] = self.semantic_weight * semantic(student, partner)
-        terms["relation"] = self.relation_weight * relation(student, partner)
+    def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
+        terms = super().distil(student, reference, target)
+        terms["semantic"] = self.semantic_weight * semantic(student, reference)
+        terms["relation"] = self.relation_weight * relation(student, reference)
         return terms

@@ -1,0 +1,1 @@
+"""Networks: the CIFAR zoo, the networks of the search spaces, teachers, weights and initialisation. All speak timm's protocol."""

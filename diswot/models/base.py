@@ -1,4 +1,4 @@
-"""What every network here shares: timm's protocol for image classifiers."""
+"""The base class of all networks in this package, which follows timm's protocol for image classifiers, and layers that they share."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from torch import Tensor, nn
 
 
 class ImageClassifier(nn.Module):
-    """Feature map, global average pooling, linear classifier, by timm's names.
+    """An image classifier with timm's methods: a feature map, global average pooling and a linear classifier.
 
-    A subclass defines `forward_features(x)`: (B, in_chans, H, W) -> (B, num_features, h, w), and calls `finish` once its layers stand.
+    A subclass defines `forward_features` and calls `finish` at the end of its `__init__`, when all its other layers are set.
 
     Attributes:
-        num_features: channels of the last feature map, the width of the classifier's input.
-        feature_info: one dict a stage, as timm's: num_chs, reduction (stride so far), module.
+        num_features: number of channels of the last feature map, which is the width of the classifier's input.
+        num_classes: number of classes; 0 if the network has no classifier.
+        feature_info: one dict per stage, with timm's keys: `num_chs` (channels), `reduction` (stride relative to the image) and
+            `module` (name of the module).
+        fc: the classifier.
     """
 
     num_features: int
@@ -22,23 +25,32 @@ class ImageClassifier(nn.Module):
     fc: nn.Module
 
     def finish(self, num_features: int, num_classes: int, feature_info: list[dict[str, Any]]) -> None:
+        """Set the attributes that timm's protocol asks for, and make the classifier.
+
+        Args:
+            num_features: number of channels of the last feature map.
+            num_classes: number of classes; 0 makes a network without a classifier.
+            feature_info: one dict per stage, see `stage_info`.
+        """
         self.num_features = self.head_hidden_size = num_features
         self.feature_info = feature_info
         self.reset_classifier(num_classes)
 
     def reset_classifier(self, num_classes: int) -> None:
-        """A new classifier for `num_classes`; 0 leaves the pooled features as the output."""
+        """Replace the classifier by a new one for `num_classes`; with 0 classes the network returns its pooled features."""
         self.num_classes = num_classes
         self.fc = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
     def get_classifier(self) -> nn.Module:
+        """Return the classifier, a linear layer, or an identity if there are no classes."""
         return self.fc
 
     def forward_features(self, x: Tensor) -> Tensor:
+        """Return the feature map before global pooling: (B, in_chans, H, W) -> (B, num_features, h, w)."""
         raise NotImplementedError
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """(B, C, h, w) -> (B, num_classes), or (B, C) pooled where `pre_logits`."""
+        """Return the logits of a feature map: (B, C, h, w) -> (B, num_classes), or the pooled features (B, C) if `pre_logits` is true."""
         pooled = features.mean((2, 3))
         return pooled if pre_logits else self.fc(pooled)
 
@@ -47,7 +59,7 @@ class ImageClassifier(nn.Module):
 
 
 def conv_bn(in_chans: int, out_chans: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    """A bias-free convolution, padded so that stride 1 keeps the size, and its batch norm."""
+    """Return a convolution without bias, padded so that stride 1 keeps the image size, and its batch norm."""
     return [
         nn.Conv2d(in_chans, out_chans, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(out_chans),
@@ -55,11 +67,14 @@ def conv_bn(in_chans: int, out_chans: int, kernel: int, stride: int = 1, groups:
 
 
 def conv_bn_relu(in_chans: int, out_chans: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Return the two layers of `conv_bn` and a ReLU as one module."""
     return nn.Sequential(*conv_bn(in_chans, out_chans, kernel, stride, groups), nn.ReLU(inplace=True))
 
 
 class PadShortcut(nn.Module):
-    """The shortcut without parameters (option A of He et al. 2016): every `stride`-th pixel, zeros for the channels that are new.
+    """A shortcut without parameters (option A of He et al. 2016).
+
+    It keeps every `stride`-th pixel in each direction. The additional channels are zero, one half before and one half after the old ones.
 
     >>> import torch
     >>> PadShortcut(2, 6, 2)(torch.ones(1, 2, 4, 4)).shape
@@ -69,13 +84,13 @@ class PadShortcut(nn.Module):
     def __init__(self, in_chans: int, out_chans: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        before = (out_chans - in_chans) // 2
-        self.pad = (0, 0, 0, 0, before, out_chans - in_chans - before)
+        pad_before = (out_chans - in_chans) // 2
+        self.pad = (0, 0, 0, 0, pad_before, out_chans - in_chans - pad_before)
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.pad(x[:, :, :: self.stride, :: self.stride], self.pad)
 
 
 def stage_info(channels: list[int], reductions: list[int], names: list[str]) -> list[dict[str, Any]]:
-    """`feature_info` from its three columns."""
+    """Return timm's `feature_info`, one dict per stage, from its three columns."""
     return [{"num_chs": c, "reduction": r, "module": n} for c, r, n in zip(channels, reductions, names, strict=True)]

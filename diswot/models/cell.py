@@ -1,4 +1,4 @@
-"""The network of NAS-Bench-201 around any cell (Dong & Yang, ICLR 2020, figure 1)."""
+"""The network of NAS-Bench-201, built from any cell of that space (Dong & Yang, ICLR 2020, figure 1)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diswot.models.base import ImageClassifier, conv_bn, stage_info
 
 
 def _operation(name: str, width: int) -> nn.Module | None:
-    """The module on an edge; None for `none`, which carries nothing."""
+    """Return the module of an edge, or None for the operation `none`, which passes nothing on."""
     if name == "none":
         return None
     if name == "skip_connect":
@@ -22,7 +22,15 @@ def _operation(name: str, width: int) -> nn.Module | None:
 
 
 class Cell(nn.Module):
-    """A node is the sum of its incoming edges; the output is the last node. A node that nothing reaches is zero."""
+    """A cell: a small directed graph with an operation on each edge.
+
+    Each node is the sum of its incoming edges, and the last node is the output. A node that no edge reaches is zero.
+
+    Args:
+        operations: name of the operation on each edge.
+        edges: (from, to) nodes of each edge, in the same order. Node 0 is the input.
+        width: number of channels of every node.
+    """
 
     def __init__(self, operations: Sequence[str], edges: Sequence[tuple[int, int]], width: int) -> None:
         super().__init__()
@@ -38,15 +46,18 @@ class Cell(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         nodes: list[Tensor | None] = [x] + [None] * (self.num_nodes - 1)
         for source, target, index in self.routes:
-            start, arrived = nodes[source], nodes[target]
+            start, partial_sum = nodes[source], nodes[target]
             y = self.edges[index](torch.zeros_like(x) if start is None else start)
-            nodes[target] = y if arrived is None else arrived + y
+            nodes[target] = y if partial_sum is None else partial_sum + y
         out = nodes[-1]
         return torch.zeros_like(x) if out is None else out
 
 
 class ReductionBlock(nn.Module):
-    """The residual block between two stages: half the resolution, twice the channels; average pooling and a 1x1 on the shortcut."""
+    """The residual block between two stages, which halves the resolution and, in NAS-Bench-201, doubles the number of channels.
+
+    It has two 3x3 convolutions, the first with stride 2. The shortcut is 2x2 average pooling and a 1x1 convolution without batch norm.
+    """
 
     def __init__(self, in_chans: int, out_chans: int) -> None:
         super().__init__()
@@ -59,7 +70,16 @@ class ReductionBlock(nn.Module):
 
 
 class CellNetwork(ImageClassifier):
-    """3x3 stem of 16 channels, three stages of five equal cells at 16, 32 and 64 channels, BN-ReLU, pooling, classifier."""
+    """The network of NAS-Bench-201, in which all 15 cells are equal.
+
+    After a 3x3 stem with 16 channels come three stages of five cells with 16, 32 and 64 channels, with a `ReductionBlock` between the
+    stages; then batch norm, ReLU, global average pooling and the classifier.
+
+    Args:
+        operations, edges: the cell, as `Cell` takes it.
+        num_classes: number of classes.
+        in_chans: number of channels of the images.
+    """
 
     def __init__(self, operations: Sequence[str], edges: Sequence[tuple[int, int]], num_classes: int = 100, in_chans: int = 3) -> None:
         super().__init__()
@@ -67,8 +87,8 @@ class CellNetwork(ImageClassifier):
         self.stem = nn.Sequential(*conv_bn(in_chans, widths[0], 3))
         self.stages = nn.ModuleList()
         for stage, width in enumerate(widths):
-            entry = [ReductionBlock(width // 2, width)] if stage else []
-            self.stages.append(nn.Sequential(*entry, *(Cell(operations, edges, width) for _ in range(5))))
+            reduction = [ReductionBlock(width // 2, width)] if stage else []
+            self.stages.append(nn.Sequential(*reduction, *(Cell(operations, edges, width) for _ in range(5))))
         self.norm = nn.BatchNorm2d(widths[-1])
         self.relu = nn.ReLU()
         self.finish(widths[-1], num_classes, stage_info(widths, [1, 2, 4], [f"stages.{i}" for i in range(3)]))

@@ -1,4 +1,4 @@
-"""Initialisation from a seed, the same in every process and at any order of networks."""
+"""Initialisation of networks from a seed, with the same weights in every process and whatever networks were initialised before."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from diswot.errors import ConfigError
-from diswot.options import Init
-from diswot.registry import suggest
+from diswot.config.scoring import Init
+from diswot.errors import ConfigError, suggest
 
 INITS: tuple[str, ...] = get_args(Init)
-_BLOCK = 1 << 20
-_lock = threading.RLock()  # the streams, and the patch of `without_weights`, belong to one thread at a time
+_BLOCK = 1 << 20  # numbers that a stream draws at once
+_lock = threading.RLock()  # lets one thread at a time use the streams and the patch of `without_weights`
 
 
 class NormalStream:
-    """Standard normal numbers of one seed, kept as they are drawn, so that the second network costs a copy and not a draw.
+    """A stream of standard normal numbers for one seed, which stay in memory once they are drawn.
 
-    Number i depends on the seed and on i alone: every network of a seed reads the same numbers from the start.
+    Number i depends on the seed and on i alone: all networks of a seed read the same numbers, from the first one on. For the second
+    network the numbers only have to be copied, which is faster than drawing them.
 
     >>> stream = NormalStream(0)
     >>> bool((stream.take(0, 3_000_000)[2_999_000:] == NormalStream(0).take(2_999_000, 1000)).all())
@@ -36,15 +36,15 @@ class NormalStream:
         self._numbers = torch.empty(0)
 
     def take(self, start: int, count: int) -> Tensor:
-        """Numbers start .. start + count - 1, as a view that must not be written to."""
+        """Return the numbers `start` to `start + count - 1` as a view, which must not be written to."""
         with _lock:
             blocks = range(self._numbers.numel() // _BLOCK, -(-(start + count) // _BLOCK))
             if blocks:
                 self._numbers = torch.cat([self._numbers, *(self._block(block) for block in blocks)])
             return self._numbers[start : start + count]
 
-    def _block(self, number: int) -> Tensor:
-        digest = hashlib.sha256(f"{self.seed}/{number}".encode()).digest()
+    def _block(self, block: int) -> Tensor:
+        digest = hashlib.sha256(f"{self.seed}/{block}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         return torch.randn(_BLOCK, generator=generator)
 
@@ -57,15 +57,18 @@ def _stream(seed: int) -> NormalStream:
 
 
 class Initialiser:
-    """Initialises one model again and again: what is the same for every seed is set and looked up once.
+    """A function that sets the weights of one model from a seed, and can be called many times.
+
+    What is the same for all seeds, such as the biases, is set once, when the initialiser is made.
 
     Args:
-        init: `kaiming` N(0, 2 / fan-in); `gaussian` N(0, 1); `orthogonal`; `torch`, each layer's own default. Biases are 0 and
-            normalisation layers 1 and 0 except with `torch`, whose layers choose for themselves. Parameters outside of convolutions,
-            linear and normalisation layers stay as they are.
+        model: the model to initialise.
+        init: distribution of the weights of convolutions and linear layers: `kaiming` is N(0, 2 / fan-in), `gaussian` is N(0, 1),
+            `orthogonal` draws orthogonal matrices, and `torch` is each layer's own default. Except with `torch`, biases are set to 0 and
+            the weights of normalisation layers to 1. Parameters of other layers stay as they are.
 
     Raises:
-        ConfigError: an unknown `init`.
+        ConfigError: `init` is unknown.
     """
 
     @torch.no_grad()
@@ -76,7 +79,7 @@ class Initialiser:
         self._weights: list[Tensor] = []
         if init == "torch":
             return
-        for layer in _layers(model):
+        for layer in _initialised_layers(model):
             if layer.bias is not None:
                 layer.bias.zero_()
             if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -88,9 +91,9 @@ class Initialiser:
 
     @torch.no_grad()
     def __call__(self, seed: int) -> None:
-        """Sets the weights that belong to `seed`: the same on every run, in every process, in any memory layout."""
+        """Set the weights that belong to `seed`, which are the same in every run and process and for every memory layout."""
         if self.init == "torch":
-            _default(self.model, seed)
+            _reset_parameters(self.model, seed)
             return
         generator = torch.Generator().manual_seed(seed)
         start = 0
@@ -109,30 +112,33 @@ class Initialiser:
 
 @contextlib.contextmanager
 def without_weights() -> Iterator[None]:
-    """Inside, 2d convolutions and linear layers are built without drawing the weights that an `Initialiser` is about to set: a tenth of
-    the time of scoring a small network. Whatever else is drawn comes from a seed, and the global generator is left as it was."""
+    """Build 2d convolutions and linear layers without drawing their weights while this context is active.
+
+    It is meant for a model that an `Initialiser` is about to initialise, and saves a tenth of the time of scoring a small network. Any
+    other random numbers come from a fixed seed, and torch's global generator is left as it was.
+    """
     kinds: tuple[Any, ...] = (nn.Conv2d, nn.Linear)
-    kept = [kind.reset_parameters for kind in kinds]
+    originals = [kind.reset_parameters for kind in kinds]
     with _lock, seeded(0):
         for kind in kinds:
             kind.reset_parameters = lambda self: None
         try:
             yield
         finally:
-            for kind, original in zip(kinds, kept, strict=True):
+            for kind, original in zip(kinds, originals, strict=True):
                 kind.reset_parameters = original
 
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, torch's global generator on the CPU is seeded; outside, it goes on as if nothing had been."""
+    """Seed torch's global CPU generator while this context is active; afterwards it continues from where it was before."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 
 def initialise(model: nn.Module, init: Init, seed: int) -> None:
-    """`Initialiser` for a single time.
+    """Set the weights of a model from a seed once; see `Initialiser`.
 
     >>> a, b = nn.Linear(4, 4), nn.Linear(4, 4)
     >>> initialise(a, "kaiming", 1)
@@ -143,12 +149,12 @@ def initialise(model: nn.Module, init: Init, seed: int) -> None:
     Initialiser(model, init)(seed)
 
 
-def _layers(model: nn.Module) -> Iterator[Any]:
+def _initialised_layers(model: nn.Module) -> Iterator[Any]:
     kinds = (nn.Conv2d, nn.Linear, _NormBase, nn.LayerNorm, nn.GroupNorm)
-    return (m for m in model.modules() if isinstance(m, kinds))
+    return (module for module in model.modules() if isinstance(module, kinds))
 
 
-def _default(model: nn.Module, seed: int) -> None:
+def _reset_parameters(model: nn.Module, seed: int) -> None:
     with seeded(seed):
         for layer in model.modules():
             if callable(reset := getattr(layer, "reset_parameters", None)):

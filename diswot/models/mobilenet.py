@@ -1,4 +1,4 @@
-"""MobileNetV2 (Sandler et al., CVPR 2018) at CIFAR's resolution, as the distillation literature uses it: half width."""
+"""MobileNetV2 (Sandler et al., CVPR 2018) for the images of CIFAR, at half width, as the distillation literature uses it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ from torch import Tensor, nn
 
 from diswot.models.base import ImageClassifier, conv_bn, conv_bn_relu, stage_info
 
-# expansion, channels at full width, blocks, stride
+# each stage: expansion, channels at full width, number of blocks, stride
 SETTINGS = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-HEAD = 1280
+HEAD = 1280  # channels of the last convolution
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion, 3x3 depthwise, linear 1x1; a shortcut where the shape stays."""
+    """An inverted residual block: a 1x1 expansion, a 3x3 depthwise convolution and a 1x1 projection without activation.
+
+    The input is added if it has the shape of the output.
+    """
 
     def __init__(self, in_chans: int, out_chans: int, stride: int, expansion: int) -> None:
         super().__init__()
-        mid = in_chans * expansion
-        depthwise = conv_bn_relu(mid, mid, 3, stride, groups=mid)
-        self.body = nn.Sequential(conv_bn_relu(in_chans, mid, 1), depthwise, *conv_bn(mid, out_chans, 1))
+        hidden_chans = in_chans * expansion
+        depthwise = conv_bn_relu(hidden_chans, hidden_chans, 3, stride, groups=hidden_chans)
+        self.body = nn.Sequential(conv_bn_relu(in_chans, hidden_chans, 1), depthwise, *conv_bn(hidden_chans, out_chans, 1))
         self.residual = stride == 1 and in_chans == out_chans
 
     def forward(self, x: Tensor) -> Tensor:
@@ -27,7 +30,12 @@ class InvertedResidual(nn.Module):
 
 
 class CifarMobileNetV2(ImageClassifier):
-    """Stem at stride 2, seven stages of inverted residuals, a last 1x1 convolution to 1280 channels.
+    """MobileNetV2 for CIFAR: a stem with stride 2, seven stages of inverted residuals, and a last 1x1 convolution to 1280 channels.
+
+    Args:
+        width: factor on the number of channels of the stem and of the stages.
+        num_classes: number of classes.
+        in_chans: number of channels of the images.
 
     >>> sum(p.numel() for p in CifarMobileNetV2().parameters())
     812836
@@ -40,14 +48,14 @@ class CifarMobileNetV2(ImageClassifier):
         self.stages = nn.ModuleList()
         widths, reductions, reduction = [], [], 2
         for expansion, full_width, blocks, stride in SETTINGS:
-            out = int(full_width * width)
+            out_chans = int(full_width * width)
             layers = []
             for block in range(blocks):
-                layers.append(InvertedResidual(chans, out, stride if block == 0 else 1, expansion))
-                chans = out
+                layers.append(InvertedResidual(chans, out_chans, stride if block == 0 else 1, expansion))
+                chans = out_chans
             self.stages.append(nn.Sequential(*layers))
             reduction *= stride
-            widths.append(out)
+            widths.append(out_chans)
             reductions.append(reduction)
         self.head = conv_bn_relu(chans, HEAD, 1)
         self.finish(HEAD, num_classes, stage_info(widths, reductions, [f"stages.{i}" for i in range(len(SETTINGS))]))

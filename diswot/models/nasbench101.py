@@ -1,4 +1,4 @@
-"""The network of NAS-Bench-101 around any cell (Ying et al., ICML 2019, figure 1)."""
+"""The network of NAS-Bench-101, built from any cell of that space (Ying et al., ICML 2019, figure 1)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from diswot.models.base import ImageClassifier, conv_bn_relu, stage_info
 
 
 class GraphCell(nn.Module):
-    """A vertex applies its operation to the sum of what arrives; the output concatenates the vertices that feed it, and adds the input
-    where that does. The input is projected by a 1x1 convolution wherever it goes; a vertex that is wider than the one it feeds gives its
-    first channels.
+    """A cell of NAS-Bench-101: a directed graph with an operation on each interior vertex.
+
+    The first vertex is the input and the last one the output. An interior vertex applies its operation to the sum of the vertices that
+    feed it. The output concatenates the interior vertices that feed it, and adds the input if that feeds it too. Wherever the input goes,
+    it first passes a 1x1 convolution, its projection. A vertex that is wider than the vertex it feeds passes on its first channels only.
 
     Args:
-        matrix: row u, column v is 1 where vertex u feeds vertex v > u; every vertex is on a path from the first to the last.
-        kernels: the size of each vertex's convolution, None for the 3x3 max-pooling; the first and the last are not read.
-        widths: channels of each vertex; those that feed the last add up to its own. The first is not read.
-        in_chans: channels of the input.
+        matrix: adjacency matrix: row u, column v is 1 if vertex u feeds vertex v > u. Every vertex must be on a path from the first to
+            the last one.
+        kernels: kernel size of each vertex's convolution, or None for 3x3 max pooling. The first and the last entry are not used.
+        widths: number of channels of each vertex. Those of the interior vertices that feed the last one must add up to its own. The
+            first entry is not used.
+        in_chans: number of channels of the input.
     """
 
     def __init__(self, matrix: Sequence[Sequence[int]], kernels: Sequence[int | None], widths: Sequence[int], in_chans: int) -> None:
@@ -36,13 +40,14 @@ class GraphCell(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         vertices = [x]
         for v in range(1, self.last):
-            arriving = [vertices[u][:, : self.widths[v]] for u in self.sources[v]]
-            vertices.append(self.operations[str(v)](reduce(torch.add, arriving + self._projected(x, v))))
-        parts = [vertices[u] for u in self.sources[self.last]]
-        joined = [torch.cat(parts, 1)] if parts else []
-        return reduce(torch.add, joined + self._projected(x, self.last))
+            inputs = [vertices[u][:, : self.widths[v]] for u in self.sources[v]]
+            vertices.append(self.operations[str(v)](reduce(torch.add, inputs + self._projected_input(x, v))))
+        outputs = [vertices[u] for u in self.sources[self.last]]
+        concatenated = [torch.cat(outputs, 1)] if outputs else []
+        return reduce(torch.add, concatenated + self._projected_input(x, self.last))
 
-    def _projected(self, x: Tensor, vertex: int) -> list[Tensor]:
+    def _projected_input(self, x: Tensor, vertex: int) -> list[Tensor]:
+        """Return the cell's input as this vertex receives it, in a list that is empty if it does not."""
         return [self.projections[str(vertex)](x)] if str(vertex) in self.projections else []
 
 
@@ -51,12 +56,17 @@ def _operation(kernel: int | None, width: int) -> nn.Module:
 
 
 class GraphNetwork(ImageClassifier):
-    """3x3 stem, stacks of equal cells with 2x2 max-pooling between them, pooling, classifier.
+    """The network of NAS-Bench-101: a 3x3 stem, stacks of equal cells, global average pooling and the classifier.
+
+    There is 2x2 max pooling between two stacks.
 
     Args:
         matrix, kernels: the cell, as `GraphCell` takes it.
-        widths: for each stack the widths of the cell's vertices; the last of them are the channels of the stack.
-        stem, modules: channels of the stem; cells a stack.
+        widths: for each stack, the widths of the cell's vertices. The width of the last vertex is that of the stack.
+        stem: number of channels of the stem.
+        modules: number of cells in each stack.
+        num_classes: number of classes.
+        in_chans: number of channels of the images.
     """
 
     def __init__(
@@ -73,11 +83,11 @@ class GraphNetwork(ImageClassifier):
         chans = [stack[-1] for stack in widths]
         self.stem = conv_bn_relu(in_chans, stem, 3)
         self.stages = nn.ModuleList()
-        for place, stack in enumerate(widths):
-            pool = [nn.MaxPool2d(2, 2, ceil_mode=True)] if place else []
-            entries = [chans[place - 1] if place else stem, *[chans[place]] * (modules - 1)]
-            self.stages.append(nn.Sequential(*pool, *(GraphCell(matrix, kernels, stack, entry) for entry in entries)))
-        reductions = [2**place for place in range(len(widths))]
+        for index, stack in enumerate(widths):
+            pool = [nn.MaxPool2d(2, 2, ceil_mode=True)] if index else []
+            cell_in_chans = [chans[index - 1] if index else stem, *[chans[index]] * (modules - 1)]
+            self.stages.append(nn.Sequential(*pool, *(GraphCell(matrix, kernels, stack, cell_chans) for cell_chans in cell_in_chans)))
+        reductions = [2**index for index in range(len(widths))]
         self.finish(chans[-1], num_classes, stage_info(chans, reductions, [f"stages.{i}" for i in range(len(widths))]))
 
     def forward_features(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The network of NATS-Bench's size space: the cell of NAS-Bench-201 at five widths (Dong et al., TPAMI 2021)."""
+"""The network of NATS-Bench's size space: a cell of NAS-Bench-201 in a network of five widths (Dong et al., TPAMI 2021)."""
 
 from __future__ import annotations
 
@@ -11,30 +11,42 @@ from diswot.models.cell import Cell, ReductionBlock
 
 
 class SizedCell(Cell):
-    """The cell between two widths: the edges out of its input change the width, a skip connection there by a 1x1 convolution with batch
-    norm, which (unlike the other convolutions) has no ReLU before it."""
+    """A cell whose output may have another number of channels than its input.
+
+    If it has, the edges that leave the input node change the number of channels. A skip connection there becomes a 1x1 convolution with
+    batch norm, which, unlike the other convolutions, has no ReLU before it.
+
+    Args:
+        operations, edges: the cell, of 3x3 convolutions and skip connections, as `Cell` takes it.
+        in_chans, out_chans: number of channels of the input node and of all other nodes.
+    """
 
     def __init__(self, operations: Sequence[str], edges: Sequence[tuple[int, int]], in_chans: int, out_chans: int) -> None:
         super().__init__(operations, edges, out_chans)
-        living = [name for name in operations if name != "none"]
+        kept_operations = [name for name in operations if name != "none"]
         for source, _, index in self.routes:
             if source == 0 and in_chans != out_chans:
-                self.edges[index] = _entry(living[index], in_chans, out_chans)
+                self.edges[index] = _width_changing_operation(kept_operations[index], in_chans, out_chans)
 
 
-def _entry(name: str, in_chans: int, out_chans: int) -> nn.Module:
+def _width_changing_operation(name: str, in_chans: int, out_chans: int) -> nn.Module:
     if name == "skip_connect":
         return nn.Sequential(*conv_bn(in_chans, out_chans, 1))
     return nn.Sequential(nn.ReLU(), *conv_bn(in_chans, out_chans, 3))
 
 
 class SizeNetwork(ImageClassifier):
-    """3x3 stem, cell, reduction, cell, reduction, cell, BN-ReLU, pooling, classifier.
+    """The network of NATS-Bench's size space.
+
+    It is a sequence of 3x3 stem, cell, reduction block, cell, reduction block, cell, batch norm, ReLU, global average pooling and
+    classifier.
 
     Args:
-        operations, edges: the cell, of 3x3 convolutions and skip connections.
-        widths: channels of the stem and the first cell, of the first reduction, of the second cell, of the second reduction, and of the
-            third cell.
+        operations, edges: the cell, of 3x3 convolutions and skip connections, as `Cell` takes it.
+        widths: five numbers of channels: of the stem and the first cell, of the first reduction block, of the second cell, of the second
+            reduction block, and of the third cell.
+        num_classes: number of classes.
+        in_chans: number of channels of the images.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""CIFAR ResNets (He et al. 2016, section 4.2) with both kinds of shortcut, and their wide relatives of the distillation literature."""
+"""ResNets for CIFAR (He et al. 2016, section 4.2) with both kinds of shortcut, and their wider variants of the distillation literature."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Shortcut = Literal["conv", "pad"]
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut."""
+    """The basic residual block: two 3x3 convolutions with batch norm, and a shortcut."""
 
     def __init__(self, in_chans: int, out_chans: int, stride: int, shortcut: Shortcut) -> None:
         super().__init__()
@@ -33,13 +33,15 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(ImageClassifier):
-    """3x3 stem, then stages of basic blocks, the resolution halved at the start of every stage but the first.
+    """A ResNet for CIFAR: a 3x3 stem and stages of basic blocks; every stage but the first begins by halving the resolution.
 
     Args:
-        depths: blocks in each stage; (n, n, n) is ResNet-(6n+2).
-        widths: channels of the stem and of each stage.
-        shortcut: `conv`, a 1x1 convolution with batch norm where the shape changes (as in the distillation literature), or
-            `pad`, the parameter-free kind.
+        depths: number of blocks in each stage; (n, n, n) is ResNet-(6n+2).
+        widths: number of channels of the stem, then of each stage.
+        num_classes: number of classes.
+        in_chans: number of channels of the images.
+        shortcut: kind of shortcut where the shape changes: `conv` is a 1x1 convolution with batch norm (as in the distillation
+            literature), `pad` is `PadShortcut`, which has no parameters.
 
     >>> import torch
     >>> CifarResNet([3, 3, 3], num_classes=10)(torch.zeros(2, 3, 32, 32)).shape
@@ -60,11 +62,11 @@ class CifarResNet(ImageClassifier):
         width = widths[0]
         names = [f"layer{i}" for i in range(1, len(depths) + 1)]
         self.stages = names
-        for stage, (name, depth, out) in enumerate(zip(names, depths, widths[1:], strict=True)):
+        for stage, (name, depth, out_width) in enumerate(zip(names, depths, widths[1:], strict=True)):
             strides = [1 if stage == 0 else 2] + [1] * (depth - 1)
-            ins = [width] + [out] * (depth - 1)
-            self.add_module(name, nn.Sequential(*(BasicBlock(i, out, s, shortcut) for i, s in zip(ins, strides, strict=True))))
-            width = out
+            in_widths = [width] + [out_width] * (depth - 1)
+            self.add_module(name, nn.Sequential(*(BasicBlock(i, out_width, s, shortcut) for i, s in zip(in_widths, strides, strict=True))))
+            width = out_width
         self.finish(width, num_classes, stage_info(list(widths[1:]), [2**i for i in range(len(depths))], names))
 
     def forward_features(self, x: Tensor) -> Tensor:

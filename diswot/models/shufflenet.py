@@ -1,4 +1,4 @@
-"""ShuffleNet V1 (Zhang et al., CVPR 2018) and V2 (Ma et al., ECCV 2018) at CIFAR's resolution."""
+"""ShuffleNet V1 (Zhang et al., CVPR 2018) and V2 (Ma et al., ECCV 2018) for the images of CIFAR."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from torch import Tensor, nn
 
 from diswot.models.base import ImageClassifier, conv_bn, conv_bn_relu, stage_info
 
-STEM = 24
+STEM = 24  # channels of the stem
 
 
 class Bottleneck(nn.Module):
-    """V1: grouped 1x1, channel shuffle, 3x3 depthwise, grouped 1x1; at stride 2 the pooled input is concatenated, not added."""
+    """The unit of ShuffleNet V1: a grouped 1x1 convolution, a channel shuffle, a 3x3 depthwise and a grouped 1x1 convolution.
+
+    With stride 1 the input is added to the result; with stride 2 the average-pooled input is concatenated with it.
+    """
 
     def __init__(self, in_chans: int, out_chans: int, stride: int, groups: int) -> None:
         super().__init__()
@@ -30,7 +33,12 @@ class Bottleneck(nn.Module):
 
 
 class ShuffleNetV1(ImageClassifier):
-    """1x1 stem of 24 channels, three stages of 4, 8 and 4 units at 240, 480 and 960 channels, 3 groups.
+    """ShuffleNet V1 for CIFAR: a 1x1 stem with 24 channels and three stages of 4, 8 and 4 units with 240, 480 and 960 channels.
+
+    Args:
+        num_classes: number of classes.
+        in_chans: number of channels of the images.
+        groups: number of groups of the 1x1 convolutions.
 
     >>> sum(p.numel() for p in ShuffleNetV1().parameters())
     949258
@@ -43,8 +51,8 @@ class ShuffleNetV1(ImageClassifier):
         self.stages = nn.ModuleList()
         chans = STEM
         for width, depth in zip(widths, depths, strict=True):
-            entry = Bottleneck(chans, width - chans, 2, groups)
-            self.stages.append(nn.Sequential(entry, *(Bottleneck(width, width, 1, groups) for _ in range(depth - 1))))
+            first_unit = Bottleneck(chans, width - chans, 2, groups)
+            self.stages.append(nn.Sequential(first_unit, *(Bottleneck(width, width, 1, groups) for _ in range(depth - 1))))
             chans = width
         self.finish(chans, num_classes, stage_info(widths, [2, 4, 8], [f"stages.{i}" for i in range(3)]))
 
@@ -55,20 +63,24 @@ class ShuffleNetV1(ImageClassifier):
         return x
 
 
-def _branch(in_chans: int, out_chans: int, stride: int) -> list[nn.Module]:
-    """3x3 depthwise, 1x1."""
+def _depthwise_separable(in_chans: int, out_chans: int, stride: int) -> list[nn.Module]:
+    """Return a 3x3 depthwise and a 1x1 convolution."""
     return [*conv_bn(in_chans, in_chans, 3, stride, groups=in_chans), conv_bn_relu(in_chans, out_chans, 1)]
 
 
 class Unit(nn.Module):
-    """V2: half the channels pass, half go through 1x1, depthwise, 1x1; at stride 2 both halves see the whole input."""
+    """The unit of ShuffleNet V2, whose output is two halves of the channels that are concatenated and shuffled.
+
+    With stride 1 the first half of the input passes unchanged, and the second goes through a 1x1, a 3x3 depthwise and a 1x1 convolution.
+    With stride 2 both halves are computed from the whole input, the first by a 3x3 depthwise and a 1x1 convolution.
+    """
 
     def __init__(self, in_chans: int, out_chans: int, stride: int) -> None:
         super().__init__()
         half = out_chans // 2
-        self.left = nn.Sequential(*_branch(in_chans, half, stride)) if stride == 2 else None
-        entry = in_chans if stride == 2 else half
-        self.right = nn.Sequential(conv_bn_relu(entry, half, 1), *_branch(half, half, stride))
+        self.left = nn.Sequential(*_depthwise_separable(in_chans, half, stride)) if stride == 2 else None
+        right_in_chans = in_chans if stride == 2 else half
+        self.right = nn.Sequential(conv_bn_relu(right_in_chans, half, 1), *_depthwise_separable(half, half, stride))
         self.shuffle = nn.ChannelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,7 +89,9 @@ class Unit(nn.Module):
 
 
 class ShuffleNetV2(ImageClassifier):
-    """1x1 stem of 24 channels, a stride-2 unit and 3, 7 and 3 more at 116, 232 and 464 channels, a last 1x1 to 1024.
+    """ShuffleNet V2 for CIFAR: a 1x1 stem with 24 channels, three stages and a last 1x1 convolution to 1024 channels.
+
+    The stages have 116, 232 and 464 channels. Each begins with a unit of stride 2, which 3, 7 and 3 units of stride 1 follow.
 
     >>> sum(p.numel() for p in ShuffleNetV2().parameters())
     1355528

@@ -1,4 +1,7 @@
-"""Searched networks in timm: `import diswot.models.student`, then `timm.create_model("local-dir:runs/NAME/student", pretrained=True)`."""
+"""The entry point by which timm creates the networks that a search found.
+
+Import `diswot.models.student`, then call `timm.create_model("local-dir:runs/NAME/student", pretrained=True)`.
+"""
 
 from __future__ import annotations
 
@@ -11,29 +14,32 @@ from torch import nn
 from diswot.architecture import Architecture
 from diswot.space import load_space
 
-ENTRY = "diswot_student"
+ENTRY = "diswot_student"  # the name under which timm knows the function below
 
 
 @register_model  # type: ignore[untyped-decorator]  # timm's
 def diswot_student(
     pretrained: bool = False, pretrained_cfg: Any = None, space: str = "zoo", choices: Any = "resnet20", **kwargs: Any
 ) -> nn.Module:
-    """The network of an architecture of a built-in space, by the name that timm knows it by.
+    """Return the network of an architecture in a built-in search space; `timm.create_model` calls this function.
 
     Args:
-        pretrained: load the weights that lie beside config.json.
-        space, choices: of the architecture.
-        kwargs: num_classes, in_chans; timm's others do not apply.
+        pretrained: whether to load the weights that lie beside config.json.
+        pretrained_cfg: timm's description of the network, from config.json. It gives the number of classes and of channels where
+            `kwargs` does not.
+        space: name of the search space.
+        choices: choices of the architecture in this space.
+        kwargs: `num_classes` and `in_chans`; timm's other arguments are ignored.
     """
-    found = pretrained_cfg if isinstance(pretrained_cfg, dict) else getattr(pretrained_cfg, "__dict__", {})
-    known = load_space(space)
+    cfg = pretrained_cfg if isinstance(pretrained_cfg, dict) else getattr(pretrained_cfg, "__dict__", {})
+    search_space = load_space(space)
     arch = Architecture(space, choices)
-    known.check(arch)
-    classes = kwargs.get("num_classes") or found.get("num_classes") or 100
-    model = known.build(arch, classes, kwargs.get("in_chans") or (found.get("input_size") or (3,))[0])
+    search_space.check(arch)
+    num_classes = kwargs.get("num_classes") or cfg.get("num_classes") or 100
+    model = search_space.build(arch, num_classes, kwargs.get("in_chans") or (cfg.get("input_size") or (3,))[0])
     if pretrained:
         from safetensors.torch import load_file
 
-        model.load_state_dict(load_file(Path(str(found["file"])) / "model.safetensors"))
-    model.pretrained_cfg = model.default_cfg = dict(found)  # type: ignore[assignment]
+        model.load_state_dict(load_file(Path(str(cfg["file"])) / "model.safetensors"))
+    model.pretrained_cfg = model.default_cfg = dict(cfg)  # type: ignore[assignment]
     return model

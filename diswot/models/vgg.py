@@ -1,4 +1,4 @@
-"""VGG for CIFAR as the distillation literature uses it: batch norm, three poolings, one linear layer."""
+"""VGG for CIFAR as the distillation literature uses it: with batch norm, three pooling layers and one linear layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ WIDTHS = [64, 128, 256, 512, 512]
 
 
 class CifarVGG(ImageClassifier):
-    """Five stages of `convs` 3x3 convolutions; the first three end in 2x2 max pooling. VGG-8 has one each, VGG-13 two.
+    """A VGG for CIFAR: five stages of 3x3 convolutions, with 2x2 max pooling after each of the first three.
+
+    Args:
+        convs: number of convolutions per stage: 1 for VGG-8, 2 for VGG-13.
+        num_classes: number of classes.
+        in_chans: number of channels of the images.
 
     >>> sum(p.numel() for p in CifarVGG(1).parameters())
     3965028

@@ -1,4 +1,4 @@
-"""Wide residual networks for CIFAR (Zagoruyko & Komodakis, BMVC 2016): pre-activation blocks."""
+"""Wide residual networks for CIFAR, which are made of pre-activation blocks (Zagoruyko & Komodakis, BMVC 2016)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from diswot.models.base import ImageClassifier, stage_info
 
 
 class PreActBlock(nn.Module):
-    """BN-ReLU-conv twice; where the width changes, the shortcut is a 1x1 convolution of the activated input."""
+    """A pre-activation block: batch norm, ReLU and a 3x3 convolution, twice, and a shortcut.
+
+    If the number of channels width_changes, the shortcut is a 1x1 convolution of the activated input, otherwise it is the identity.
+    """
 
     def __init__(self, in_chans: int, out_chans: int, stride: int) -> None:
         super().__init__()
@@ -17,8 +20,8 @@ class PreActBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_chans)
         self.conv2 = nn.Conv2d(out_chans, out_chans, 3, 1, 1, bias=False)
         self.relu = nn.ReLU(inplace=True)
-        changes = in_chans != out_chans
-        self.shortcut = nn.Conv2d(in_chans, out_chans, 1, stride, bias=False) if changes else None
+        width_changes = in_chans != out_chans
+        self.shortcut = nn.Conv2d(in_chans, out_chans, 1, stride, bias=False) if width_changes else None
 
     def forward(self, x: Tensor) -> Tensor:
         activated = self.relu(self.bn1(x))
@@ -27,7 +30,13 @@ class PreActBlock(nn.Module):
 
 
 class WideResNet(ImageClassifier):
-    """WRN-`depth`-`widen`: three stages of (depth - 4) / 6 blocks at 16, 32 and 64 times `widen` channels.
+    """The wide residual network WRN-`depth`-`widen`.
+
+    Args:
+        depth: number of layers; each of the three stages has (depth - 4) / 6 blocks.
+        widen: factor on the 16, 32 and 64 channels of the three stages.
+        num_classes: number of classes.
+        in_chans: number of channels of the images.
 
     >>> sum(p.numel() for p in WideResNet(40, 2).parameters())
     2255156

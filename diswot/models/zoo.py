@@ -1,4 +1,4 @@
-"""The CIFAR networks of the distillation literature by their names there, registered with timm as `cifar_<name>`."""
+"""The CIFAR networks of the distillation literature, under the names used there; they are registered with timm as `cifar_<name>`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diswot.models.vgg import CifarVGG
 from diswot.models.wrn import WideResNet
 
 Build = Callable[..., ImageClassifier]
-_WIDE = (32, 64, 128, 256)
+_WIDE = (32, 64, 128, 256)  # channels of the stem and of the stages of resnet8x4 and resnet32x4
 
 
 def _resnets() -> dict[str, Build]:
@@ -40,23 +40,25 @@ ZOO: dict[str, Build] = {
 
 
 def zoo_name(name: str) -> str:
-    """The zoo's spelling: `WRN-16-2`, `wrn16_2` and `wrn_16_2` are the same network.
+    """Return the zoo's spelling of a network's name, whatever its capitals, hyphens and underscores.
+
+    A name that the zoo does not have is returned unchanged.
 
     >>> zoo_name("WRN-16-2"), zoo_name("resnet56")
     ('wrn_16_2', 'resnet56')
     """
-    plain = name.lower().replace("-", "").replace("_", "")
-    return next((known for known in ZOO if known.replace("_", "") == plain), name)
+    normalised = name.lower().replace("-", "").replace("_", "")
+    return next((zoo_spelling for zoo_spelling in ZOO if zoo_spelling.replace("_", "") == normalised), name)
 
 
 def _register(name: str, build: Build) -> None:
-    """timm's registry takes functions, and files them under their name and their module."""
+    """Register a network with timm, whose registry takes functions and files them under their names and modules."""
 
     def entrypoint(pretrained: bool = False, pretrained_cfg: Any = None, **kwargs: Any) -> ImageClassifier:
         if pretrained:
-            raise RuntimeError(f"cifar_{name} has no weights to download: load your own")
-        known = {key: value for key, value in kwargs.items() if key in ("num_classes", "in_chans")}
-        return build(**known)
+            raise RuntimeError(f"cifar_{name} has no pretrained weights to download: create it with pretrained=False and load your own")
+        options = {key: value for key, value in kwargs.items() if key in ("num_classes", "in_chans")}
+        return build(**options)
 
     entrypoint.__name__ = f"cifar_{name}"
     entrypoint.__module__ = __name__

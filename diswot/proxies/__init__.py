@@ -1,31 +1,47 @@
 """Proxies by name, and the rankings put together from them. Higher is better, always.
 
-`base` says what a proxy is, `catalogue` lists them, `views` makes the passes they share, `passes` those that need their own;
-`similarity`, `gradient`, `activation` and `spectrum` hold the mathematics as functions of plain tensors.
+`base` is the contract of a proxy, `definitions` lists the built-in ones; `candidate`, `forward_pass` and `summary` are what a proxy is given,
+`passes` has the proxies that need passes of their own; `gradient`, `activation` and `spectrum` hold the mathematics as functions of plain tensors.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from diswot.errors import ConfigError, TeacherError
-from diswot.proxies import catalogue  # noqa: F401 - registers every proxy
-from diswot.proxies.base import PROXIES, Proxy, get_proxy
-from diswot.proxies.views import PASSES, Student, Trace, View
-from diswot.ranking import COMBINE, Vector
-from diswot.ranking import combine as combined
-from diswot.registry import suggest
+from diswot import plugins
+from diswot.errors import ConfigError, TeacherError, suggest
+from diswot.proxies import definitions  # noqa: F401 - registers the built-in proxies
+from diswot.proxies.base import LOSS_PREFIX, PASSES, PROXIES, FunctionProxy, Proxy, get_proxy
+from diswot.proxies.candidate import Candidate
+from diswot.proxies.combine import COMBINE, Vector
+from diswot.proxies.combine import combine as combined
+from diswot.proxies.forward_pass import ForwardPass
+from diswot.proxies.summary import NetworkSummary
 
 __all__ = [
-    "PASSES", "PROXIES", "RANKINGS", "Proxy", "Ranking", "Student", "Trace", "View", "get_proxy", "resolve_ranking", "see_teacher",
-]  # fmt: skip
+    "PASSES",
+    "PROXIES",
+    "RANKINGS",
+    "Candidate",
+    "ForwardPass",
+    "FunctionProxy",
+    "NetworkSummary",
+    "Proxy",
+    "Ranking",
+    "adapt_to_teacher",
+    "get_proxy",
+    "resolve_ranking",
+]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Which proxies rank, and how they are put together.
+    """A ranking: which proxies score, and how their scores are put together.
 
     Attributes:
         parts: names of proxies.
@@ -49,7 +65,7 @@ class Ranking:
 
     @property
     def weighted(self) -> dict[str, float]:
-        """Each part's weight."""
+        """The weight of each part."""
         return dict(zip(self.parts, self.weights or [1.0] * len(self.parts), strict=True))
 
     def fitness(self, scores: ArrayLike) -> Vector:
@@ -61,9 +77,9 @@ class Ranking:
         return combined(scores, self.combine, self.weights)
 
     @property
-    def batch(self) -> int:
+    def batch_size(self) -> int:
         """Images for each initialisation where nothing else is asked for."""
-        return self.shape[1] if self.shape else max(get_proxy(part).batch for part in self.parts)
+        return self.shape[1] if self.shape else max(get_proxy(part).batch_size for part in self.parts)
 
     @property
     def seeds(self) -> int:
@@ -72,12 +88,20 @@ class Ranking:
 
 
 # chosen on even rows of NAS-Bench-201, CIFAR-100 (docs/studies.md)
-_PLUS = {"live_flops": 2.0, "depth": 1.0, "spread_first": 1.0, "spread": 1.0, "trainability": 1.0, "calm": 1.0, "jacov": 1.0}
+_PLUS = {
+    "effective_flops": 2.0,
+    "depth": 1.0,
+    "direction_entropy_first": 1.0,
+    "direction_entropy": 1.0,
+    "trainability": 1.0,
+    "neg_jacobian_log_norm": 1.0,
+    "jacov": 1.0,
+}
 _AZ = ("az_expressivity", "az_progressivity", "az_trainability", "flops")
 
 RANKINGS = {
     "diswot": Ranking(("semantic_profile", "relation")),
-    "diswot+": Ranking((*_PLUS, "relation_stem"), "log", (*_PLUS.values(), 1.0), (1, 8)),
+    "diswot+": Ranking((*_PLUS, "relation_stem_grad"), "log", (*_PLUS.values(), 1.0), (1, 8)),
     "diswot+blind": Ranking(tuple(_PLUS), "log", tuple(_PLUS.values()), (1, 8)),
     "diswot_paper": Ranking(("semantic_cam", "relation_frobenius"), "sum"),
     "diswot_code": Ranking(("semantic_outer", "relation"), "sum"),
@@ -88,31 +112,40 @@ RANKINGS = {
 }
 
 
-_BLIND = 1e-3
+_BLIND = 1e-3  # class means of classifier gradients below this say nothing
 
 
-def see_teacher(ranking: Ranking, named: str, teachers: list[View]) -> Ranking:
-    """The ranking, fit for the teacher at hand.
+def adapt_to_teacher(ranking: Ranking, proxy: str, teachers: list[NetworkSummary]) -> Ranking:
+    """The ranking, with the parts replaced that say nothing about this teacher; what replaces them is logged as a warning.
 
     A teacher whose classifier reads layer-normalised features (ConvNeXt, transformers) has gradients with zero mean over the channels:
     `semantic_profile`, and the published metric it is the mean of, then score every student alike. In the ranking `diswot` the class
-    activation maps take its place; asked for by name it is a `TeacherError`. So it is with `relation_stem`, and `relation_jacobian` in its
-    place, for teachers without maps on the way (transformers).
+    activation maps take its place. So it is with `relation_stem_grad`, and `relation_jacobian` in its place, for teachers without maps on
+    the way (transformers).
+
+    Args:
+        ranking: the ranking that was asked for.
+        proxy: the names that it was asked for by.
+        teachers: what the teacher showed of the batch of each seed.
+
+    Raises:
+        TeacherError: a part that says nothing was asked for by its own name.
     """
-    swaps = {}
-    if "semantic_profile" in ranking.parts and all(float(view.profile[0].abs().max()) < _BLIND for view in teachers):
-        swaps["semantic_profile"] = ("semantic_cam_rows", "its features have zero mean (layer norm)")
-    if "relation_stem" in ranking.parts and not all(view.blocks for view in teachers):
-        swaps["relation_stem"] = ("relation_jacobian", "it has no maps (B, C, H, W) on the way")
-    asked_for = {name.strip() for name in named.split(",")}
-    for part, (instead, reason) in swaps.items():
+    replacements = {}
+    if "semantic_profile" in ranking.parts and all(float(summary.profile[0].abs().max()) < _BLIND for summary in teachers):
+        replacements["semantic_profile"] = ("semantic_cam_rows", "its features have zero mean (layer norm)")
+    if "relation_stem_grad" in ranking.parts and not all(summary.blocks for summary in teachers):
+        replacements["relation_stem_grad"] = ("relation_jacobian", "it has no maps (B, C, H, W) on the way")
+    asked_for = {name.strip() for name in proxy.split(",")}
+    for part, (instead, reason) in replacements.items():
         if part in asked_for:
             raise TeacherError(f"{part} cannot see this teacher: {reason}; use {instead}")
-    if not swaps:
+        logger.warning("%s cannot see this teacher (%s); %s ranks in its place", part, reason, instead)
+    if not replacements:
         return ranking
-    kept = {part: weight for part, weight in ranking.weighted.items() if part not in swaps}
-    seen = {swaps[part][0] if part in swaps else part: weight for part, weight in ranking.weighted.items()}
-    return _weighted({**seen, **kept}, ranking.combine, ranking.shape)
+    kept = {part: weight for part, weight in ranking.weighted.items() if part not in replacements}
+    adapted = {replacements[part][0] if part in replacements else part: weight for part, weight in ranking.weighted.items()}
+    return _weighted({**adapted, **kept}, ranking.combine, ranking.shape)
 
 
 def _weighted(weights: dict[str, float], combine: str, shape: tuple[int, int] | None) -> Ranking:
@@ -134,10 +167,10 @@ def resolve_ranking(names: str, combine: str | None = None) -> Ranking:
     for name in filter(None, (name.strip() for name in names.split(","))):
         if name in RANKINGS:
             one = RANKINGS[name]
-        elif name in PROXIES or name.startswith("loss:"):
+        elif name in PROXIES or name.startswith(LOSS_PREFIX) or plugins.is_reference(name):
             one = Ranking((get_proxy(name).name,))
         else:
-            raise ConfigError(f"unknown proxy {name!r}: {suggest(name, [*RANKINGS, *PROXIES])}")
+            raise ConfigError(f"unknown proxy {name!r}: {suggest(name, [*RANKINGS, *PROXIES])}; module:name for one of your own")
         named.append(one)
         for part, weight in one.weighted.items():
             weights.setdefault(part, weight)
@@ -147,5 +180,5 @@ def resolve_ranking(names: str, combine: str | None = None) -> Ranking:
         return named[0]
     put_together = [one.combine for one in named if len(one.parts) > 1]
     chosen = combine or (put_together[-1] if put_together else "rank")
-    shape = max(one.seeds for one in named), max(one.batch for one in named)
+    shape = max(one.seeds for one in named), max(one.batch_size for one in named)
     return _weighted(weights, chosen, shape)

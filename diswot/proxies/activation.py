@@ -1,4 +1,7 @@
-"""Proxies of which units are switched on, as functions of plain tensors. Higher is better."""
+"""Proxies that look at which units are active, as functions of plain tensors.
+
+A unit is active if the input of its activation function is positive. A higher value is better.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +10,37 @@ import math
 import torch
 from torch import Tensor
 
-MOST_CODED = 30  # images whose signs fit into one 32-bit code
-NONE = "the network has no activation modules (ReLU, GELU, ...) to look at"
+MOST_CODED = 30  # the most images whose signs fit into one 32-bit code
+NONE = "the network has no activation modules (ReLU, GELU, ...), which this proxy looks at"
 
 
 def agreement(inputs: Tensor) -> Tensor:
-    """For each pair of images, on how many units they agree: X X^T + (1 - X)(1 - X)^T for X = inputs > 0.
+    """Return for each pair of images the number of units that are active for both or for none of them.
+
+    This is X X^T + (1 - X)(1 - X)^T for X = inputs > 0.
 
     Args:
-        inputs: (B, ...) of one activation layer.
+        inputs: (B, ...) inputs of one activation layer.
 
     Returns:
-        (B, B).
+        (B, B) numbers of units.
 
     >>> agreement(torch.tensor([[1.0, -1.0, 2.0], [1.0, 3.0, -1.0]]))
     tensor([[3., 1.],
             [1., 3.]])
     """
-    on = (inputs > 0).flatten(1).to(torch.float32)
-    count = on.sum(1)
-    return 2 * on @ on.T - count[:, None] - count[None, :] + on.shape[1]
+    active = (inputs > 0).flatten(1).to(torch.float32)
+    num_active = active.sum(1)
+    return 2 * active @ active.T - num_active[:, None] - num_active[None, :] + active.shape[1]
 
 
 def nwot(agreements: Tensor) -> Tensor:
-    """log |det K| of the summed agreements (Mellor et al., ICML 2021).
+    """Return log |det K|, where K is the sum of the agreements of all activation layers (Mellor et al., ICML 2021).
+
+    Eigenvalues are raised to a tiny positive value, so that the result is finite if two images activate exactly the same units.
 
     Args:
-        agreements: (B, B), summed over the activation layers. Images that cannot be told apart leave a tiny eigenvalue, not minus infinity.
+        agreements: (B, B) sum over the activation layers of `agreement`.
 
     >>> round(nwot(torch.tensor([[3.0, 1.0], [1.0, 3.0]])).item(), 4)  # log 8
     2.0794
@@ -43,26 +50,29 @@ def nwot(agreements: Tensor) -> Tensor:
 
 
 def codes(inputs: Tensor) -> Tensor:
-    """Each unit's signs over the images as one whole number.
+    """Return for each unit an integer code of the images that activate it: bit i is 1 if image i does.
 
     Args:
-        inputs: (B, ...) of one activation layer, B at most 30.
+        inputs: (B, ...) inputs of one activation layer, with B at most 30.
 
     Returns:
-        (units,).
+        (units,) codes.
 
     >>> codes(torch.tensor([[1.0, -1.0], [1.0, 3.0]])).tolist()
     [3, 2]
     """
-    on = (inputs > 0).flatten(1)
-    return (on.to(torch.int32) << torch.arange(len(on), dtype=torch.int32, device=on.device)[:, None]).sum(0, dtype=torch.int32)
+    active = (inputs > 0).flatten(1)
+    return (active.to(torch.int32) << torch.arange(len(active), dtype=torch.int32, device=active.device)[:, None]).sum(0, dtype=torch.int32)
 
 
 def swap(codes_of_layers: list[Tensor]) -> float:
-    """log of the number of different sign patterns over the images, among all units (Peng et al., ICLR 2024).
+    """Return the logarithm of the number of different codes among all units (SWAP, Peng et al., ICLR 2024).
+
+    Args:
+        codes_of_layers: for each activation layer the codes of its units, from `codes`.
 
     Raises:
-        ValueError: no layers.
+        ValueError: there are no activation layers.
 
     >>> round(swap([torch.tensor([3, 2, 3]), torch.tensor([2, 0])]), 4)  # log 3
     1.0986
@@ -73,7 +83,7 @@ def swap(codes_of_layers: list[Tensor]) -> float:
 
 
 def regular_factor(params: int, mu: float, sigma: float) -> float:
-    """log of SWAP's regulariser exp(-(P - mu)^2 / sigma), P in thousands of parameters.
+    """Return the logarithm of SWAP's regulariser, exp(-(P - mu)^2 / sigma), where P is the number of parameters in thousands.
 
     >>> regular_factor(1_010_000, 1000, 100)
     -1.0
@@ -82,13 +92,13 @@ def regular_factor(params: int, mu: float, sigma: float) -> float:
 
 
 def linear_regions(patterns: Tensor) -> float:
-    """The number of different sign patterns over the units, among the inputs (TE-NAS, Chen et al., ICLR 2021).
+    """Return the number of different patterns of active units among the inputs (TE-NAS, Chen et al., ICLR 2021).
 
     Args:
-        patterns: (inputs, units) of truth values.
+        patterns: (inputs, units) boolean, true where the unit is active.
 
     >>> linear_regions(torch.tensor([[True, False], [True, False], [True, True]]))
     2.0
     """
-    weights = torch.randn(patterns.shape[1], 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return float(len(torch.unique(patterns.double().cpu() @ weights, dim=0)))
+    random_weights = torch.randn(patterns.shape[1], 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return float(len(torch.unique(patterns.double().cpu() @ random_weights, dim=0)))

@@ -1,52 +1,93 @@
-"""What a proxy is, and the registry of them."""
+"""The contract of a proxy, and the registry of them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
+from diswot import losses, plugins
+from diswot.config.scoring import Init
 from diswot.errors import ConfigError
-from diswot.registry import Registry, suggest
+from diswot.registry import Registry
 from diswot.space import Cost
 
-Score = Callable[[Any, Any, Cost], Tensor | float]
+if TYPE_CHECKING:
+    from diswot.proxies.candidate import Candidate
+    from diswot.proxies.summary import NetworkSummary
+
+LOSS_PREFIX = "loss:"
+PASSES: dict[str, tuple[Init | None, str]] = {  # the passes that proxies share: initialisation (None: the candidate's own) and input
+    "images": (None, "images"),
+    "noise": (None, "noise"),
+    "gaussian_images": ("gaussian", "images"),
+}
+KEPT = ("graph", "blocks", "agreements", "codes", "outputs")  # what a shared pass can keep
+NEEDS = frozenset({"network", "labels", "teacher", "teacher:graph", *(f"{name}:{kept}" for name in PASSES for kept in KEPT)})
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "norm": ("batch", "image", "fresh", "bypassed", "-"),
+    "input": ("images", "noise", "ones", "-"),
+    "init": ("candidate", "gaussian", "-"),
+}
 
 
-@dataclass(frozen=True)
-class Proxy:
-    """A named score of an untrained network.
+class Proxy(ABC):
+    """Base class of the proxies: a score of an untrained network, higher is better.
 
-    Attributes:
-        name: as `--proxy` takes it.
-        score: (student, teacher, cost) -> number, higher is better; a `Student`, the teacher's `View` or None, a `Cost`.
+    To write one, subclass it, declare what it needs, and define `score`; `--proxy module:Class` finds it. `score` is called once for each
+    candidate and random initialisation, under `torch.no_grad`, in any of several processes; it may raise any exception, which makes the
+    score of this candidate missing and takes nothing else with it.
+
+    Class attributes:
         summary: one line for `diswot list proxies`.
-        needs: `student` (a network is built), `teacher`, `labels`, and what the shared passes must keep, as `images:graph`.
+        needs: what must be there: `network` (a network is built; without it only its cost is known), `labels`, `teacher`, and what the
+            shared passes must keep: `images:graph` for gradients, `images:blocks` for the maps after every block, likewise `agreements`,
+            `codes` and `outputs`, and the same of `noise:` and `gaussian_images:`; `teacher:graph` for gradients of the teacher.
         norm: what batch norm does: `batch` (statistics of the batch), `image` (of each image alone), `fresh` (mean 0, variance 1),
             `bypassed`, or `-`.
         input: `images`, `noise` (standard normal), `ones`, or `-`.
-        init: `candidate` (the one asked for), `gaussian` (N(0, 1)), or `-`.
-        passes: forward and backward passes over the whole batch, those it shares with other proxies included.
-        batch, seeds: images for each initialisation, and initialisations, where nothing else is asked for; proxies that are scored
+        init: `candidate` (the initialisation that was asked for), `gaussian` (N(0, 1)), or `-`.
+        passes: in words, the forward and backward passes over the whole batch, those it shares with other proxies included.
+        batch_size, seeds: images for each initialisation, and initialisations, where nothing else is asked for; proxies that are scored
             together get the largest.
+
+    Attributes:
+        name: the name that it was asked for by; set for you.
     """
 
-    name: str
-    score: Score
-    summary: str
-    needs: frozenset[str] = frozenset()
-    norm: str = "-"
-    input: str = "-"
-    init: str = "-"
-    passes: str = "none"
-    batch: int = 2
-    seeds: int = 1
+    name: str = ""
+    summary: ClassVar[str] = ""
+    needs: ClassVar[frozenset[str]] = frozenset({"network"})
+    norm: ClassVar[str] = "batch"
+    input: ClassVar[str] = "images"
+    init: ClassVar[str] = "candidate"
+    passes: ClassVar[str] = "forward"
+    batch_size: ClassVar[int] = 32
+    seeds: ClassVar[int] = 2
+
+    @abstractmethod
+    def score(self, candidate: Candidate, teacher: NetworkSummary, cost: Cost) -> Tensor | float:
+        """Compute the score.
+
+        Args:
+            candidate: the network under one seed, and its passes (`candidate.images.observation.logits`); None without the need `network`.
+            teacher: what the teacher showed of the same images; None without the need `teacher`.
+            cost: parameters, FLOPs and depth of the candidate.
+
+        Returns:
+            A number, higher is better; one that is not finite counts as a failure.
+        """
+
+    @property
+    def runs_network(self) -> bool:
+        """Whether a network is built and run; otherwise the cost says all."""
+        return "network" in self.needs
 
     def line(self) -> str:
         """The summary, and in brackets what the score is computed on and what it costs."""
-        if "student" not in self.needs:
+        if not self.runs_network:
             return self.summary
         facts = [
             f"on {self.input}" if self.input != "-" else "",
@@ -59,11 +100,51 @@ class Proxy:
         return f"{self.summary} ({'; '.join(filter(None, facts))})" if any(facts) else self.summary
 
 
-PROXIES = Registry[Proxy]("proxy")
+Score = Callable[[Any, Any, Cost], "Tensor | float"]
+
+
+class FunctionProxy(Proxy):
+    """A proxy made of a function.
+
+    Args:
+        score: (candidate, teacher, cost) -> number, as `Proxy.score`.
+        facts: the class attributes of `Proxy`.
+    """
+
+    def __init__(self, score: Score, **facts: Any) -> None:
+        self._score = score
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+    def score(self, candidate: Any, teacher: Any, cost: Cost) -> Tensor | float:
+        return self._score(candidate, teacher, cost)
+
+
+def check_proxy(name: str, proxy: Proxy) -> None:
+    """Refuse what a proxy declares wrongly, and tell it its name.
+
+    Raises:
+        ConfigError: names the attribute and the nearest known value.
+    """
+    plugins.check_names(f"proxy {name}", "needs", proxy.needs, NEEDS)
+    for attribute, known in _CHOICES.items():
+        plugins.check_names(f"proxy {name}", attribute, [getattr(proxy, attribute)], known)
+    for attribute, least in (("batch_size", 2), ("seeds", 1)):
+        value = getattr(proxy, attribute)
+        if not isinstance(value, int) or value < least:
+            raise ConfigError(f"proxy {name}: {attribute} {value!r}: a whole number, at least {least}, is needed")
+    proxy.name = name
+
+
+def _load(reference: str) -> Proxy:
+    return plugins.load_part(reference, "proxy", Proxy)  # type: ignore[type-abstract]
+
+
+PROXIES = Registry[Proxy]("proxy", load=_load, check=check_proxy)
 
 
 def get_proxy(name: str) -> Proxy:
-    """The proxy called `name`, or, for `loss:NAME`, that distillation loss between student and teacher, its sign turned.
+    """The proxy called `name`; for `loss:NAME`, that distillation loss between candidate and teacher, its sign turned.
 
     Raises:
         ConfigError: an unknown name; a loss with parameters of its own, which untrained say nothing; one that takes no teacher.
@@ -71,36 +152,20 @@ def get_proxy(name: str) -> Proxy:
     >>> get_proxy("loss:kd").needs >= {"teacher"}
     True
     """
-    if name in PROXIES:
-        return PROXIES[name]
-    if name.startswith("loss:"):
-        return _loss_proxy(name)
-    raise ConfigError(f"unknown proxy {name!r}: {suggest(name, PROXIES)}")
+    return _loss_proxy(name) if name.startswith(LOSS_PREFIX) else PROXIES[name]
 
 
 def _loss_proxy(name: str) -> Proxy:
-    from diswot import losses
-
-    loss = losses.create(name.removeprefix("loss:"))
-    if loss.partner != "teacher":
+    loss = losses.create(name.removeprefix(LOSS_PREFIX))
+    if not loss.scheme.uses_teacher:
         raise ConfigError(f"proxy {name}: this loss looks at no teacher")
-    if loss.adapters:
+    if loss.has_adapters:
         raise ConfigError(f"proxy {name}: this loss has parameters of its own, which say nothing before they are trained")
 
-    def score(student: Any, teacher: Any, cost: Cost) -> Tensor:
-        terms = loss.distil(student.images.with_stages, teacher.with_stages.detach(), teacher.target)
-        return -sum(terms.values(), student.images.observation.logits.new_zeros(()))
+    def score(candidate: Candidate, teacher: NetworkSummary, cost: Cost) -> Tensor:
+        terms = loss.distil(candidate.images.with_stages, teacher.with_stages.detach(), teacher.target)
+        return -sum(terms.values(), candidate.images.observation.logits.new_zeros(()))
 
     blocks = {"images:blocks"} if "stages" in loss.needs else set()
-    return Proxy(
-        name,
-        score,
-        f"the distillation loss {loss.summary}, its sign turned",
-        frozenset({"student", "teacher", "labels", *blocks}),
-        norm="batch",
-        input="images",
-        init="candidate",
-        passes="forward",
-        batch=32,
-        seeds=2,
-    )
+    needs = frozenset({"network", "teacher", "labels", *blocks})
+    return FunctionProxy(score, name=name, summary=f"the distillation loss {loss.summary}, its sign turned", needs=needs)

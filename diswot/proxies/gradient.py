@@ -1,6 +1,6 @@
-"""Proxies of the gradients of the weights, as functions of plain tensors. Higher is better.
+"""Proxies that look at the gradients of the weights, as functions of plain tensors.
 
-`weights` and `gradients` are those of the convolutions and linear layers, a pair for each layer.
+A higher value is better. `weights` and `gradients` are lists with one tensor for each convolution and linear layer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Tensors = Sequence[Tensor]
 
 
 def grad_norm(gradients: Tensors) -> Tensor:
-    """Sum over layers of the Euclidean norm of the gradient (Abdelfattah et al., ICLR 2021).
+    """Return the sum over layers of the Euclidean norm of the gradient (Abdelfattah et al., ICLR 2021).
 
     >>> grad_norm([torch.tensor([3.0, 4.0]), torch.tensor([2.0])]).item()
     7.0
@@ -23,7 +23,7 @@ def grad_norm(gradients: Tensors) -> Tensor:
 
 
 def l2_norm(weights: Tensors) -> Tensor:
-    """Sum over layers of the Euclidean norm of the weights; no data (Abdelfattah et al., ICLR 2021).
+    """Return the sum over layers of the Euclidean norm of the weights, which needs no data (Abdelfattah et al., ICLR 2021).
 
     >>> l2_norm([torch.tensor([3.0, 4.0])]).item()
     5.0
@@ -32,7 +32,7 @@ def l2_norm(weights: Tensors) -> Tensor:
 
 
 def plain(weights: Tensors, gradients: Tensors) -> Tensor:
-    """Sum of g W, signed (Mozer & Smolensky 1989).
+    """Return the sum of g W over all weights W with gradients g, with its sign (Mozer & Smolensky 1989).
 
     >>> plain([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, -1.0])]).item()
     1.0
@@ -41,7 +41,9 @@ def plain(weights: Tensors, gradients: Tensors) -> Tensor:
 
 
 def snip(weights: Tensors, gradients: Tensors) -> Tensor:
-    """Sum of |g W|: how much the loss depends on each weight's being there (Lee et al., ICLR 2019).
+    """Return the sum of |g W| over all weights W with gradients g (Lee et al., ICLR 2019).
+
+    To first order, |g W| is the change of the loss if the weight is removed.
 
     >>> snip([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, -1.0])]).item()
     5.0
@@ -50,7 +52,11 @@ def snip(weights: Tensors, gradients: Tensors) -> Tensor:
 
 
 def grasp(weights: Tensors, loss: Tensor) -> Tensor:
-    """- sum of W (H g), with H the Hessian of the loss and g its gradient (Wang et al., ICLR 2020).
+    """Return minus the sum of W (H g), where H is the Hessian of the loss and g its gradient (Wang et al., ICLR 2020).
+
+    Args:
+        weights: the weights W, which require gradients.
+        loss: scalar that was computed from them.
 
     >>> w = torch.tensor([1.0, 2.0], requires_grad=True)
     >>> grasp([w], (w**2).sum()).item()  # g = 2 w, H = 2
@@ -58,16 +64,19 @@ def grasp(weights: Tensors, loss: Tensor) -> Tensor:
     """
     gradients = torch.autograd.grad(loss, weights, create_graph=True)
     with torch.enable_grad():
-        along = torch.stack([(g.detach() * g).sum() for g in gradients]).sum()
-    curved = torch.autograd.grad(along, weights, retain_graph=True, materialize_grads=True)
-    return -plain(weights, curved)
+        squared_norm = torch.stack([(g.detach() * g).sum() for g in gradients]).sum()
+    hessian_product = torch.autograd.grad(squared_norm, weights, retain_graph=True, materialize_grads=True)
+    return -plain(weights, hessian_product)
 
 
 def fisher(outputs: Tensors, gradients: Tensors) -> Tensor:
-    """Sum over channels of 0.5 mean_n (sum_hw a dL/da)^2, `a` the layers' outputs (Theis et al. 2018; Turner et al., ICLR 2020).
+    """Return the sum over channels of 0.5 mean_n (sum_hw a dL/da)^2, where a is a layer's output for image n and L the loss.
+
+    The source is Theis et al. 2018 and Turner et al., ICLR 2020.
 
     Args:
-        outputs, gradients: (B, C, ...) each; of layers that take part in the loss.
+        outputs: outputs (B, C, ...) of the layers that take part in the loss.
+        gradients: gradients of the loss with respect to them.
 
     >>> a = torch.tensor([[[[1.0, 2.0]]]])
     >>> fisher([a], [torch.ones(1, 1, 1, 2)]).item()
@@ -78,10 +87,13 @@ def fisher(outputs: Tensors, gradients: Tensors) -> Tensor:
 
 
 def zico(batches: Sequence[Tensors]) -> Tensor:
-    """Sum over layers of log sum of mean|g| / std(g) over batches, where the deviation is not 0 (Li et al., ICLR 2023).
+    """Return the sum over layers of log sum_W mean|g| / std(g), with mean and deviation over batches (Li et al., ICLR 2023).
+
+    The inner sum is over the weights W of the layer whose gradient g varies between the batches; layers without such weights are left out.
+    The deviation is that of the population, with the number of batches as the divisor.
 
     Args:
-        batches: the gradients of each of two or more batches. The deviation is the population's. Layers without any are left out.
+        batches: for each of two or more batches, the gradients of all layers.
 
     >>> zico([[torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 2.0])]]).item()  # log(2 / 1)
     0.6931471824645996
@@ -98,13 +110,14 @@ def zico(batches: Sequence[Tensors]) -> Tensor:
 
 
 def gradsign(images: Sequence[Tensors]) -> Tensor:
-    """Sum over weights of |sum over images of the sign of the image's own gradient|, in [0, B P] (Zhang & Jia, ICLR 2022).
+    """Return how much the images agree on the signs of their gradients, in [0, B P] for B images and P weights (Zhang & Jia, ICLR 2022).
 
-    The authors' code has the sum over the P weights in one place and the mean in another. The mean ranks upside down: larger networks
-    agree less.
+    It is the sum over the weights of |sum over the images of the sign of the image's own gradient|. The authors' code takes the sum over
+    the weights in one place and the mean in another. The mean ranks networks in the opposite order, since the images agree less in
+    larger networks.
 
     Args:
-        images: the gradients of each image alone.
+        images: for each image, the gradients of all layers for this image alone.
 
     >>> gradsign([[torch.tensor([1.0, -2.0])], [torch.tensor([3.0, 4.0])]]).item()
     2.0
@@ -114,13 +127,15 @@ def gradsign(images: Sequence[Tensors]) -> Tensor:
 
 
 def ntk_condition(images: Sequence[Tensors]) -> Tensor:
-    """- condition number of the neural tangent kernel, the inner products of the images' gradients (TE-NAS, Chen et al., ICLR 2021).
+    """Return minus the condition number of the neural tangent kernel (TE-NAS, Chen et al., ICLR 2021).
+
+    The kernel is the matrix of the inner products of the images' gradients.
 
     Args:
-        images: for each image the gradients of its summed logits.
+        images: for each image, the gradients of its summed logits with respect to all layers.
 
     Raises:
-        ValueError: there are none.
+        ValueError: all gradients are zero.
 
     >>> ntk_condition([[torch.tensor([2.0, 0.0])], [torch.tensor([0.0, 1.0])]]).item()
     -4.0
@@ -128,15 +143,18 @@ def ntk_condition(images: Sequence[Tensors]) -> Tensor:
     flat = torch.stack([torch.cat([g.flatten() for g in image]) for image in images])
     values = torch.linalg.eigvalsh((flat @ flat.T).double())
     if not bool(values[-1] > 0):
-        raise ValueError("no gradient reaches the weights: the network's output does not depend on its input")
+        raise ValueError("no gradient reaches the weights, since the network's output does not depend on its input")
     return -values[-1] / values[0].clamp_min(1e-12 * float(values[-1]))
 
 
 def synflow(weights: Tensors, gradients: Tensors) -> Tensor:
-    """log of the sum of |W dR/dW| (Tanaka et al., NeurIPS 2020): the sum itself passes any float for deep networks.
+    """Return log sum |W dR/dW|, where R is the sum of the network's outputs (Tanaka et al., NeurIPS 2020).
+
+    The logarithm is taken because the sum itself overflows for deep networks.
 
     Args:
-        weights, gradients: float64, of the network with absolute weights and without normalisation on an image of ones.
+        weights: absolute values of the network's weights, float64.
+        gradients: gradients of R with respect to these weights, for an image of ones and without normalisation layers.
 
     >>> weights = torch.tensor([1.0, 2.0], dtype=torch.float64)
     >>> round(synflow([weights], [torch.ones(2)]).item(), 6)  # log 3

@@ -1,4 +1,7 @@
-"""Proxies that need passes of their own: other weights, other normalisation, each image by itself. Functions of a `Student`."""
+"""Proxies that cannot use the shared forward passes, as functions of a `Candidate`.
+
+They need other weights, another normalisation, or a pass for each image alone.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +17,29 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from diswot.observe import ACTIVATIONS, observe, watch
 from diswot.proxies import activation, gradient, spectrum
-from diswot.proxies.views import WEIGHTED, Student, weights_of
+from diswot.proxies.candidate import Candidate
+from diswot.proxies.forward_pass import WEIGHTED, weights_of
 
-FISHER_IMAGES, FISHER_TENSORS = 8, 128
-REGION_INPUTS, REGION_SIZE = 1000, 3
-_STEP = 0.01
+FISHER_IMAGES, FISHER_TENSORS = 8, 128  # of `fisher_matrix`: the fewest images, the most parameter tensors
+REGION_INPUTS, REGION_SIZE = 1000, 3  # of `te_regions`: number of inputs, side of each in pixels
+_STEP = 0.01  # of `zen`: scale of the change of the input
 _OTHER_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
 _STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
 
-
-After = Callable[[nn.Module, Tensor, Tensor], Tensor]
+After = Callable[[nn.Module, Tensor, Tensor], Tensor]  # (module, input, output) -> output to use instead
 
 
 @contextlib.contextmanager
-def _norms_as(model: nn.Module, forward_of: Callable[[Any], Callable[[Tensor], Tensor]], after: After | None = None) -> Iterator[None]:
-    """Inside, batch norms run as `forward_of(norm)`, then `after(norm, input, output)`; an activation that timm fuses with them runs on."""
+def _replace_norms(
+    model: nn.Module, make_forward: Callable[[Any], Callable[[Tensor], Tensor]], after: After | None = None
+) -> Iterator[None]:
+    """Replace the forward functions of all batch norms while this context is active.
+
+    A batch norm runs `make_forward(norm)`, then `after(norm, input, output)`, then the activation if timm has fused one with it.
+    """
     norms: list[Any] = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     for norm in norms:
-        norm.forward = _replaced(norm, forward_of(norm), after)
+        norm.forward = _norm_forward(norm, make_forward(norm), after)
     try:
         yield
     finally:
@@ -39,7 +47,7 @@ def _norms_as(model: nn.Module, forward_of: Callable[[Any], Callable[[Tensor], T
             del norm.forward
 
 
-def _replaced(norm: Any, plain: Callable[[Tensor], Tensor], after: After | None) -> Callable[[Tensor], Tensor]:
+def _norm_forward(norm: Any, plain: Callable[[Tensor], Tensor], after: After | None) -> Callable[[Tensor], Tensor]:
     act = getattr(norm, "act", None)
 
     def forward(x: Tensor) -> Tensor:
@@ -49,12 +57,12 @@ def _replaced(norm: Any, plain: Callable[[Tensor], Tensor], after: After | None)
     return forward
 
 
-def _bypassed(_norm: Any) -> Callable[[Tensor], Tensor]:
+def _identity(_norm: Any) -> Callable[[Tensor], Tensor]:
     return lambda x: x
 
 
-def _fresh(norm: Any) -> Callable[[Tensor], Tensor]:
-    """Normalises by the running statistics that a norm begins with, mean 0 and variance 1."""
+def _initial_statistics(norm: Any) -> Callable[[Tensor], Tensor]:
+    """Return a forward function that normalises by the initial running statistics of a batch norm, mean 0 and variance 1."""
 
     def forward(x: Tensor) -> Tensor:
         mean = x.new_zeros(x.shape[1])
@@ -64,189 +72,208 @@ def _fresh(norm: Any) -> Callable[[Tensor], Tensor]:
 
 
 @contextlib.contextmanager
-def _absolute(model: nn.Module) -> Iterator[None]:
-    """Inside, other tensors stand in for the parameters: their absolute values in float64. The graphs of earlier passes stay usable."""
-    owned = [(module, name, parameter) for module in model.modules() for name, parameter in module.named_parameters(recurse=False)]
-    for module, name, parameter in owned:
+def _absolute_parameters(model: nn.Module) -> Iterator[None]:
+    """Replace all parameters by their absolute values in float64 while this context is active.
+
+    The original tensors are not changed, so that the graphs of earlier passes can still be used.
+    """
+    originals = [(module, name, parameter) for module in model.modules() for name, parameter in module.named_parameters(recurse=False)]
+    for module, name, parameter in originals:
         module._parameters[name] = nn.Parameter(parameter.detach().abs().double())
     try:
         yield
     finally:
-        for module, name, parameter in owned:
+        for module, name, parameter in originals:
             module._parameters[name] = parameter
 
 
-def _refuse(model: nn.Module, because: str, kinds: tuple[type[nn.Module], ...]) -> None:
-    """A ValueError where the network has a layer that takes away what the proxy means."""
+def _refuse(model: nn.Module, limitation: str, kinds: tuple[type[nn.Module], ...]) -> None:
+    """Raise a ValueError if the network has a layer of a kind with which the proxy is meaningless."""
     for module in model.modules():
         if isinstance(module, kinds):
-            raise ValueError(f"{because}, and the network has {type(module).__name__}")
+            raise ValueError(f"{limitation}, and the network has {type(module).__name__}: use another proxy")
 
 
-def synflow(student: Student) -> Tensor:
-    """`gradient.synflow` in float64: absolute weights, batch norm bypassed, one image of ones."""
-    student.use(None)
-    _refuse(student.model, "synflow bypasses batch norm alone", (*_OTHER_NORMS, *_STANDARDISED))
-    image = torch.ones_like(student.input("images")[:1], dtype=torch.float64)
-    with _absolute(student.model), torch.enable_grad(), _norms_as(student.model, _bypassed):
-        weights = weights_of(student.model)
-        total = observe(student.model, image).logits.sum()
+def synflow(candidate: Candidate) -> Tensor:
+    """Return `gradient.synflow`, computed in float64 with absolute weights, without batch norm, and for one image of ones."""
+    candidate.use(None)
+    _refuse(candidate.model, "synflow can bypass no other normalisation than batch norm", (*_OTHER_NORMS, *_STANDARDISED))
+    image = torch.ones_like(candidate.input("images")[:1], dtype=torch.float64)
+    with _absolute_parameters(candidate.model), torch.enable_grad(), _replace_norms(candidate.model, _identity):
+        weights = weights_of(candidate.model)
+        total = observe(candidate.model, image).logits.sum()
         return gradient.synflow(weights, torch.autograd.grad(total, weights, materialize_grads=True))
 
 
-def zen(student: Student) -> Tensor:
-    """log of the mean change of the last map for a step of 0.01 in the input, plus log of each batch norm's root mean variance.
+def zen(candidate: Candidate) -> Tensor:
+    """Return the Zen-score (Zen-NAS, Lin et al., ICCV 2021), for weights and an input that are drawn from N(0, 1).
 
-    Weights and input are drawn from N(0, 1) (Zen-NAS, Lin et al., ICCV 2021).
+    It is the logarithm of the mean change of the last feature map when N(0, 1) noise times 0.01 is added to the input, plus, for each
+    batch norm, the logarithm of the square root of the mean variance of its input channels.
 
     >>> import diswot
-    >>> deep, shallow = diswot.score(["resnet20", "resnet8"], proxy="zen", seeds=1, batch=2, input_size=16)
+    >>> deep, shallow = diswot.score(["resnet20", "resnet8"], proxy="zen", seeds=1, batch_size=2, input_size=16)
     >>> deep.scores["zen"] > shallow.scores["zen"]
     True
     """
-    student.use("gaussian")
-    _refuse(student.model, "zen rescales by batch norms alone", _OTHER_NORMS)
+    candidate.use("gaussian")
+    _refuse(candidate.model, "zen can take no other normalisation than batch norm into account", _OTHER_NORMS)
     scales: list[Tensor] = []
 
-    def note(_norm: nn.Module, inputs: Tensor, _output: Tensor) -> None:
+    def record_scale(_norm: nn.Module, inputs: Tensor, _output: Tensor) -> None:
         scales.append(inputs.transpose(0, 1).flatten(1).var(1).mean().sqrt())
 
-    x = student.input("noise")
-    step = torch.randn(x.shape, generator=student.generator(2)).to(x)
-    with watch(student.model, (_BatchNorm,), note):
-        before = observe(student.model, x).features
-    after = observe(student.model, x + _STEP * step).features
+    x = candidate.input("noise")
+    step = torch.randn(x.shape, generator=candidate.generator(2)).to(x)
+    with watch(candidate.model, (_BatchNorm,), record_scale):
+        before = observe(candidate.model, x).features
+    after = observe(candidate.model, x + _STEP * step).features
     change = (before - after).abs().mean()
     return torch.stack([change, *scales]).clamp_min(1e-30).log().sum()
 
 
-def zico(student: Student) -> Tensor:
-    """`gradient.zico` of the two halves of the batch."""
-    half = len(student.target) // 2
-    return gradient.zico([student.loss_gradients(slice(0, half)), student.loss_gradients(slice(half, 2 * half))])
+def zico(candidate: Candidate) -> Tensor:
+    """Return `gradient.zico` for the two halves of the batch."""
+    half = len(candidate.target) // 2
+    return gradient.zico([candidate.loss_gradients(slice(0, half)), candidate.loss_gradients(slice(half, 2 * half))])
 
 
-def gradsign(student: Student) -> Tensor:
-    """`gradient.gradsign`, each image run alone."""
-    return gradient.gradsign([student.loss_gradients(slice(i, i + 1)) for i in range(len(student.target))])
+def gradsign(candidate: Candidate) -> Tensor:
+    """Return `gradient.gradsign`, for which each image is run alone."""
+    return gradient.gradsign([candidate.loss_gradients(slice(i, i + 1)) for i in range(len(candidate.target))])
 
 
-def te_ntk(student: Student) -> Tensor:
-    """`gradient.ntk_condition` on the batch: a backward pass for each image through the one forward pass."""
-    trace = student.images
+def te_ntk(candidate: Candidate) -> Tensor:
+    """Return `gradient.ntk_condition` for the batch, by one forward pass and a backward pass for each image."""
+    forward_pass = candidate.images
     with torch.enable_grad():
-        rows = trace.observation.logits.sum(1).unbind()
-    return gradient.ntk_condition([torch.autograd.grad(row, trace.weights, retain_graph=True, materialize_grads=True) for row in rows])
+        sums = forward_pass.observation.logits.sum(1).unbind()
+    return gradient.ntk_condition(
+        [torch.autograd.grad(total, forward_pass.weights, retain_graph=True, materialize_grads=True) for total in sums]
+    )
 
 
-def te_regions(student: Student) -> float:
-    """`activation.linear_regions` over 1,000 inputs of 3x3 standard normal pixels."""
-    student.use(None)
-    shape = (REGION_INPUTS, student.input("images").shape[1], REGION_SIZE, REGION_SIZE)
-    inputs = torch.randn(shape, generator=student.generator(3)).to(student.input("images"))
+def te_regions(candidate: Candidate) -> float:
+    """Return `activation.linear_regions` for 1,000 inputs of 3x3 pixels, which are drawn from N(0, 1)."""
+    candidate.use(None)
+    shape = (REGION_INPUTS, candidate.input("images").shape[1], REGION_SIZE, REGION_SIZE)
+    inputs = torch.randn(shape, generator=candidate.generator(3)).to(candidate.input("images"))
     patterns: list[Tensor] = []
-    with watch(student.model, ACTIVATIONS, lambda _m, x, _y: patterns.append((x > 0).flatten(1))):
-        observe(student.model, inputs)
+    with watch(candidate.model, ACTIVATIONS, lambda _m, x, _y: patterns.append((x > 0).flatten(1))):
+        observe(candidate.model, inputs)
     if not patterns:
         raise ValueError(activation.NONE)
     return activation.linear_regions(torch.cat(patterns, 1))
 
 
-def vkdnw(student: Student) -> Tensor:
-    """Number of parameter tensors, and below it `spectrum.decile_entropy` of the Fisher matrix (single VKDNW: first by the one, then by
-    the other).
+def vkdnw(candidate: Candidate) -> Tensor:
+    """Return VKDNW-single (Tybl & Neumann, CVPR 2025): the number of parameter tensors plus a third of `spectrum.decile_entropy`.
+
+    The entropy is that of the Fisher matrix. Divided by 3 it is less than 1, so it only orders networks with equally many tensors.
 
     >>> import diswot
-    >>> (row,) = diswot.score(["resnet8"], proxy="vkdnw", seeds=1, batch=2, input_size=16, num_classes=4)
+    >>> (row,) = diswot.score(["resnet8"], proxy="vkdnw", seeds=1, batch_size=2, input_size=16, num_classes=4)
     >>> int(row.scores["vkdnw"][0]), len(list(diswot.build(row.arch, 4).parameters()))
     (29, 29)
     """
-    tensors = len(list(student.model.parameters()))
-    return tensors + spectrum.decile_entropy(fisher_matrix(student)) / 3
+    tensors = len(list(candidate.model.parameters()))
+    return tensors + spectrum.decile_entropy(fisher_matrix(candidate)) / 3
 
 
-def fisher_matrix(student: Student) -> Tensor:
-    """(P, P) empirical Fisher information of the first entry of each of the first P <= 128 parameter tensors (VKDNW, section 3).
+def fisher_matrix(candidate: Candidate) -> Tensor:
+    """Return the empirical Fisher information of the first entry of each of the first P <= 128 parameter tensors (VKDNW, section 3).
 
-    Parameters are those of convolutions, linear layers and batch norms. The input is noise: as many images of the batch as the matrix
-    needs for twice its rank, at least 8. Batch norms run as a network fresh from its initialisation runs when it is evaluated: mean 0,
-    variance 1.
+    The parameters are those of convolutions, linear layers and batch norms. The input is noise, of which as many images are used as give
+    twice as many terms as the matrix needs for full rank, but at least 8. Batch norms run as in the evaluation of a newly initialised
+    network, with mean 0 and variance 1.
+
+    Returns:
+        (P, P) matrix.
 
     Raises:
-        ValueError: a layer that multiplies its input by anything else than its weight (weight standardisation), or mixes up images.
+        ValueError: a layer multiplies its input by something else than its weight (as with weight standardisation), or does not process
+            the images one by one.
     """
-    student.use(None)
-    entries = _Entries(student.model)
-    layers = watch(student.model, WEIGHTED, entries.note)
-    with torch.enable_grad(), layers, _norms_as(student.model, _fresh, entries.note):
-        logits = observe(student.model, _for_fisher(student)).logits
+    candidate.use(None)
+    entries = _FirstEntries(candidate.model)
+    layers = watch(candidate.model, WEIGHTED, entries.record)
+    with torch.enable_grad(), layers, _replace_norms(candidate.model, _initial_statistics, entries.record):
+        logits = observe(candidate.model, _fisher_input(candidate)).logits
     roots = spectrum.covariance_root(logits.detach().softmax(1))  # (B, N, N)
     jacobian = torch.cat([entries.gradients(logits, column) for column in roots.unbind(2)])  # (N B, P)
     return jacobian.T @ jacobian / len(logits)
 
 
-def _for_fisher(student: Student) -> Tensor:
-    classes = student.model.get_classifier().out_features  # type: ignore[operator]
-    count = max(FISHER_IMAGES, -(-2 * FISHER_TENSORS // max(classes - 1, 1)))  # each image adds a rank of N - 1
-    return student.input("noise")[:count]
+def _fisher_input(candidate: Candidate) -> Tensor:
+    classes = candidate.model.get_classifier().out_features  # type: ignore[operator]
+    count = max(FISHER_IMAGES, -(-2 * FISHER_TENSORS // max(classes - 1, 1)))  # each image adds at most N - 1 to the rank
+    return candidate.input("noise")[:count]
 
 
-class _Entries:
-    """The first entry of each parameter tensor, and where it took part in a forward pass: from the gradient at a layer's output follows
-    that of the entry for each image, which autograd would sum over the batch."""
+class _FirstEntries:
+    """The first entries of the parameter tensors of a network, and their gradients for each image alone.
+
+    Autograd would sum the gradients over the batch. Here they are computed from the gradients of the layers' outputs, and from what the
+    entry is multiplied by in each layer, which is recorded during a forward pass.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         kinds = (*WEIGHTED, _BatchNorm)
-        owned: list[tuple[nn.Module, str]] = []
+        parameters: list[tuple[nn.Module, str]] = []
         for module in model.modules():
             if isinstance(module, kinds):
-                owned += [(module, name) for name, _ in module.named_parameters(recurse=False)]
-        self._place = {entry: index for index, entry in enumerate(owned[:FISHER_TENSORS])}
+                parameters += [(module, name) for name, _ in module.named_parameters(recurse=False)]
+        self._index = {parameter: index for index, parameter in enumerate(parameters[:FISHER_TENSORS])}
         self._outputs: list[tuple[nn.Module, Tensor]] = []
-        self._slopes: list[dict[int, Tensor]] = []
-        for module, name in self._place:
+        self._multipliers: list[dict[int, Tensor]] = []
+        for module, name in self._index:
             if name not in ("weight", "bias") or not _is_plain(module):
-                raise ValueError(f"vkdnw does not know what the {name} of {type(module).__name__} does to its output")
+                raise ValueError(f"vkdnw does not know how the output of {type(module).__name__} depends on its {name}: use another proxy")
 
-    def note(self, module: nn.Module, inputs: Tensor, output: Tensor) -> Tensor:
-        """Keeps the output, and for each entry what it multiplies in the first channel of it. What follows works on a copy, so that it may
-        work in place."""
-        names = [name for name in ("weight", "bias") if (module, name) in self._place]
+    def record(self, module: nn.Module, inputs: Tensor, output: Tensor) -> Tensor:
+        """Keep a layer's output and, for each of its entries, what this is multiplied by in the first channel of the output.
+
+        The returned output is a copy, so that the next layer may change it in place.
+        """
+        names = [name for name in ("weight", "bias") if (module, name) in self._index]
         if not names:
             return output
         self._outputs.append((module, output))
-        self._slopes.append({self._place[module, name]: _multiplier(module, inputs.detach(), name) for name in names})
+        self._multipliers.append({self._index[module, name]: _multiplier(module, inputs.detach(), name) for name in names})
         return output.clone()
 
     def gradients(self, logits: Tensor, direction: Tensor) -> Tensor:
-        """(B, P) of each image's logits in the `direction` (B, N)."""
-        found = logits.new_zeros(len(logits), len(self._place))
+        """Return the (B, P) gradients of the entries, for each image's logits multiplied by its `direction` (B, N) and summed."""
+        gradients = logits.new_zeros(len(logits), len(self._index))
         modules, outputs = zip(*self._outputs, strict=True)
-        backs = torch.autograd.grad(logits, outputs, direction, retain_graph=True, materialize_grads=True)
-        for module, back, slopes in zip(modules, backs, self._slopes, strict=True):
-            if len(back) != len(found):
-                raise ValueError(f"vkdnw: a {type(module).__name__} sees {len(back)} pieces of {len(found)} images")
-            for place, slope in slopes.items():
-                found[:, place] += (_first(module, back) * slope).flatten(1).sum(1)
-        return found
+        output_gradients = torch.autograd.grad(logits, outputs, direction, retain_graph=True, materialize_grads=True)
+        for module, output_gradient, multipliers in zip(modules, output_gradients, self._multipliers, strict=True):
+            if len(output_gradient) != len(logits):
+                raise ValueError(
+                    f"vkdnw needs layers that process images one by one, but {type(module).__name__} splits {len(logits)} images into "
+                    f"{len(output_gradient)} inputs: use another proxy"
+                )
+            for index, multiplier in multipliers.items():
+                gradients[:, index] += (_first_channel(module, output_gradient) * multiplier).flatten(1).sum(1)
+        return gradients
 
 
 def _is_plain(module: Any) -> bool:
-    """Whether a layer's output is its weight's plain product with its input."""
+    """Return whether the output of a layer is simply the product of its weight and its input."""
     if isinstance(module, _BatchNorm):
         return True
-    usual = nn.Linear.forward if isinstance(module, nn.Linear) else nn.Conv2d.forward
-    return type(module).forward is usual and getattr(module, "padding_mode", "zeros") == "zeros"
+    plain_forward = nn.Linear.forward if isinstance(module, nn.Linear) else nn.Conv2d.forward
+    return type(module).forward is plain_forward and getattr(module, "padding_mode", "zeros") == "zeros"
 
 
-def _first(module: nn.Module, x: Tensor) -> Tensor:
-    """The first channel: the second axis of maps, the last one of what linear layers see."""
+def _first_channel(module: nn.Module, x: Tensor) -> Tensor:
+    """Return the first channel; channels are the last axis for linear layers and the second axis for all others."""
     return x[..., :1] if isinstance(module, nn.Linear) else x[:, :1]
 
 
 def _multiplier(module: Any, inputs: Tensor, name: str) -> Tensor:
-    """What the first entry of this parameter multiplies in the first channel of the output."""
-    first = _first(module, inputs)
+    """Return what the first entry of a parameter is multiplied by in the first channel of the layer's output."""
+    first = _first_channel(module, inputs)
     if name == "bias":
         return first.new_ones(())
     if isinstance(module, nn.Conv2d):

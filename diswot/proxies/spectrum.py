@@ -1,4 +1,7 @@
-"""Proxies of spectra: of Jacobians, of feature maps, of the Fisher information; functions of plain tensors. Higher is better."""
+"""Proxies that look at the eigenvalues or norms of Jacobians, feature maps and the Fisher information, as functions of plain tensors.
+
+A higher value is better.
+"""
 
 from __future__ import annotations
 
@@ -6,42 +9,46 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_K = 1e-5
+_K = 1e-5  # added to eigenvalues and correlations before the logarithm, as in the published methods
 
 
 def jacov(jacobian: Tensor) -> Tensor:
-    """- sum of log(v + k) + 1 / (v + k) over the eigenvalues v of the correlations between images, k = 1e-5 (Mellor et al. 2020).
+    """Return minus the sum of log(v + k) + 1 / (v + k) over the eigenvalues v of the correlation matrix of the images' Jacobians.
+
+    The source is Mellor et al. 2020, with k = 1e-5.
 
     Args:
         jacobian: (B, ...) gradient of each image's summed logits with respect to the image.
 
     Raises:
-        ValueError: an image has no gradient.
+        ValueError: the gradient of an image is zero or constant.
 
     >>> round(jacov(torch.tensor([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0]])).item(), 3)  # uncorrelated: v = 1, 1
     -2.0
     """
-    values = torch.linalg.eigvalsh(_correlations(jacobian)).clamp_min(0)
-    return -((values + _K).log() + 1 / (values + _K)).sum()
+    eigenvalues = torch.linalg.eigvalsh(_correlations(jacobian)).clamp_min(0)
+    return -((eigenvalues + _K).log() + 1 / (eigenvalues + _K)).sum()
 
 
-def calm(jacobian: Tensor) -> Tensor:
-    """- mean of the logarithm of the norms: a network is calm whose output changes little with its input.
+def neg_jacobian_log_norm(jacobian: Tensor) -> Tensor:
+    """Return minus the mean over the images of the logarithm of the Jacobian's norm.
+
+    The value is high for a network whose output changes little when its input changes.
 
     Args:
-        jacobian: (B, ...) as `jacov` takes it.
+        jacobian: (B, ...) gradients, as in `jacov`.
 
     Raises:
-        ValueError: an image has no gradient.
+        ValueError: the gradient of an image is zero.
 
-    >>> round(calm(torch.tensor([[3.0, 4.0], [0.0, 5.0]])).item(), 3)  # - log 5
+    >>> round(neg_jacobian_log_norm(torch.tensor([[3.0, 4.0], [0.0, 5.0]])).item(), 3)  # - log 5
     -1.609
     """
     return -_norms(jacobian.flatten(1)).log().mean()
 
 
 def _correlations(rows: Tensor) -> Tensor:
-    """`torch.corrcoef` in float64; a ValueError where a row is constant."""
+    """Return the correlation matrix of the rows in float64, like `torch.corrcoef`; raise a ValueError if a row is constant."""
     flat = rows.flatten(1).double()
     centred = flat - flat.mean(1, keepdim=True)
     _norms(centred)
@@ -50,22 +57,24 @@ def _correlations(rows: Tensor) -> Tensor:
 
 
 def _norms(rows: Tensor) -> Tensor:
-    """(B,); a ValueError where one is 0, as all are of a network whose input does not reach its output."""
+    """Return the norm of each row; raise a ValueError if one is 0, as for a network whose output does not depend on its input."""
     norms = rows.norm(dim=1)
     if bool((norms == 0).any()):
-        raise ValueError("no gradient reaches the images: the network's output does not depend on its input")
+        raise ValueError("no gradient reaches the images, since the network's output does not depend on its input")
     return norms
 
 
 def epe_nas(jacobian: Tensor, target: Tensor) -> Tensor:
-    """Correlations inside each class: the sum over classes of |sum of log(|r| + k)|, k = 1e-5 (Lopes et al., ICANN 2021).
+    """Return the sum over classes of |sum of log(|r| + k)| over the correlations r of the Jacobians within the class.
+
+    The source is Lopes et al., ICANN 2021, with k = 1e-5.
 
     Args:
-        jacobian: (B, ...) as `jacov` takes it.
-        target: (B,) classes. Classes with a single image say nothing.
+        jacobian: (B, ...) gradients, as in `jacov`.
+        target: (B,) labels. Classes with a single image are left out.
 
     Raises:
-        ValueError: no class has two images.
+        ValueError: no class has two images, or the gradient of an image is zero or constant.
 
     >>> g = torch.tensor([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0], [2.0, -2.0, 0.0]])
     >>> round(epe_nas(g, torch.tensor([0, 0, 1])).item(), 2)  # log(1e-5), twice
@@ -77,15 +86,17 @@ def epe_nas(jacobian: Tensor, target: Tensor) -> Tensor:
         if int(members.sum()) > 1:
             scores.append((_correlations(jacobian[members]).abs() + _K).log().sum().abs())
     if not scores:
-        raise ValueError("epe_nas: no class has two images in the batch: use a larger --batch or fewer classes")
+        raise ValueError("epe_nas: no class has two images in the batch: use a larger batch or fewer classes")
     return torch.stack(scores).sum()
 
 
 def entropy(features: Tensor) -> Tensor:
-    """Entropy of the normalised eigenvalues of the channels' covariance (AZ-NAS, Lee & Ham, CVPR 2024), in [0, log C].
+    """Return the entropy of the normalised eigenvalues of the covariance of the channels, in [0, log C].
+
+    The source is AZ-NAS (Lee & Ham, CVPR 2024).
 
     Args:
-        features: (B, C, H, W).
+        features: (B, C, H, W) feature map.
 
     >>> x = torch.randn(100, 8, 4, 4, generator=torch.Generator().manual_seed(0))
     >>> bool(abs(entropy(x) - torch.tensor(8.0).log()) < 0.05)
@@ -96,10 +107,12 @@ def entropy(features: Tensor) -> Tensor:
 
 
 def direction_entropy(features: Tensor) -> Tensor:
-    """Entropy of the spectrum of the features' directions: each pixel's vector of channels has length 1 and is not centred; in [0, log C].
+    """Return the entropy of the normalised eigenvalues of the second-moment matrix of the features' directions, in [0, log C].
+
+    Unlike in `entropy`, the vector of channels at each pixel is first scaled to length 1, and the mean is not subtracted.
 
     Args:
-        features: (B, C, H, W).
+        features: (B, C, H, W) feature map.
 
     >>> x = torch.randn(100, 8, 4, 4, generator=torch.Generator().manual_seed(0))
     >>> round(direction_entropy(x).item(), 1), abs(direction_entropy(x * 0 + 1).item()) < 1e-3  # log 8, and one direction
@@ -109,17 +122,22 @@ def direction_entropy(features: Tensor) -> Tensor:
 
 
 def _spectral_entropy(rows: Tensor) -> Tensor:
-    """Of the normalised eigenvalues of rows rows^T / n, for rows (C, n)."""
-    values = torch.linalg.eigvalsh(rows @ rows.T / rows.shape[1]).clamp_min(0)
-    share = values / values.sum().clamp_min(1e-30)
+    """Return the entropy of the normalised eigenvalues of X X^T / n for a (C, n) matrix X."""
+    eigenvalues = torch.linalg.eigvalsh(rows @ rows.T / rows.shape[1]).clamp_min(0)
+    share = eigenvalues / eigenvalues.sum().clamp_min(1e-30)
     return -(share * (share + 1e-8).log()).sum()
 
 
 def diversity(gradients: Tensor) -> Tensor:
-    """log determinant of the correlations between images, each eigenvalue raised by 1e-3; 0 where they are uncorrelated.
+    """Return the log-determinant of the correlation matrix of the images' gradients, which is about 0 if they are uncorrelated.
+
+    To each eigenvalue 1e-3 is added.
 
     Args:
-        gradients: (B, ...).
+        gradients: (B, ...) gradient of each image.
+
+    Raises:
+        ValueError: the gradient of an image is zero or constant.
 
     >>> g = torch.tensor([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0]])
     >>> round(diversity(g).item(), 2), round(diversity(g[[0, 0]]).item(), 2)
@@ -129,10 +147,10 @@ def diversity(gradients: Tensor) -> Tensor:
 
 
 def progressivity(entropies: Tensor) -> Tensor:
-    """The least gain of entropy from one block to the next (AZ-NAS).
+    """Return the smallest increase of the entropy from one block to the next (AZ-NAS).
 
     Args:
-        entropies: (blocks,).
+        entropies: (blocks,) entropies of the feature maps after each block.
 
     >>> progressivity(torch.tensor([1.0, 3.0, 3.5])).item()
     0.5
@@ -141,11 +159,14 @@ def progressivity(entropies: Tensor) -> Tensor:
 
 
 def block_trainability(inner: Tensor, outer: Tensor) -> Tensor:
-    """2 - s - 1 / s, s the top singular value of g_in^T g_out / (B H W): 0 where a block passes gradients on unscaled (AZ-NAS).
+    """Return 2 - s - 1 / s, where s is the largest singular value of g_in^T g_out / (B H' W') (AZ-NAS).
+
+    The value is at most 0, and is 0 if the block passes gradients on without changing their scale.
 
     Args:
-        inner: (B, C, H, W) gradient at the block's input; a finer map is unshuffled into channels.
-        outer: (B, C', H', W') gradient at its output, of random signs.
+        inner: (B, C, H, W) gradient g_in at the input of the block. If it has a higher resolution than the output, its pixels are
+            rearranged into channels.
+        outer: (B, C', H', W') gradient g_out at the output of the block, which consists of random signs.
 
     >>> signs = torch.ones(2, 1, 3, 3)
     >>> abs(block_trainability(signs, signs).item()) < 1e-4
@@ -156,21 +177,22 @@ def block_trainability(inner: Tensor, outer: Tensor) -> Tensor:
     if stride > 1:
         inner = F.pixel_unshuffle(F.pad(inner, (0, stride * width - inner.shape[-1], 0, stride * height - inner.shape[-2])), stride)
     rows, columns = (g.transpose(0, 1).flatten(1) for g in (inner, outer))
-    top = torch.linalg.svdvals(rows @ columns.T / columns.shape[1])[0]
-    return 2 - top - 1 / (top + 1e-6)
+    largest = torch.linalg.svdvals(rows @ columns.T / columns.shape[1])[0]
+    return 2 - largest - 1 / (largest + 1e-6)
 
 
 def covariance_root(probabilities: Tensor, smoothing: float = 0.05) -> Tensor:
-    """A root L of the softmax covariance diag(p) - p p^T = L L^T, p smoothed towards the uniform distribution.
+    """Return a matrix L whose product L L^T is the covariance diag(p) - p p^T of a one-hot label with class probabilities p.
 
-    The published method takes the Cholesky factor; any root gives the same Fisher matrix, and this one needs no decomposition:
+    The published method (VKDNW) takes the Cholesky factor. Any L gives the same Fisher matrix, and this one needs no decomposition:
     L = diag(sqrt p) - p sqrt(p)^T.
 
     Args:
-        probabilities: (..., N).
+        probabilities: (..., N) probabilities.
+        smoothing: weight of the uniform distribution, which is mixed into the probabilities first.
 
     Returns:
-        (..., N, N).
+        (..., N, N) matrices L.
 
     >>> p = torch.tensor([0.2, 0.3, 0.5])
     >>> root = covariance_root(p, smoothing=0)
@@ -183,15 +205,17 @@ def covariance_root(probabilities: Tensor, smoothing: float = 0.05) -> Tensor:
 
 
 def decile_entropy(fisher: Tensor) -> Tensor:
-    """Entropy of the nine deciles of the Fisher matrix's eigenvalues, in [0, log 9] (VKDNW, Tybl & Neumann, CVPR 2025).
+    """Return the entropy of the nine deciles of the Fisher matrix's eigenvalues, in [0, log 9] (VKDNW, Tybl & Neumann, CVPR 2025).
+
+    The deciles are first divided by their sum.
 
     Args:
-        fisher: (P, P).
+        fisher: (P, P) Fisher information of P parameters.
 
     >>> round(decile_entropy(torch.eye(20)).item(), 4)  # log 9
     2.1972
     """
-    values = torch.linalg.eigvalsh(fisher.double()).clamp_min(0)
-    deciles = torch.quantile(values, torch.arange(1, 10, dtype=values.dtype, device=values.device) / 10)
+    eigenvalues = torch.linalg.eigvalsh(fisher.double()).clamp_min(0)
+    deciles = torch.quantile(eigenvalues, torch.arange(1, 10, dtype=eigenvalues.dtype, device=eigenvalues.device) / 10)
     share = deciles / deciles.sum().clamp_min(1e-300)
     return -(share * (share + 1e-300).log()).sum()

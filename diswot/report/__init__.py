@@ -1,1 +1,1 @@
-"""What a finished run looks like to a reader. Nothing here computes; it lays out what the recipes return."""
+"""Reports: tables, charts and pages, of whatever is put into them."""

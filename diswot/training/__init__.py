@@ -1,1 +1,1 @@
-"""The one training loop and its parts: what trains whom (`loop`), on which batches (`feed`, `augment`), by which recipe (`recipe`)."""
+"""The one training loop and its parts: batches, augmentation, students, the frozen teacher, checkpoints, several processes."""

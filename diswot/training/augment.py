@@ -9,14 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diswot.training.recipe import Recipe
+from diswot.config.training import Recipe
+from diswot.errors import brief_repr
 
 PADDING = 4
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Views:
+class Augmentations:
     """How each of n images is shown: the corner of its crop in the padded image, whether mirrored, and the centre of what is cut out."""
 
     top: Ints
@@ -25,48 +26,48 @@ class Views:
     hole: Ints | None
 
     @classmethod
-    def draw(cls, count: int, side: tuple[int, int], recipe: Recipe, rng: np.random.Generator) -> Views:
-        """Drawn for a batch; the same draws are made whatever is then used of them."""
+    def draw(cls, count: int, side: tuple[int, int], recipe: Recipe, rng: np.random.Generator) -> Augmentations:
+        """Draw the augmentations of a batch; the same draws are made whatever is then used of them."""
         shifts = rng.integers(2 * PADDING + 1, size=(2, count)) if recipe.augment == "crop" else np.zeros((2, count), np.int64)
         mirrored = rng.random(count) < 0.5 if recipe.augment in ("crop", "flip") else np.zeros(count, bool)
         hole = np.stack([rng.integers(length, size=count) for length in side]) if recipe.cutout else None
         return cls(shifts[0], shifts[1], mirrored, hole)
 
-    def take(self, part: Ints) -> Views:
-        """Those of some of the images."""
-        return Views(self.top[part], self.left[part], self.mirrored[part], None if self.hole is None else self.hole[:, part])
+    def take(self, part: Ints) -> Augmentations:
+        """The augmentations of some of the images."""
+        return Augmentations(self.top[part], self.left[part], self.mirrored[part], None if self.hole is None else self.hole[:, part])
 
 
-def padded(images: Tensor, recipe: Recipe) -> Tensor:
-    """(n, H, W, C) with a black margin, where crops are taken from it."""
+def pad_images(images: Tensor, recipe: Recipe) -> Tensor:
+    """(n, H, W, C) images with a black margin, where crops are taken from them."""
     return torch.nn.functional.pad(images, (0, 0, PADDING, PADDING, PADDING, PADDING)) if recipe.augment == "crop" else images
 
 
-def show(source: Tensor, places: Tensor, views: Views, side: tuple[int, int], cutout: int = 0) -> Tensor:
-    """The views of some images.
+def apply_augmentation(source: Tensor, indices: Tensor, augmentations: Augmentations, side: tuple[int, int], cutout: int = 0) -> Tensor:
+    """Show some images as they are augmented.
 
     Args:
         source: (n, H', W', C) uint8, from `padded`.
-        places: (B,) which of them.
-        views: of B images.
-        side: height and width of a view.
+        indices: (B,) which of them.
+        augmentations: those of B images.
+        side: height and width of the result.
         cutout: side of the square that is blacked out; it may reach over the edge.
 
     Returns:
         (B, C, H, W) uint8, in the channels-last layout.
 
-    >>> still = Views(np.zeros(2, int), np.zeros(2, int), np.array([False, True]), None)
-    >>> show(torch.arange(12).reshape(2, 2, 3, 1), torch.tensor([0, 1]), still, (2, 3))[:, 0, 0].tolist()
+    >>> still = Augmentations(np.zeros(2, int), np.zeros(2, int), np.array([False, True]), None)
+    >>> apply_augmentation(torch.arange(12).reshape(2, 2, 3, 1), torch.tensor([0, 1]), still, (2, 3))[:, 0, 0].tolist()
     [[0, 1, 2], [8, 7, 6]]
     """
     height, width = side
     device = source.device
-    columns = views.left[:, None] + np.arange(width)
-    columns = np.where(views.mirrored[:, None], columns[:, ::-1], columns)
-    rows = torch.from_numpy(views.top[:, None] + np.arange(height)).to(device)
-    images = source[places[:, None, None], rows[:, :, None], torch.from_numpy(np.ascontiguousarray(columns)).to(device)[:, None, :]]
+    columns = augmentations.left[:, None] + np.arange(width)
+    columns = np.where(augmentations.mirrored[:, None], columns[:, ::-1], columns)
+    rows = torch.from_numpy(augmentations.top[:, None] + np.arange(height)).to(device)
+    images = source[indices[:, None, None], rows[:, :, None], torch.from_numpy(np.ascontiguousarray(columns)).to(device)[:, None, :]]
     shown = images.permute(0, 3, 1, 2)
-    return cut_out(shown, views.hole, cutout) if views.hole is not None else shown
+    return cut_out(shown, augmentations.hole, cutout) if augmentations.hole is not None else shown
 
 
 def cut_out(images: Tensor, centre: Ints, length: int) -> Tensor:
@@ -84,8 +85,9 @@ def cut_out(images: Tensor, centre: Ints, length: int) -> Tensor:
     return images.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0)
 
 
-def mixed(pixels: Tensor, target: Tensor, num_classes: int, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Mixup (Zhang et al. 2018) or CutMix (Yun et al. 2019) of each image with its neighbour, by torch's global random numbers.
+def mix_batch(pixels: Tensor, target: Tensor, num_classes: int, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """Mix each image with its neighbour, by mixup (Zhang et al. 2018) or CutMix (Yun et al. 2019), with
+    torch's global random numbers.
 
     Args:
         pixels: (B, C, H, W) uint8, or float in [0, 1].
@@ -98,10 +100,10 @@ def mixed(pixels: Tensor, target: Tensor, num_classes: int, recipe: Recipe) -> t
 
     ways = [way(alpha=alpha, num_classes=num_classes) for way, alpha in ((v2.MixUp, recipe.mixup), (v2.CutMix, recipe.cutmix)) if alpha]
     way = ways[int(torch.randint(len(ways), ()))]
-    images, shares = way(as_float(pixels), target.clamp_min(0))  # who looks at labels is shown no image without one
+    images, shares = way(to_float(pixels), target.clamp_min(0))  # who looks at labels is shown no image without one
     return images, shares
 
 
-def as_float(pixels: Tensor) -> Tensor:
+def to_float(pixels: Tensor) -> Tensor:
     """uint8 pixels as floats in [0, 1]; others as they are."""
     return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels

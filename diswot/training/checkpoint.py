@@ -14,17 +14,21 @@ from torch import Tensor
 from diswot.errors import RunError
 from diswot.runs import write_atomic
 
-LAST, BEFORE = "last.safetensors", "before.safetensors"
+NEWEST, PREVIOUS = "last.safetensors", "before.safetensors"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
-    """Tensors as safetensors, with plain values beside them in the header, written atomically."""
+    """Write tensors as safetensors, with plain values beside them in the header, atomically."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomic(path, save(plain, metadata={"diswot": json.dumps(dict(notes), sort_keys=True)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `save_tensors` wrote; `RunError` where the file is missing, damaged or another's."""
+    """Read what `save_tensors` wrote.
+
+    Raises:
+        RunError: the file is missing, damaged or not written by diswot.
+    """
     try:
         with safe_open(str(path), framework="pt") as file:
             notes = json.loads((file.metadata() or {}).get("diswot", "null"))
@@ -39,10 +43,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
-    """Writes the newest checkpoint; the one that was the newest is kept as the one before."""
-    last = folder / LAST
+    """Write the newest checkpoint; the one that was the newest is kept as the one before."""
+    last = folder / NEWEST
     if last.exists():
-        last.replace(folder / BEFORE)
+        last.replace(folder / PREVIOUS)
     save_tensors(last, tensors, notes)
 
 
@@ -53,7 +57,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], st
         RunError: there are checkpoints, and none is whole.
     """
     fault: RunError | None = None
-    for name in (LAST, BEFORE):
+    for name in (NEWEST, PREVIOUS):
         if not (folder / name).exists():
             continue
         try:

@@ -1,4 +1,4 @@
-"""How good a network is: its accuracy on a set of images, with the interval that their number allows."""
+"""The accuracy of a network on a set of images, with the interval that their number allows."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from scipy import stats
 from torch import Tensor, nn
 
 from diswot.data.images import ImageSet
-from diswot.training.augment import as_float
-from diswot.training.parallel import Parallel
+from diswot.training.augment import to_float
+from diswot.training.distributed import DistributedContext
 
 _BATCH = 500
 
 
 @dataclass(frozen=True)
 class Normalise:
-    """Pixels (B, C, H, W), uint8 or float in [0, 1], on any device -> normalised floats of the same layout; mean and std are (C,)."""
+    """Normalises pixels (B, C, H, W), uint8 or float in [0, 1], on any device; mean and std are (C,)."""
 
     mean: Tensor
     std: Tensor
 
     def __call__(self, pixels: Tensor) -> Tensor:
         mean, std = (value.to(pixels.device)[:, None, None] for value in (self.mean, self.std))
-        return (as_float(pixels) - mean) / std
+        return (to_float(pixels) - mean) / std
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Top-1 and top-5 in percent on `count` images; top-5 is NaN of five classes or fewer.
+    """Top-1 and top-5 accuracy in percent on `count` images; top-5 is NaN for five classes or fewer.
 
     >>> print(Accuracy(75.0, 1200))
     75.00 % (72.47 to 77.37, 1,200 images)
@@ -62,24 +62,24 @@ class Accuracy:
         return f"{self.top1:.2f} % ({low:.2f} to {high:.2f}, {self.count:,} images)"
 
 
-def _batches(images: ImageSet, device: str, places: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-    """Some of the images in order, with their numbers: (B,) and (B, C, H, W) uint8."""
-    for begin in range(0, len(places), _BATCH):
-        indices = places[begin : begin + _BATCH]
+def _batches(images: ImageSet, device: str, chosen: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+    """Yield some of the images in order, with their indices: (B,) and (B, C, H, W) uint8."""
+    for begin in range(0, len(chosen), _BATCH):
+        indices = chosen[begin : begin + _BATCH]
         yield indices, torch.from_numpy(np.ascontiguousarray(images.images(indices))).to(device).permute(0, 3, 1, 2)
 
 
 @torch.inference_mode()
-def evaluate(network: Network, images: ImageSet, device: str, parallel: Parallel | None = None) -> Accuracy:
-    """Accuracy in evaluation mode; under torchrun every process takes its share of the images."""
-    parallel = parallel or Parallel()
+def evaluate(network: Network, images: ImageSet, device: str, distributed: DistributedContext | None = None) -> Accuracy:
+    """Measure the accuracy in evaluation mode; under torchrun every process takes its share of the images."""
+    distributed = distributed or DistributedContext()
     model = network.model.eval()
     right = torch.zeros(2, dtype=torch.int64)
-    for indices, pixels in _batches(images, device, np.arange(parallel.rank, len(images.labels), parallel.world)):
+    for indices, pixels in _batches(images, device, np.arange(distributed.rank, len(images.labels), distributed.world_size)):
         logits = model(network.normalise(pixels))
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices.cpu()
         hits = best == torch.from_numpy(images.labels[indices])[:, None]
         right += torch.stack([hits[:, 0].sum(), hits.sum()])
-    total = parallel.sum(right).tolist()
+    total = distributed.sum(right).tolist()
     count = len(images.labels)
     return Accuracy(100 * total[0] / count, count, 100 * total[1] / count if logits.shape[1] > 5 else math.nan)

@@ -1,4 +1,4 @@
-"""What others can read of a training: metrics.csv for spreadsheets, TensorBoard's files."""
+"""The metrics of a training in other formats: metrics.csv for spreadsheets, TensorBoard's files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Logs:
             self._make = SummaryWriter
 
     def write(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """The whole history as CSV; TensorBoard gets the newest line, and after a resume forgets what it had from there on."""
+        """Write the whole history as CSV; TensorBoard gets the newest line, and after a resume forgets what it had from there on."""
         write_atomic(self.folder / CSV, as_csv(history))
         if self._make is None:
             return
@@ -51,7 +51,7 @@ class Logs:
 
 
 def as_csv(history: Sequence[Mapping[str, Any]]) -> str:
-    """A column for everything that any line has.
+    """The history as CSV, with a column for everything that any line has.
 
     >>> as_csv([{"epoch": 1, "ce": 0.5}, {"epoch": 2, "ce": 0.25, "kd": 1.0}]).split()
     ['epoch,ce,kd', '1,0.5,', '2,0.25,1.0']

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import logging
 import math
 import time
 from collections import Counter
@@ -15,91 +16,92 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diswot.config.training import Recipe
 from diswot.data.images import ImageSet
-from diswot.devices import place
+from diswot.devices import to_device
 from diswot.errors import ConfigError, RunError, first_line
-from diswot.losses import Terms
 from diswot.observe import Observation
 from diswot.progress import Reporter
 from diswot.runs import RunDir
-from diswot.training.augment import mixed
+from diswot.schemes import StepObservations
+from diswot.training.augment import mix_batch
+from diswot.training.batches import Batch, BatchLoader
 from diswot.training.checkpoint import load_checkpoint, save_checkpoint
+from diswot.training.distributed import DistributedContext
 from diswot.training.evaluation import Accuracy, evaluate
-from diswot.training.feed import Batch, Feed
-from diswot.training.learner import Learner, Pupil
+from diswot.training.frozen_teacher import FrozenTeacher, full_precision
 from diswot.training.logs import Logs
-from diswot.training.parallel import Parallel
-from diswot.training.recipe import Recipe
-from diswot.training.teaching import Teaching, full_precision
+from diswot.training.student import StudentSpec, StudentState
 
+logger = logging.getLogger(__name__)
 METRICS = "metrics.jsonl"
-_LOOKS = 50  # steps between two looks at whether the loss is finite, where a look waits for the device
+_CHECK_INTERVAL = 50  # steps between two checks that the loss is finite, where a check waits for the device
 _REMEDY = ": use a smaller --lr; the last good state is that of epoch {}"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Trainer:
-    """Trains networks, an epoch a call, and can be stopped and picked up at any epoch.
+    """Trains networks, an epoch a call, and can be stopped and resumed after any epoch.
 
     Args:
-        pupils: who is trained. Under a teacher, or alone, each is trained as if the others were not there; peers are trained together.
-        teaching: the teacher, and until when it teaches; None where no loss looks at one.
-        feed: the batches.
+        specs: the students; their losses must have their adapters.
+        teacher: the frozen teacher; None where no loss looks at one.
+        loader: the batches.
+        recipe: how they are trained.
         device: where.
+        distributed: this process among those of the training.
     """
 
     def __init__(
         self,
-        pupils: Sequence[Pupil],
-        teaching: Teaching | None,
-        feed: Feed,
+        specs: Sequence[StudentSpec],
+        teacher: FrozenTeacher | None,
+        loader: BatchLoader,
         recipe: Recipe,
         device: str,
-        parallel: Parallel | None = None,
+        distributed: DistributedContext | None = None,
     ) -> None:
-        self.teaching, self.feed, self.recipe, self.device = teaching, feed, recipe, device
-        self.parallel = parallel or Parallel()
-        for pupil in pupils:
-            place(pupil.network.model, device, recipe.channels_last)
-            for loss in pupil.losses:
+        self.teacher, self.loader, self.recipe, self.device = teacher, loader, recipe, device
+        self.distributed = distributed or DistributedContext()
+        for spec in specs:
+            to_device(spec.network.model, device, recipe.channels_last)
+            for loss in spec.losses:
                 loss.to(device)
-        needs = frozenset({"logits"}).union(*(loss.needs for pupil in pupils for loss in pupil.losses))
-        self.learners = [Learner(pupil, needs, recipe, device, self.parallel) for pupil in pupils]
-        self.partner = pupils[0].losses[0].partner
-        self.speed = 0.0  # images a second in the last epoch, of all processes
-        kind = torch.device(device).type
-        self._scalers = [torch.amp.GradScaler(kind, enabled=recipe.precision == "fp16") for _ in self._groups()]
-
-    def _groups(self) -> list[list[Learner]]:
-        """Who is trained in one backward pass: all peers; else each by itself."""
-        return [self.learners] if self.partner == "peers" else [[learner] for learner in self.learners]
+        needs = frozenset({"logits"}).union(*(loss.needs for spec in specs for loss in spec.losses))
+        self.students = [StudentState(spec, needs, recipe, device, self.distributed) for spec in specs]
+        self.scheme = specs[0].losses[0].scheme()
+        self._groups = self.scheme.groups(len(specs))
+        self._scalers = [torch.amp.GradScaler(torch.device(device).type, enabled=recipe.precision == "fp16") for _ in self._groups]
+        self.images_per_second = 0.0  # in the last epoch, of all processes
 
     def epoch(self, number: int) -> dict[str, float]:
-        """One pass over the images; the means of the losses' terms by name, and the learning rate.
+        """Train for one pass over the images; return the means of the losses' terms by name, and the learning rate.
 
         Raises:
-            RunError: a term is not finite; it is named.
+            RunError: a term, or a weight, is not finite; it is named.
         """
-        for learner in self.learners:
-            learner.begin_epoch(number)
+        self.scheme.begin_epoch()
+        for student in self.students:
+            student.begin_epoch(number)
         totals: dict[str, Tensor] = {}
         steps: Counter[str] = Counter()
         images, begun = 0, time.monotonic()
         with torch.random.fork_rng(devices=[torch.device(self.device)] if self.device.startswith("cuda") else []):
-            for step, batch in enumerate(self.feed.epoch(number), 1):
-                images += len(batch.target) * self.parallel.world
+            for step, batch in enumerate(self.loader.epoch(number), 1):
+                images += len(batch.target) * self.distributed.world_size
                 for name, value in self._step(batch, number, step).items():
                     totals[name] = totals[name] + value if name in totals else value
                     steps[name] += 1  # not every step has every term
-                if self.device == "cpu" or step % _LOOKS == 0:
+                if self.device == "cpu" or step % _CHECK_INTERVAL == 0:
                     self._refuse_infinite(totals, number)
         self._refuse_infinite(totals, number)
-        for learner in self.learners:
-            learner.end_epoch()
-            if not learner.finite():
-                raise RunError(f"weights of {learner.name} became infinite in epoch {number + 1}{_REMEDY.format(number)}")
-        self.speed = images / (time.monotonic() - begun)
-        means = {name: float(self.parallel.sum(total)) / self.parallel.world / steps[name] for name, total in totals.items()}
+        for student in self.students:
+            student.end_epoch()
+            if not student.finite():
+                raise RunError(f"weights of {student.name} became infinite in epoch {number + 1}{_REMEDY.format(number)}")
+        self.images_per_second = images / (time.monotonic() - begun)
+        world = self.distributed.world_size
+        means = {name: float(self.distributed.sum(total)) / world / steps[name] for name, total in totals.items()}
         return {"lr": self.recipe.learning_rate(number), **means}
 
     def _refuse_infinite(self, totals: Mapping[str, Tensor], epoch: int) -> None:
@@ -109,16 +111,15 @@ class Trainer:
                 raise RunError(f"the term {name} of the loss became {value} in epoch {epoch + 1}{_REMEDY.format(epoch)}")
 
     def _step(self, batch: Batch, epoch: int, step: int) -> dict[str, Tensor]:
-        """One update of every learner; the terms of its losses, without gradient."""
+        """Update every student once; return the terms of the losses, without gradient."""
         size = len(batch.target)
-        parts = [batch.part(slice(*cut)) for cut in _cuts(size, self.recipe.accumulate)]
+        parts = [batch.part(slice(*bounds)) for bounds in _part_bounds(size, self.recipe.grad_accum_steps)]
         terms: dict[str, Tensor] = {}
         for number, part in enumerate(parts):
-            draws = (epoch, step, number)
-            for name, value in self._part(part, draws, len(part.target) / size).items():
+            for name, value in self._part(part, (epoch, step, number), len(part.target) / size).items():
                 terms[name] = terms[name] + value if name in terms else value
-        for group, scaler in zip(self._groups(), self._scalers, strict=True):
-            self._update(group, scaler)
+        for group, scaler in zip(self._groups, self._scalers, strict=True):
+            self._update([self.students[number] for number in group], scaler)
         return terms
 
     def _part(self, batch: Batch, draws: tuple[int, int, int], share: float) -> dict[str, Tensor]:
@@ -126,24 +127,42 @@ class Trainer:
         pixels, target = batch.pixels, batch.target
         if self.recipe.mixes:
             self._seed(0, *draws, 0)  # all processes mix in the same way
-            pixels, target = mixed(pixels, target, self.feed.num_classes, self.recipe)
-        taught = self._taught(pixels, batch, epoch=draws[0])
+            pixels, target = mix_batch(pixels, target, self.loader.num_classes, self.recipe)
+        of_teacher = self._observe_teacher(pixels, batch, epoch=draws[0])
         found: dict[str, Tensor] = {}
-        for group, scaler in zip(self._groups(), self._scalers, strict=True):
-            seen = []
-            for index, learner in enumerate(group):
-                self._seed(self.parallel.rank, *draws, index)
-                seen.append(self._observe(learner, pixels))
-            # without a cross-entropy a classifier may have no gradient, which other processes would wait for: it has one of 0
-            totals = [0.0 * one.logits.sum() for learner, one in zip(group, seen, strict=True) if not learner.modules[0].ce_weight]
-            for learner, terms in zip(group, self._terms(group, seen, taught, target, batch.repeated), strict=True):
+        for group, scaler in zip(self._groups, self._scalers, strict=True):
+            seen = {}
+            for index, number in enumerate(group):
+                self._seed(self.distributed.rank, *draws, index)
+                seen[number] = self._observe(self.students[number], pixels)
+            # without a supervised loss a classifier may have no gradient, which other processes would wait for: it has one of 0
+            totals = [0.0 * seen[number].logits.sum() for number in group if not self.students[number].modules[0].ce_weight]
+            step = self._whole_batch(StepObservations(seen, of_teacher, target, batch.repeated))
+            for number in group:
+                terms = self._terms(number, step)
                 totals += list(terms.values())
-                found |= {self._term_name(learner, name): value.detach() * share for name, value in terms.items()}
+                found |= {self._term_name(self.students[number], name): value.detach() * share for name, value in terms.items()}
             scaler.scale(torch.stack(totals).sum() * share).backward()  # type: ignore[no-untyped-call]
         return found
 
+    def _terms(self, number: int, step: StepObservations) -> dict[str, Tensor]:
+        student = self.students[number]
+        # a teacher that no longer teaches leaves the adapters without gradients, which other processes would wait for
+        silent = self.scheme.uses_teacher and step.teacher is None
+        return self.scheme.terms(number, student.unwrapped_losses if silent else student.losses, step)
+
+    def _whole_batch(self, step: StepObservations) -> StepObservations:
+        """The step of all processes, where a loss relates the images of a batch to each other."""
+        needed = any(loss.needs_whole_batch for number in step.students for loss in self.students[number].modules)
+        if not needed or self.distributed.world_size == 1:
+            return step
+        gather = self.distributed.gather
+        students = {number: gather(seen) for number, seen in step.students.items()}
+        of_teacher = gather(step.teacher) if step.teacher is not None else None
+        return StepObservations(students, of_teacher, self.distributed.gather_tensor(step.target), step.repeated)
+
     def _seed(self, *draws: int) -> None:
-        """Dropout and other draws depend on nothing but these: not on who else is trained, nor on where a run was cut off."""
+        """Seed dropout and other draws by nothing but these: not by who else is trained, nor by where a run was cut off."""
         numbers = (self.recipe.seed, *draws)
         seed = int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=7).digest(), "big")
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would look for every kind of device, which takes longer than this
@@ -152,79 +171,56 @@ class Trainer:
         elif self.device == "mps":
             torch.mps.manual_seed(seed)
 
-    def _observe(self, learner: Learner, pixels: Tensor) -> Observation:
-        with self._precision():
-            seen: Observation = learner.observer(learner.network.normalise(pixels))
+    def _observe(self, student: StudentState, pixels: Tensor) -> Observation:
+        with self._autocast():
+            seen: Observation = student.observer(student.network.normalise(pixels))
         return seen.map(full_precision)
 
-    def _taught(self, pixels: Tensor, batch: Batch, epoch: int) -> Observation | None:
-        if self.teaching is None or epoch >= self.teaching.until * self.recipe.epochs:
+    def _observe_teacher(self, pixels: Tensor, batch: Batch, epoch: int) -> Observation | None:
+        if self.teacher is None or epoch >= self.teacher.distill_fraction * self.recipe.epochs:
             return None
-        with self._precision():
-            return self.teaching.observe(pixels, batch)
+        with self._autocast():
+            return self.teacher.observe(pixels, batch)
 
-    def _precision(self) -> torch.autocast:
+    def _autocast(self) -> torch.autocast:
         dtype = _DTYPES[self.recipe.precision]
         return torch.autocast(torch.device(self.device).type, dtype, enabled=dtype is not torch.float32)
 
-    def _terms(
-        self, group: Sequence[Learner], seen: Sequence[Observation], taught: Observation | None, target: Tensor, repeated: int
-    ) -> Iterator[Terms]:
-        """The weighted terms of each of the group, whoever it learns from."""
-        whole = any(loss.across_batch for learner in group for loss in learner.modules) and self.parallel.world > 1
-        if whole:
-            seen = [self.parallel.gather(one) for one in seen]
-            taught = self.parallel.gather(taught) if taught is not None else None
-            target = self.parallel.gather_tensor(target)
-        for index, learner in enumerate(group):
-            mine = seen[index]
-            if self.partner == "peers":
-                others = [one for place, one in enumerate(seen) if place != index]
-                each = [loss(mine, other, target) for loss, other in zip(learner.losses, others, strict=True)]
-                yield {name: torch.stack([terms[name] for terms in each]).mean() for name in each[0]}
-            elif self.partner == "previous":
-                before, learner.previous = _first(learner.previous, repeated), _second(mine.detach())
-                yield learner.losses[0](mine, before, target)
-            elif self.partner == "teacher" and taught is None:  # it is silent: the labels count in full
-                yield {self.recipe.supervision: self.recipe.truth(mine.logits, target)}
-            else:
-                yield learner.losses[0](mine, taught, target)
-
-    def _update(self, group: Sequence[Learner], scaler: torch.amp.GradScaler) -> None:
-        for learner in group:
-            if self.recipe.clip:
-                scaler.unscale_(learner.optimizer)
-                torch.nn.utils.clip_grad_norm_(learner.parameters(), self.recipe.clip)
-            scaler.step(learner.optimizer)
-            learner.optimizer.zero_grad(set_to_none=True)
-            if learner.average is not None:
-                learner.average.update(learner.model)
+    def _update(self, group: Sequence[StudentState], scaler: torch.amp.GradScaler) -> None:
+        for student in group:
+            if self.recipe.clip_grad:
+                scaler.unscale_(student.optimizer)
+                torch.nn.utils.clip_grad_norm_(student.parameters(), self.recipe.clip_grad)
+            scaler.step(student.optimizer)
+            student.optimizer.zero_grad(set_to_none=True)
+            if student.average is not None:
+                student.average.update(student.model)
         scaler.update()
 
-    def _term_name(self, learner: Learner, name: str) -> str:
-        return name if len(self.learners) == 1 else f"{learner.name}/{name}"
+    def _term_name(self, student: StudentState, name: str) -> str:
+        return name if len(self.students) == 1 else f"{student.name}/{name}"
 
     def measure(self, tests: Mapping[str, ImageSet]) -> dict[str, Accuracy]:
-        """Accuracy of every learner on every set, by the name that the log has for it."""
+        """The accuracy of every student on every set, by the name that the log has for it."""
         return {
-            self._term_name(learner, f"{name}_top1"): evaluate(learner.result, images, self.device, self.parallel)
-            for learner in self.learners
+            self._term_name(student, f"{name}_top1"): evaluate(student.result, images, self.device, self.distributed)
+            for student in self.students
             for name, images in tests.items()
         }
 
     def save(self, folder: Path, epoch: int, notes: Mapping[str, Any]) -> None:
-        """The state after `epoch` epochs, atomically."""
+        """Write the state after `epoch` epochs, atomically."""
         tensors: dict[str, Tensor] = {}
         plain: dict[str, Any] = {}
-        for index, learner in enumerate(self.learners):
-            found, values = learner.state()
+        for index, student in enumerate(self.students):
+            found, values = student.state()
             tensors |= {f"{index}.{name}": tensor for name, tensor in found.items()}
             plain[str(index)] = values
         scalers = [scaler.state_dict() for scaler in self._scalers]
         save_checkpoint(folder, tensors, {"epoch": epoch, "plain": plain, "scalers": scalers, "notes": dict(notes)})
 
-    def load(self, folder: Path, notes: Mapping[str, Any], reporter: Reporter) -> int:
-        """Brings back the newest checkpoint that is whole and returns the number of epochs done, 0 where there is none.
+    def load(self, folder: Path, notes: Mapping[str, Any]) -> int:
+        """Bring back the newest checkpoint that is whole; return the number of epochs done, 0 where there is none.
 
         Raises:
             RunError: it belongs to another training.
@@ -234,14 +230,14 @@ class Trainer:
             return 0
         tensors, found, remark = loaded
         if remark:
-            reporter.say(remark)
+            logger.warning(remark)
         epoch = found.get("epoch")
-        if not isinstance(epoch, int) or found.get("notes") != dict(notes) or len(found["plain"]) != len(self.learners):
+        if not isinstance(epoch, int) or found.get("notes") != dict(notes) or len(found["plain"]) != len(self.students):
             raise RunError(f"{folder}: its checkpoint belongs to another training: start a new run")
-        for index, learner in enumerate(self.learners):
+        for index, student in enumerate(self.students):
             own = {k.partition(".")[2]: v for k, v in tensors.items() if k.partition(".")[0] == str(index)}
             try:
-                learner.restore(own, found["plain"][str(index)])
+                student.restore(own, found["plain"][str(index)])
             except RunError as error:
                 raise RunError(f"{folder}: the checkpoint cannot be used, {error}: start a new run") from None
         for scaler, state in zip(self._scalers, found["scalers"], strict=True):
@@ -249,10 +245,10 @@ class Trainer:
         return epoch
 
 
-def _cuts(count: int, parts: int) -> list[tuple[int, int]]:
-    """Where a batch is cut, each part having two images at least.
+def _part_bounds(count: int, parts: int) -> list[tuple[int, int]]:
+    """Where a batch is cut, each part having at least two images.
 
-    >>> _cuts(10, 3), _cuts(3, 2)
+    >>> _part_bounds(10, 3), _part_bounds(3, 2)
     ([(0, 3), (3, 6), (6, 10)], [(0, 3)])
     """
     parts = max(1, min(parts, count // 2))
@@ -260,42 +256,35 @@ def _cuts(count: int, parts: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def _first(previous: Observation | None, count: int) -> Observation | None:
-    """What the last step saw of the images that this one has too."""
-    return previous if previous is not None and count else None
-
-
-def _second(seen: Observation) -> Observation:
-    """The later half, which the next step has again."""
-    half = len(seen.logits) // 2
-    nothing = seen.logits.new_empty(0)
-    return Observation(nothing, nothing, seen.logits[half:], nothing)
-
-
 def fit(
     trainer: Trainer, run: RunDir, notes: Mapping[str, Any], tests: Mapping[str, ImageSet], reporter: Reporter, logs: Logs | None = None
 ) -> list[dict[str, Any]]:
-    """Trains to the last epoch, a checkpoint and a line of metrics after each; goes on where the folder was left.
+    """Train to the last epoch, with a checkpoint and a line of metrics after each; go on where the folder was left.
 
     Args:
+        trainer: the students and all they need.
+        run: the folder.
+        notes: what tells this training from others; a checkpoint with other notes is refused.
         tests: splits whose accuracy is written down after each epoch. None of them chooses anything: the last epoch is the result.
+        reporter: shown the progress.
+        logs: writes the metrics in other formats too.
 
     Returns:
         The lines of metrics.jsonl.
     """
-    epochs, main = trainer.recipe.epochs, trainer.parallel.main
-    done = trainer.load(run.path, notes, reporter)
+    epochs, main = trainer.recipe.epochs, trainer.distributed.is_main
+    done = trainer.load(run.path, notes)
     history = run.read(METRICS, repair=main)
     if len(history) < done:
         raise RunError(f"{run.path / METRICS}: {len(history)} lines for {done} epochs: it is damaged, start a new run")
     history = history[:done]
-    trainer.parallel.barrier()
+    trainer.distributed.barrier()
     if main:
-        run.keep_first(METRICS, done)  # a line may be ahead of the checkpoint; its epoch is run again
-    reporter.start(epochs, done)
+        run.truncate_journal(METRICS, done)  # a line may be ahead of the checkpoint; its epoch is run again
+    reporter.start(epochs, done, "epoch")
     for epoch in range(done, epochs):
         line: dict[str, Any] = {"epoch": epoch + 1, **trainer.epoch(epoch)}
-        if (epoch + 1) % trainer.recipe.measure_every == 0 or epoch + 1 == epochs:
+        if (epoch + 1) % trainer.recipe.val_interval == 0 or epoch + 1 == epochs:
             line |= {name: accuracy.top1 for name, accuracy in trainer.measure(tests).items()}
         history.append(line)
         if main:
@@ -303,22 +292,24 @@ def fit(
             trainer.save(run.path, epoch + 1, notes)
             if logs is not None:
                 logs.write(history)
-        reporter.update(epoch + 1, lambda: f"{trainer.speed:,.0f} images/s, {_summary(history[-1])}")
+        reporter.update(epoch + 1, lambda: f"{trainer.images_per_second:,.0f} images/s, {_summary(history[-1])}")
     reporter.stop()
     return history
 
 
 @contextlib.contextmanager
-def faults_of_the_machine() -> Iterator[None]:
-    """What a user can mend of what torch raises: too little memory, a compiler that is missing or fails."""
+def device_errors() -> Iterator[None]:
+    """Inside, what torch raises and a user can mend is one line: too little memory, a compiler that is missing or fails."""
     try:
         yield
     except torch.OutOfMemoryError:
-        raise RunError("the device has too little memory: use a smaller --batch, or --accumulate 2 or more in a new run") from None
+        raise RunError(
+            "the device has too little memory: use a smaller --batch-size, or --grad-accum-steps 2 or more in a new run"
+        ) from None
     except RuntimeError as error:
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
-        raise ConfigError(f"--compile fails here ({first_line(error, 100)}): leave it out") from None
+        raise ConfigError(f"--torchcompile fails here ({first_line(error, 100)}): leave it out") from None
 
 
 def _summary(line: Mapping[str, Any]) -> str:

@@ -1,0 +1,128 @@
+"""The verbs on one network: `show`, `evaluate`, `predict` and `export`."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from diswot.cli.flags import own_space, running
+from diswot.errors import ConfigError, brief_repr
+
+_MAX = 100_000  # classes, channels or pixels that a file may ask for
+
+
+@click.command()
+@click.argument("architecture", metavar="ARCHITECTURE")
+@click.option("--num-classes", type=int, help="number of classes \\[the search's, else 100]")
+@click.option("--input-size", type=int, help="side of the images in pixels \\[the search's, else the space's]")
+@own_space
+@running("device", "json")
+def show(architecture: str, num_classes: int | None, input_size: int | None, space: str | None, device: str, as_json: bool) -> None:
+    """Show a network: its parts, parameters, FLOPs, memory and latency.
+
+    [bold]diswot show arch.json[/]
+    """
+    from diswot.cli import output
+    from diswot.describe import describe
+    from diswot.devices import choose_device
+    from diswot.models.named import read_architecture
+    from diswot.space import ImageSpec, load_space
+
+    arch, provenance = read_architecture(architecture)
+    found_space = load_space(arch.space, trusted=space == arch.space)
+    searched = provenance.get("data")
+    searched = searched if isinstance(searched, dict) else {}
+    sizes = {
+        "num-classes": num_classes if num_classes is not None else searched.get("num_classes", 100),
+        "in-chans": searched.get("in_chans", 3),
+        "input-size": input_size if input_size is not None else searched.get("input_size", found_space.input_size),
+    }
+    for name, value in sizes.items():
+        if type(value) is not int or not 1 <= value <= _MAX:
+            raise ConfigError(f"--{name} {brief_repr(value)}: a whole number from 1 to {_MAX:,} is needed")
+    found = describe(found_space, arch, ImageSpec(*sizes.values()), choose_device(device))
+    if as_json:
+        click.echo(json.dumps(output.show_json(found)))
+    else:
+        output.show_table(output.show_architecture(found))
+
+
+@click.command()
+@click.argument("student", metavar="STUDENT")
+@click.option("--data", required=True, help="images: see `diswot list data`")
+@click.option("--split", type=click.Choice(["test", "train"]), help="which of them \\[test, where there is one]")
+@click.option("--weights", help="weights of a network that is named: a file, or pretrained (timm's)")
+@click.option("--norm", help="normalisation of a network that is named: data, imagenet, half, or m,m,m/s,s,s \\[data]")
+@click.option("--data-dir", help="folder of the named data sets")
+@click.option("--input-size", type=int, help="side in pixels that files are decoded to, for a network that is named")
+@click.option("--crop-pct", type=float, help="fraction of the shorter side of an image file, for a network that is named \\[1]")
+@own_space
+@running("device", "json")
+def evaluate(student: str, data: str, as_json: bool, device: str, **options: Any) -> None:
+    """Measure a trained network: top-1 and top-5 accuracy.
+
+    STUDENT is the folder that `distill` or `train` left, or, with --weights, the name of a network.
+
+    [bold]diswot evaluate runs/NAME/student --data images.npz[/]
+
+    [bold]diswot evaluate resnet56_pad --weights resnet56.th --norm imagenet --data cifar10[/]
+    """
+    from diswot.cli import output
+    from diswot.devices import choose_device
+    from diswot.inference import EvaluateOptions, run_evaluate
+
+    found = run_evaluate(student, data, EvaluateOptions(**options), choose_device(device))
+    if as_json:
+        click.echo(json.dumps(output.evaluate_json(found)))
+        return
+    top5 = "" if math.isnan(found.accuracy.top5) else f", top-5 {found.accuracy.top5:.2f} %"
+    click.echo(f"{found.split} images of {found.data}: top-1 {found.accuracy}{top5}")
+
+
+@click.command()
+@click.argument("student", metavar="STUDENT")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--top", type=click.IntRange(min=1), default=5, help="number of classes to name \\[5]")
+@own_space
+@running("device", "json")
+def predict(student: str, images: tuple[str, ...], top: int, space: str | None, device: str, as_json: bool) -> None:
+    """Name the likeliest classes of image files.
+
+    [bold]diswot predict runs/NAME/student cat.png dog.jpg[/]
+    """
+    from diswot.devices import choose_device
+    from diswot.inference import run_predict, student_model
+
+    found = run_predict(student_model(student, space), images, choose_device(device), top)
+    if as_json:
+        click.echo(json.dumps([{"image": one.image, "classes": [{"name": n, "share": p} for n, p in one.classes]} for one in found]))
+        return
+    for prediction in found:
+        click.echo(f"{prediction.image}: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in prediction.classes))
+
+
+@click.command()
+@click.argument("student", metavar="STUDENT")
+@click.argument("target", metavar="TARGET")
+@own_space
+def export(student: str, target: str, space: str | None) -> None:
+    """Write a student for others: NAME.onnx, NAME.pt2 (torch.export), or a folder with safetensors that timm loads.
+
+    What is written is run and compared with torch before it is kept.
+
+    [bold]diswot export runs/NAME/student student.onnx[/]
+    """
+    from diswot.export import run_export
+    from diswot.inference import student_model
+
+    try:
+        written = run_export(student_model(student, space), Path(target))
+    except OSError as error:
+        raise ConfigError(f"{brief_repr(target)}: {error.strerror}") from None
+    click.echo(f"{written.path}: {written.kind}, its outputs differ from torch's by {written.difference:.1g} of the largest")
+    if written.kind == "timm":
+        click.echo(f'import diswot.models.student; timm.create_model("local-dir:{written.path}", pretrained=True)')

@@ -1,0 +1,221 @@
+"""Results as tables and JSON for the terminal."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from diswot.architecture import Architecture, canonical_json
+from diswot.describe import Description
+from diswot.distillation.compare import Comparison
+from diswot.distillation.recipe import DistillResult
+from diswot.inference import Evaluation
+from diswot.scoring.recipe import ScoreRow
+from diswot.searching.recipe import SearchResult
+from diswot.space import Cost
+from diswot.training.evaluation import Accuracy
+
+Json = dict[str, Any]
+_MANY = 2  # times the cost of the others that a user should be told of
+_MOST_PARTS = 3  # of a ranking, in a table of 80 characters
+
+
+def show_table(table: Table) -> None:
+    """A table on stdout under its title, never cut off: as wide as it needs where the output is no terminal."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=400)
+    console.print(table.title, highlight=False, markup=False, soft_wrap=True)
+    table.title = None
+    console.print(table)
+
+
+def millions(number: float) -> str:
+    """
+    >>> millions(472_756), millions(87_501_408)
+    ('0.473M', '87.5M')
+    """
+    return f"{number / 1e6:.3f}M" if number < 1e7 else f"{number / 1e6:,.1f}M"
+
+
+def short_name(arch: Architecture) -> str:
+    """Short enough for a table: the name or string itself, or the digest of longer choices."""
+    return arch.choices if isinstance(arch.choices, str) else arch.digest
+
+
+def plain_table(title: str, headings: Sequence[str], left: int) -> Table:
+    """A table without walls, so that the usual columns fit into 80 characters; the first `left` columns are text."""
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, heading in enumerate(headings):
+        table.add_column(heading.replace("_", " "), justify="left" if index < left else "right", overflow="fold")
+    return table
+
+
+def search_json(result: SearchResult) -> Json:
+    rows = [
+        {"role": r.role, "space": r.arch.space, "choices": r.arch.choices, **_cost(r.cost), "scores": r.scores, "rank": r.rank}
+        for r in result.table
+    ]
+    winner = {"space": result.winner.space, "choices": result.winner.choices}
+    return {"winner": winner, "provenance": result.provenance, "evaluations": len(result.trials), "table": rows}
+
+
+def search_table(result: SearchResult) -> Table:
+    """The winner beside what one would take without a search."""
+    names = list(result.table[0].scores)
+    names = names if len(names) <= _MOST_PARTS else []  # more would not fit; --json has them
+    title = f"{len(result.trials)} candidates scored; rank is among them and this table, 1 is best"
+    table = plain_table(title, ["", "network", "params", "FLOPs", "depth", *names, "rank"], left=2)
+    for row in result.table:
+        scores = [f"{row.scores[name]:.4g}" for name in names]
+        cost = millions(row.cost.params), millions(row.cost.flops), str(row.cost.depth)
+        table.add_row(row.role, short_name(row.arch), *cost, *scores, str(row.rank), style="bold" if row.role == "winner" else None)
+    return table
+
+
+def search_remark(result: SearchResult) -> str:
+    """What the budget leaves free where the winner takes far more of it than the networks beside it; empty where it does not."""
+    asked, (winner, *others) = result.provenance["search"], result.table
+    for what in ("FLOPs", "params"):
+        most = max((getattr(row.cost, what.lower()) for row in others), default=0)
+        times = getattr(winner.cost, what.lower()) / max(most, 1)
+        if most and times >= _MANY and not asked[what.lower()] and not asked["latency"]:
+            return f"the winner has {times:.1f} times the {what} of any other here, which the budget leaves free: limit --{what.lower()}"
+    return ""
+
+
+def score_json(rows: Sequence[ScoreRow]) -> list[Json]:
+    return [{"space": r.arch.space, "choices": r.arch.choices, **_cost(r.cost), "scores": r.scores, "rank": r.rank} for r in rows]
+
+
+def score_table(rows: Sequence[ScoreRow]) -> Table:
+    """Mean over the seeds, and their spread."""
+    seeds = len(next(iter(rows[0].scores.values())))
+    spread = " ± standard deviation" if seeds > 1 else ""
+    names = list(rows[0].scores)
+    title = f"mean{spread} over {seeds} seed(s); higher is better"
+    table = plain_table(title, ["network", "params", "FLOPs", "depth", *names, "rank"], left=1)
+    for row in sorted(rows, key=lambda r: r.rank):
+        cells = [_mean_and_spread(row.scores[name]) for name in names]
+        cost = millions(row.cost.params), millions(row.cost.flops), str(row.cost.depth)
+        table.add_row(short_name(row.arch), *cost, *cells, str(row.rank))
+    return table
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    mean = f"{statistics.fmean(values):.4g}"
+    return mean if len(values) < 2 or min(values) == max(values) else f"{mean} ± {statistics.stdev(values):.2g}"
+
+
+def show_json(found: Description) -> Json:
+    parts = [{"name": p.name, "kind": p.kind, "output": p.output, "params": p.params, "flops": p.flops} for p in found.parts]
+    costs = {**_cost(found.cost), "weight_bytes": found.weight_bytes, "activation_bytes": found.activation_bytes}
+    identity = {"space": found.arch.space, "choices": found.arch.choices, "digest": found.arch.digest}
+    return {**identity, **costs, "latency_ms": found.latency, "device": found.device, "parts": parts}
+
+
+def show_architecture(found: Description) -> Table:
+    """The network from input to output."""
+    choices = canonical_json(found.arch.choices)
+    title = f"{found.arch.space} {found.arch.digest}: {choices}"
+    table = plain_table(title, ["part", "layers", "output", "params", "FLOPs"], left=2)
+    for part in found.parts:
+        table.add_row(part.name, part.kind, " x ".join(map(str, part.output)), f"{part.params:,}", millions(part.flops))
+    table.add_section()
+    memory = f"weights {found.weight_bytes / 2**20:.2f} MiB, activations {found.activation_bytes / 2**20:.2f} MiB an image"
+    table.add_row("all", f"depth {found.cost.depth}; {memory}", "", f"{found.cost.params:,}", millions(found.cost.flops))
+    table.add_row("latency", f"{found.latency:.2f} ms, one image, median, on {found.device}", "", "", "")
+    return table
+
+
+def distill_json(result: DistillResult) -> Json:
+    def accuracy(found: Accuracy | None) -> Json | None:
+        return None if found is None else _accuracy(found)
+
+    students = {student.name: accuracy(student.accuracy) for student in result.students}
+    outcome = {
+        "student": accuracy(result.student),
+        "students": students,
+        "taught_by": result.taught_by,
+        "teacher": accuracy(result.teacher),
+        "measured_on": result.measured_on,
+    }
+    return {**outcome, "folder": str(result.folder), "history": result.history}
+
+
+def distill_table(result: DistillResult) -> Table:
+    """The curve, thinned to a dozen lines, and the accuracy after the last epoch."""
+    title = "after each epoch, terms of the loss with their weights; the last one counts, nothing was chosen by these images"
+    names = {key for line in result.history for key in line if key not in ("epoch", "lr")}
+    keys = ["lr", *sorted(names, key=lambda key: (key.endswith("_top1"), key))]
+    table = plain_table(title, ["epoch", *keys], left=0)
+    step = max(1, len(result.history) // 12)
+    for line in [*result.history[:-1][::step], result.history[-1]]:
+        table.add_row(str(line["epoch"]), *(f"{line[key]:.4g}" if key in line else "" for key in keys))
+    table.add_section()
+    return table
+
+
+def compare_json(found: Comparison) -> Json:
+    first = found.rows[0]
+    rows = [
+        {
+            "name": row.name,
+            "space": row.arch.space,
+            "choices": row.arch.choices,
+            "top1": row.top1,
+            "mean": row.mean,
+            "spread": _number(row.spread),
+            "difference": None if row is first else [_number(value) for value in first.ahead_of(row)],
+            "latency_ms": row.latency,
+            **_cost(row.cost),
+        }
+        for row in found.rows
+    ]
+    return {"students": rows, "teacher": found.teacher, "measured_on": found.measured_on, "folder": str(found.folder)}
+
+
+def _number(value: float) -> float | None:
+    """What JSON can hold."""
+    return value if math.isfinite(value) else None
+
+
+def compare_table(found: Comparison) -> Table:
+    """Every student's accuracy over the seeds, and how far the first is ahead of it."""
+    first = found.rows[0]
+    seeds = len(first.top1)
+    spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "of one seed"
+    title = f"top-1 on {found.measured_on} ({found.images:,} images), {spread}; ahead: of the first over this one, 95 % interval"
+    table = plain_table(title, ["student", "top-1", "ahead", "params", "FLOPs", "latency"], left=1)
+    for row in found.rows:
+        ahead = "" if row is first else plus_minus(*first.ahead_of(row), sign="+")
+        cost = millions(row.cost.params), millions(row.cost.flops), f"{row.latency:.2f} ms"
+        table.add_row(row.name, plus_minus(row.mean, row.spread), ahead, *cost)
+    return table
+
+
+def plus_minus(value: float, width: float, sign: str = "") -> str:
+    """The width is left out where it is not finite.
+
+    >>> plus_minus(1.5, 0.25, sign="+"), plus_minus(1.5, math.nan)
+    ('+1.50 ± 0.25', '1.50')
+    """
+    return f"{value:{sign}.2f}" + (f" ± {width:.2f}" if math.isfinite(width) else "")
+
+
+def evaluate_json(found: Evaluation) -> Json:
+    return {"data": found.data, "split": found.split, **_accuracy(found.accuracy)}
+
+
+def _accuracy(found: Accuracy) -> Json:
+    return {"top1": found.top1, "interval": list(found.interval), "top5": _number(found.top5), "images": found.count}
+
+
+def _cost(cost: Cost) -> Json:
+    return {"params": cost.params, "flops": cost.flops, "depth": cost.depth}

@@ -1,0 +1,135 @@
+"""What a user asks of a verb: words, flags and a configuration file, made into a session that is run to its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from diswot.cli.progress import progress_shown
+from diswot.config import resolve
+from diswot.config.fields import flag_of
+from diswot.errors import ConfigError, RunError, brief_repr
+
+if TYPE_CHECKING:
+    from diswot.sessions import Plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a session gave.
+
+    Attributes:
+        result: what the verb's function returns.
+        folder: the run's folder, or None.
+        is_main: whether this process is the one that prints.
+    """
+
+    result: Any
+    folder: Path | None
+    is_main: bool
+
+
+class Request:
+    """A verb with its words and flags.
+
+    Args:
+        verb: its name.
+        config: its configuration.
+        words: the arguments: what the verb is about, and `key=value` words, which are told apart by the `=`.
+        flags: all flags by name.
+        needed: the error of a new run without anything to be about; None where nothing is needed.
+    """
+
+    def __init__(self, verb: str, config: type, words: tuple[str, ...], flags: dict[str, Any], needed: str | None = None) -> None:
+        self.verb, self.config_type, self.flags = verb, config, flags
+        self.subjects = [word for word in words if "=" not in word or Path(word).exists()]
+        self.words = [word for word in words if word not in self.subjects]
+        names = [field.name for field in dataclasses.fields(config)]
+        self.options = {name: flags[name] for name in names}
+        self.resumes: str | None = flags.get("resume")
+        if self.resumes is not None:
+            self._refuse_changes()
+        elif needed is not None and not self.subjects:
+            raise ConfigError(needed)
+
+    def _refuse_changes(self) -> None:
+        named = {**self.options, "name": self.flags.get("name"), "config": self.flags.get("config_file")}
+        given = [flag_of(name) for name, value in named.items() if value is not None]
+        if given := [*given, *self.subjects, *self.words]:
+            raise RunError(f"--resume goes on with the run's own options; leave {', '.join(given)} out, or start a new run")
+
+    def config(self) -> Any:
+        """The configuration that was asked for."""
+        return resolve(self.config_type, self.flags["config_file"], self.words, self.options)
+
+    def refuse_subjects(self, most: int = 0) -> None:
+        """Refuse more words without `=` than the verb is about."""
+        if len(self.subjects) > most:
+            raise ConfigError(f"{brief_repr(self.subjects[most])} is not key=value")
+
+    def carry_out(self, make_plan: Callable[[], Plan], name_parts: Callable[[], list[str | None]], keep: bool = True) -> Outcome:
+        """Run a new session, or one that is resumed, to its end.
+
+        Args:
+            make_plan: makes the plan of a new session.
+            name_parts: what the folder of a new session is named after, where it has no `--name`.
+            keep: whether a session without a name is kept in a folder.
+        """
+        from diswot.execution import Execution
+        from diswot.sessions import Session
+        from diswot.training.distributed import is_main_process
+
+        flags = self.flags
+        with progress_shown(flags.get("quiet", False), silent=not is_main_process()) as reporter:
+            execution = Execution(flags["device"], flags.get("workers", 0), reporter, tensorboard=flags.get("tensorboard", False))
+            if self.resumes is not None:
+                session = Session.resume(self.resumes, execution, self.verb)
+            else:
+                plan, named = make_plan(), flags.get("name")
+                folder = Path(flags["runs_folder"]) / (named or _run_name(*name_parts())) if named or keep else None
+                session = Session.create(plan, folder, execution)
+            with session, _resumable(session.folder, self.verb):
+                return Outcome(session.run(), session.folder, session.is_main)
+
+
+def _run_name(*parts: str | None) -> str:
+    """A name that is readable and new: what was asked for, and the time to the second."""
+    plain = "-".join(part for part in parts if part)
+    return re.sub(r"[^\w.-]+", "_", plain)[:60] + time.strftime("-%Y%m%d-%H%M%S") + f"-{os.getpid()}"
+
+
+class _resumable:  # noqa: N801 - a context manager
+    """Inside, Ctrl-C, or being asked to end (SIGTERM, as schedulers do), says how to go on, and exits as interrupted programs do."""
+
+    def __init__(self, folder: Path | None, verb: str) -> None:
+        self.folder, self.verb = folder, verb
+
+    def __enter__(self) -> None:
+        from diswot.runs import interrupted
+
+        def note(number: int, _frame: object) -> None:
+            self.number = number
+            interrupted.set()
+            raise KeyboardInterrupt
+
+        self.interrupted, self.number, self.before = interrupted, int(signal.SIGINT), {}
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.interrupted.clear()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            how = f"; go on with: diswot {self.verb} --resume {self.folder}" if self.folder is not None else ""
+            click.echo(f"stopped{how}", err=True)
+            raise SystemExit(128 + self.number)

@@ -1,0 +1,85 @@
+"""The verbs `search` and `score`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from diswot.cli.flags import flags_of, own_space, running, words
+from diswot.cli.request import Request
+from diswot.config import ScoreConfig, SearchConfig
+from diswot.errors import ConfigError
+
+
+@click.command()
+@flags_of(SearchConfig)
+@running("device", "workers", "quiet", "json", "config", "name", "runs", "resume", "out")
+@words("[KEY=VALUE]...")
+def search(words: tuple[str, ...], out: str, **flags: Any) -> None:
+    """Search a space for the student that should distil best within a budget.
+
+    Candidates are scored at random initialisation: by how much they can hold, how signals and gradients pass through them, and how alike
+    they are to the teacher (--proxy diswot: by the teacher alone). Nothing is trained. The run is kept in runs/NAME and survives being
+    killed; the winner is also left as ./arch.json.
+
+    [bold]diswot search --teacher resnet56 --params 1M[/]
+
+    [bold]diswot search --teacher resnet34 --space s2 --params 0.5M..1M --flops 100M --data images.npz[/]
+
+    [bold]diswot search --resume runs/NAME[/]
+    """
+    request = Request("search", SearchConfig, words, flags)
+    request.refuse_subjects()
+    if not out or Path(out).is_dir() or not Path(out).parent.is_dir():
+        fault = "it is a folder" if Path(out).is_dir() else f"there is no folder {Path(out).parent}"
+        raise ConfigError(f"--out {out}: {fault}; name a file, as arch.json")
+    config = request.config()
+    from diswot import runs
+    from diswot.cli import output
+    from diswot.searching.recipe import SearchPlan
+
+    budget = next(filter(None, config.limits().values()), None)
+    outcome = request.carry_out(lambda: SearchPlan(config), lambda: [config.teacher, budget])
+    result, folder = outcome.result, outcome.folder
+    aside = runs.back_up_file(Path(out))
+    runs.write_atomic(Path(out), result.arch_json())
+    if flags["as_json"]:
+        click.echo(json.dumps({**output.search_json(result), "folder": str(folder)}))
+        return
+    output.show_table(output.search_table(result))
+    if remark := output.search_remark(result):
+        click.echo(remark)
+    moved = f" (the earlier one is now {aside})" if aside else ""
+    click.echo(f"{out}: the winner{moved}; the run is in {folder}\nnext: diswot distill {out}")
+
+
+@click.command()
+@words("ARCHITECTURE... [KEY=VALUE]...")
+@flags_of(ScoreConfig)
+@running("device", "workers", "quiet", "json", "config", "name", "runs", "resume")
+@own_space
+def score(words: tuple[str, ...], space: str | None, **flags: Any) -> None:
+    """Score given architectures: arch.json files, NAS-Bench-201 strings, names of hand-made networks.
+
+    With --name the scores are kept in runs/NAME, and a run that was cut off is resumed.
+
+    [bold]diswot score arch.json resnet20 --proxy diswot,params,flops[/]
+    """
+    needed = "no architecture was given: name an arch.json, a NAS-Bench-201 string or a network such as resnet20"
+    request = Request("score", ScoreConfig, words, flags, needed)
+    from diswot.cli import output
+    from diswot.models.named import read_architecture
+    from diswot.scoring.recipe import ScorePlan
+
+    def plan() -> ScorePlan:
+        archs = tuple(read_architecture(text)[0] for text in request.subjects)
+        return ScorePlan(request.config(), archs, space)
+
+    rows = request.carry_out(plan, lambda: ["score"], keep=False).result
+    if flags["as_json"]:
+        click.echo(json.dumps(output.score_json(rows)))
+    else:
+        output.show_table(output.score_table(rows))

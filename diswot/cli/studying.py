@@ -1,0 +1,75 @@
+"""The verbs `study` and `convert`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from diswot.cli.flags import flags_of, running, words
+from diswot.cli.request import Request
+from diswot.config import StudyConfig
+from diswot.errors import DataError, brief_repr
+
+
+@click.command()
+@words("[TABLE.CSV] [KEY=VALUE]...")
+@flags_of(StudyConfig)
+@running("device", "workers", "quiet", "json", "config", "name", "runs", "resume", "scores-of")
+def study(words: tuple[str, ...], **flags: Any) -> None:
+    """Measure how well proxies rank the networks of a benchmark table, whose accuracies are known.
+
+    TABLE.CSV (or .csv.gz) has a column of architectures and columns of accuracies: the table of NAS-Bench-201, or your own. The report,
+    with every table and figure, is left in runs/NAME/report.html.
+
+    [bold]diswot study nasbench201.csv.gz --proxy diswot,nwot,az_nas --sample-rows 500[/]
+
+    [bold]diswot study mine.csv --space mylab.spaces:MobileSpace --accuracy-column top1 --proxy relation[/]
+
+    [bold]diswot study nasbench201.csv.gz rows=odd --scores-of runs/NAME[/]   other rows or rankings, the same scores
+
+    [bold]diswot study --resume runs/NAME[/]
+    """
+    needed = "study needs a table of architectures and accuracies: diswot study TABLE.csv"
+    request = Request("study", StudyConfig, words, flags, needed)
+    request.refuse_subjects(1)
+    config = request.config()
+    from diswot.cli import output
+    from diswot.report.tables import to_json, to_rich
+    from diswot.studies.recipe import StudyPlan
+    from diswot.studies.report import PAGE, terminal_table
+
+    def plan() -> StudyPlan:
+        earlier = Path(flags["scores_of"]) if flags["scores_of"] else None
+        return StudyPlan(config, request.subjects[0], earlier)
+
+    outcome = request.carry_out(plan, lambda: ["study", Path(request.subjects[0]).name.partition(".")[0]])
+    tables = [terminal_table(outcome.result.study, report) for report in outcome.result.reports]
+    if flags["as_json"]:
+        click.echo(json.dumps({"folder": str(outcome.folder), "tables": [json.loads(to_json(table)) for table in tables]}))
+        return
+    for table in tables:
+        output.show_table(to_rich(table))
+    click.echo(f"{outcome.folder / PAGE}: all tables and figures" if outcome.folder is not None else "")
+
+
+@click.command()
+@click.argument("source", metavar="SOURCE")
+@click.argument("table", metavar="TABLE.CSV")
+@click.option("--trust", is_flag=True, help="allow a package to unpickle the files, which can run code")
+def convert(source: str, table: str, trust: bool) -> None:
+    """Convert a benchmark's official files to the table that `diswot study` reads, once.
+
+    SOURCE is a folder of NATS-Bench, the .pth of NAS-Bench-201, or the .tfrecord of NAS-Bench-101.
+
+    [bold]diswot convert NATS-tss-v1_0-3ffb9-simple nasbench201.csv.gz --trust[/]
+    """
+    from diswot.benchmarks import convert as convert_files
+
+    try:
+        rows = convert_files(Path(source), Path(table), trust=trust)
+    except OSError as error:
+        raise DataError(f"{brief_repr(table)}: {error.strerror}") from None
+    click.echo(f"{table}: {rows:,} architectures")

@@ -1,0 +1,119 @@
+"""The verbs `distill`, `train` and `compare`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from diswot.cli.flags import flags_of, running, words
+from diswot.cli.request import Request
+from diswot.config import CompareConfig, DistillConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from diswot.distillation.students import StudentEntry
+    from diswot.sessions import Plan
+
+_RUNNING = ("device", "quiet", "json", "config", "name", "runs", "resume")
+_WORDS = "[ARCH.JSON]... [KEY=VALUE]..."
+
+
+def _entries(request: Request) -> list[StudentEntry]:
+    from diswot.distillation.students import StudentEntry
+    from diswot.models.named import read_architecture
+
+    return [StudentEntry(*read_architecture(text)) for text in request.subjects]
+
+
+@click.command()
+@flags_of(DistillConfig)
+@running(*_RUNNING, "tensorboard")
+@words(_WORDS)
+def distill(words: tuple[str, ...], **flags: Any) -> None:
+    """Train a student under its teacher; the student is left alone in runs/NAME/student.
+
+    ARCH.JSON is what a search left, or the name of a hand-made network such as resnet20; several are trained side by side, or, with a
+    loss of peers, among themselves. Where the teacher has no weights it is trained first, by the same recipe, and kept.
+
+    [bold]diswot distill arch.json --data cifar100 --download[/]
+
+    [bold]diswot distill arch.json resnet20 --loss "dkd(beta=2)" --data images.npz --teacher-weights resnet56.th --epochs 60[/]
+
+    [bold]diswot distill resnet20 --teacher resnet110 --assistants resnet56,resnet32[/]
+
+    [bold]diswot distill --resume runs/NAME[/]
+    """
+    needed = "distill needs the arch.json that `diswot search` left, or the name of a network such as resnet20"
+    request = Request("distill", DistillConfig, words, flags, needed)
+    config = request.config()
+    from diswot.distillation.plan import plan_distillation
+
+    _train(request, lambda: plan_distillation(config, _entries(request)), [*request.subjects[:1], config.loss])
+
+
+@click.command()
+@flags_of(TrainConfig)
+@running(*_RUNNING, "tensorboard")
+@words(_WORDS)
+def train(words: tuple[str, ...], **flags: Any) -> None:
+    """Train a network by the labels alone, as a teacher or a baseline is made; it is left in runs/NAME/student.
+
+    [bold]diswot train resnet56 --data cifar100 --download[/]
+
+    [bold]diswot distill arch.json --teacher resnet56 --teacher-weights runs/NAME/student/model.safetensors[/]
+
+    [bold]diswot train --resume runs/NAME[/]
+    """
+    request = Request("train", TrainConfig, words, flags, "train needs the name of a network such as resnet56, or an arch.json")
+    config = request.config()
+    from diswot.distillation.plan import plan_training
+
+    _train(request, lambda: plan_training(config, _entries(request)), request.subjects[:1])
+
+
+def _train(request: Request, make_plan: Callable[[], Plan], named_after: list[str]) -> None:
+    """Carry out a training, and show what it gave."""
+    from diswot.cli import output
+
+    outcome = request.carry_out(make_plan, lambda: [request.verb, *named_after])
+    result = outcome.result
+    if not outcome.is_main:
+        return
+    if request.flags["as_json"]:
+        click.echo(json.dumps(output.distill_json(result)))
+        return
+    output.show_table(output.distill_table(result))
+    teacher = f"; {result.taught_by}, which taught, {result.teacher}" if result.teacher else ""
+    for student in result.students:
+        name = "" if len(result.students) == 1 else f"{student.name}: "
+        click.echo(f"{name}{result.measured_on} accuracy after the last epoch {student.accuracy}{teacher}")
+        click.echo(f"it is in {student.folder}; load it with diswot.load_student")
+
+
+@click.command()
+@flags_of(CompareConfig)
+@running(*_RUNNING)
+@words(_WORDS)
+def compare(words: tuple[str, ...], **flags: Any) -> None:
+    """Train several students by the same recipe, on the same seeds, under one teacher: was the search worth it?
+
+    [bold]diswot compare arch.json other.json resnet20 --data cifar100 --seeds 3[/]
+
+    [bold]diswot compare --resume runs/NAME[/]
+    """
+    request = Request("compare", CompareConfig, words, flags, "compare needs two students at least: diswot compare arch.json resnet20")
+    config = request.config()
+    from diswot.cli import output
+    from diswot.distillation.compare import plan_comparison
+
+    outcome = request.carry_out(lambda: plan_comparison(config, _entries(request)), lambda: ["compare", *request.subjects[:1]])
+    found = outcome.result
+    if flags["as_json"]:
+        click.echo(json.dumps(output.compare_json(found)))
+        return
+    output.show_table(output.compare_table(found))
+    if found.teacher:
+        click.echo(f"the teacher: {', '.join(f'{value:.2f}' for value in found.teacher)} %")
+    click.echo(f"the trained students are in {found.folder}/seed-*/students")

@@ -1,0 +1,217 @@
+"""What decides a training, a distillation and a comparison."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from diswot.config.fields import option
+from diswot.config.scoring import ImageOptions, seed_option
+from diswot.errors import ConfigError
+
+Schedule = Literal["step", "cosine", "constant"]
+Supervision = Literal["ce", "bce"]
+Augment = Literal["crop", "flip", "resized", "none"]
+Precision = Literal["fp32", "bf16", "fp16"]
+SGD = "sgd"
+_MAX_CROP_SIZE = 64  # pixels: up to here images are shifted, above they are cropped at random sizes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained, whatever it learns from. The defaults are the standard CIFAR recipe of the distillation literature."""
+
+    epochs: int = option(240, "passes over the training images; learning-rate drops move in proportion", "Recipe", ge=1)
+    batch_size: int = option(64, "images in a training step", "Recipe", ge=2)
+    opt: str = option(SGD, "optimizer: sgd, or timm's name of another (adamw, lamb, ...)", "Recipe")
+    lr: float = option(0.05, "initial learning rate; 0.01 suits MobileNet and ShuffleNet", "Recipe", gt=0)
+    momentum: float = option(0.9, "momentum of SGD", "Recipe", ge=0, lt=1)
+    nesterov: bool = option(False, "use Nesterov's momentum", "Recipe")
+    weight_decay: float = option(5e-4, "L2 penalty on the weights (decoupled where the optimizer does that)", "Recipe", ge=0)
+    norm_weight_decay: bool = option(True, "apply weight decay to biases and normalisation layers too", "Recipe")
+    layer_decay: float = option(1.0, "learning-rate factor from each layer to the one below it", "Recipe", gt=0, le=1)
+    sched: Schedule = option("step", "learning-rate schedule", "Recipe")
+    decay_milestones: str = option("0.625,0.75,0.875", "where the step schedule drops, as fractions of the training", "Recipe")
+    decay_rate: float = option(0.1, "factor of each drop of the step schedule", "Recipe", gt=0, le=1)
+    warmup_epochs: int = option(0, "epochs of linear warm-up", "Recipe", ge=0)
+    warmup_lr: float = option(1e-6, "learning rate that the warm-up begins with", "Recipe", ge=0)
+    min_lr: float = option(0.0, "learning rate that the cosine schedule ends with", "Recipe", ge=0)
+    clip_grad: float = option(0.0, "largest norm of the gradient; 0 for no clipping", "Recipe", ge=0)
+    grad_accum_steps: int = option(
+        1,
+        "parts that a batch is computed in, to save memory; batch norm and losses that relate images see one part at a time",
+        "Recipe",
+        ge=1,
+    )
+    model_ema_decay: float = option(
+        0.0, "decay of a moving average of the weights, which is then what is measured and kept; 0 for none", "Recipe", ge=0, lt=1
+    )
+    supervised_loss: Supervision = option("ce", "loss on the labels: cross-entropy, or binary cross-entropy of every class", "Recipe")
+    smoothing: float = option(0.0, "label smoothing", "Recipe", ge=0, lt=1)
+    seed: int = seed_option(0, "random seed", "Recipe")
+
+    augment: Augment | None = option(
+        None,
+        "crop (shift by up to 4 pixels, and mirror), flip (mirror), resized (random resized crop, and mirror), or none "
+        "[crop; resized above 64 pixels]",
+        "Augmentation",
+    )
+    cutout: int = option(0, "side in pixels of a square that is blacked out; 0 for none", "Augmentation", ge=0)
+    mixup: float = option(0.0, "alpha of mixup, 0 for none; with --cutmix, one of the two is chosen at random", "Augmentation", ge=0)
+    cutmix: float = option(0.0, "alpha of CutMix, 0 for none", "Augmentation", ge=0)
+    aa: str = option("", "timm's automatic augmentation policy: rand-m7-mstd0.5, ...", "Augmentation")
+    reprob: float = option(0.0, "probability that a random rectangle of an image is erased", "Augmentation", ge=0, le=1)
+    aug_repeats: int = option(
+        1, "times that an image is in a batch, augmented anew each time; the length of an epoch stays", "Augmentation", ge=1
+    )
+
+    val_interval: int = option(1, "epochs between two measurements on the test images; the last epoch is always measured", "Speed", ge=1)
+    precision: Precision = option("fp32", "number format of the forward pass; fp16 with loss scaling", "Speed")
+    channels_last: bool = option(True, "use the memory layout that convolutions prefer", "Speed")
+    torchcompile: bool = option(False, "use torch.compile", "Speed")
+    deterministic: bool = option(False, "use only algorithms that are reproducible to the bit (on a CPU they all are)", "Speed")
+    sync_bn: bool = option(True, "under torchrun, compute batch norm over the batch of all processes", "Speed")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether the images of a batch are mixed with each other."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def milestones(self) -> tuple[float, ...]:
+        """The fractions of the training at which the step schedule drops.
+
+        Raises:
+            ConfigError: the option is no list of fractions.
+
+        >>> Recipe(decay_milestones="0.75, 0.5").milestones
+        (0.5, 0.75)
+        """
+        try:
+            shares = tuple(sorted(float(word) for word in self.decay_milestones.split(",") if word.strip()))
+        except ValueError:
+            shares = (math.nan,)
+        if not all(0 < share < 1 for share in shares):
+            raise ConfigError(f"--decay-milestones {self.decay_milestones!r}: fractions of the training between 0 and 1, as 0.5,0.75")
+        return shares
+
+    def learning_rate(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 0. Milestones are fractions of all epochs, warm-up included.
+
+        >>> [round(Recipe().learning_rate(e), 8) for e in (0, 149, 150, 180, 239)]
+        [0.05, 0.05, 0.005, 0.0005, 5e-05]
+        >>> [round(Recipe(epochs=4, sched="cosine", lr=1.0).learning_rate(e), 3) for e in range(4)]
+        [1.0, 0.854, 0.5, 0.146]
+        """
+        if epoch < self.warmup_epochs:
+            return self.warmup_lr + (self.lr - self.warmup_lr) * epoch / self.warmup_epochs
+        if self.sched == "cosine":
+            return self.min_lr + (self.lr - self.min_lr) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        if self.sched == "constant" or self.epochs == 1:
+            return self.lr
+        return float(self.lr * self.decay_rate ** sum(epoch >= math.floor(round(share * self.epochs, 9)) for share in self.milestones))
+
+    def for_images(self, input_size: int) -> Recipe:
+        """The recipe with the augmentation for images of this side in pixels, where none was asked for."""
+        default: Augment = "crop" if input_size <= _MAX_CROP_SIZE else "resized"
+        return dataclasses.replace(self, augment=self.augment or default)
+
+    def check_combinations(self) -> None:
+        """Refuse options that exclude each other.
+
+        Raises:
+            ConfigError: names them.
+        """
+        _ = self.milestones
+        if self.warmup_epochs and not self.warmup_epochs < self.epochs:
+            raise ConfigError(f"--warmup-epochs {self.warmup_epochs}: fewer than the {self.epochs} epochs are needed")
+        if self.grad_accum_steps > max(self.batch_size // 2, 1):
+            most = self.batch_size // 2
+            raise ConfigError(
+                f"--grad-accum-steps {self.grad_accum_steps}: a batch of {self.batch_size} has only {most} parts of two images"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(ImageOptions, Recipe):
+    """Everything that decides the outcome of a training by the labels alone."""
+
+    weights: str | None = option(None, "file of weights to begin with [random, from the seed]", "What to train")
+    space: str | None = option(None, "allow an arch.json of your own space: its module:name", "What to train")
+
+    data: str | None = option(None, "images: see `diswot list data` [the search's, if it had real ones; else cifar100]", "Images")
+    limit: int | None = option(None, "number of training images to use, drawn at random [all]", "Images", ge=1)
+    val_fraction: float | None = option(
+        None, "fraction of the training images held out for validation [0; 0.1 where there are no test images]", "Images", ge=0, lt=1
+    )
+    label_noise: float = option(0.0, "fraction of the training images that get a wrong label, drawn by the seed", "Images", ge=0, lt=1)
+    crop_pct: float = option(1.0, "fraction of the shorter side that is kept of a test image that is a file", "Augmentation", gt=0, le=1)
+    drop_path: float = option(
+        0.0, "probability that a residual path is dropped in a step; timm's networks only", "Augmentation", ge=0, lt=1
+    )
+    loader_workers: int = option(4, "processes that decode images which do not fit in memory; the outcome is the same", "Speed", ge=0)
+
+    def recipe(self) -> Recipe:
+        """The part of the configuration that says how a network is trained."""
+        return Recipe(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)})
+
+    def check(self) -> None:
+        super().check()
+        self.check_combinations()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(TrainConfig):
+    """Everything that decides the outcome of a distillation."""
+
+    loss: str = option(
+        "kd",
+        "distillation loss: a name, with options as dkd(beta=2), or several as kd+0.5*rkd: see `diswot list losses`; "
+        "module:name for your own",
+        "What to train",
+    )
+    teacher: str | None = option(
+        None, "teacher [the one that the student was searched for, else resnet56]; self for a twin of the student", "What to train"
+    )
+    teacher_weights: str | None = option(
+        None, "the teacher's weights: a file, or pretrained (timm's) [it is trained first, and kept for the next time]", "What to train"
+    )
+    teacher_norm: str = option(
+        "data", "normalisation of the teacher's images: data (or what its file says), imagenet, half, or m,m,m/s,s,s", "What to train"
+    )
+    teacher_seed: int = seed_option(
+        1000, "random seed of a teacher that is trained first; another than --seed, so that `self` is no exact copy", "What to train"
+    )
+    teacher_epochs: int | None = option(None, "epochs of a teacher that is trained first [as the student's]", "What to train", ge=1)
+    assistants: str | None = option(
+        None, "networks between teacher and student, each distilled from the one before it: resnet32,resnet20", "What to train"
+    )
+    distill_fraction: float = option(
+        1.0,
+        "fraction of the training under the teacher; after it only the labels teach (early-stopped distillation)",
+        "What to train",
+        gt=0,
+        le=1,
+    )
+    unlabelled: str | None = option(
+        None, "more images, without labels, for losses that need none: a folder, an .npz or a list of paths", "Images"
+    )
+    teacher_cache: bool = option(True, "keep the teacher's outputs where the augmentation leaves few different images", "Speed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(DistillConfig):
+    """Everything that decides the outcome of a comparison."""
+
+    seeds: int = option(3, "number of trainings of each student, with random seeds from --seed on", "What to train", ge=1)
+
+    def training(self, seed: int) -> DistillConfig:
+        """The configuration of the training with this seed."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(DistillConfig)}
+        return DistillConfig(**{**fields, "seed": seed})
+
+    def check(self) -> None:
+        super().check()
+        self.training(self.seed + self.seeds - 1).check()

@@ -1,0 +1,183 @@
+"""Was the search worth it? Several students by the same recipe, on the same seeds, under one teacher."""
+
+from __future__ import annotations
+
+import logging
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from scipy import stats
+
+from diswot import losses, runs
+from diswot.architecture import Architecture
+from diswot.budget import cost_of, measure_latency
+from diswot.config import CompareConfig
+from diswot.data import load_data
+from diswot.distillation.plan import DistillPlan, plan_distillation, read_entries, restore_config
+from diswot.distillation.recipe import DistillResult, run_distill
+from diswot.distillation.students import StudentEntry, build_student
+from diswot.errors import ConfigError
+from diswot.execution import Execution
+from diswot.runs import RunDir
+from diswot.space import Cost, load_space
+from diswot.training.distributed import launched_by_torchrun
+
+logger = logging.getLogger(__name__)
+RESULTS = "results.jsonl"
+
+
+@dataclass(frozen=True)
+class ComparedStudent:
+    """A student over all seeds.
+
+    Attributes:
+        name: for the table.
+        arch: its architecture.
+        top1: accuracy in percent for each seed.
+        cost: its parameters, FLOPs and depth.
+        latency: in milliseconds for one image.
+    """
+
+    name: str
+    arch: Architecture
+    top1: list[float]
+    cost: Cost
+    latency: float
+
+    @property
+    def mean(self) -> float:
+        """The mean accuracy over the seeds."""
+        return statistics.fmean(self.top1)
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation over the seeds; NaN for one."""
+        return statistics.stdev(self.top1) if len(self.top1) > 1 else math.nan
+
+    def ahead_of(self, other: ComparedStudent) -> tuple[float, float]:
+        """The mean difference to another student, seed by seed, and the half-width of its 95 % interval (Student's t); NaN for one seed."""
+        return paired_difference(self.top1, other.top1)
+
+
+def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
+    """The mean of ours - theirs, pair by pair, and the half-width of its 95 % interval (Student's t); NaN for one pair.
+
+    >>> [round(value, 2) for value in paired_difference([71.0, 72.0, 73.0], [70.0, 70.0, 70.0])]  # 4.303 / sqrt(3)
+    [2.0, 2.48]
+    """
+    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    count = len(differences)
+    if count < 2:
+        return differences[0], math.nan
+    width = stats.t.ppf(0.975, count - 1) * statistics.stdev(differences) / math.sqrt(count)
+    return statistics.fmean(differences), float(width)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison gave.
+
+    Attributes:
+        rows: the students, in the order that they were given in.
+        teacher: the accuracy of each seed's teacher, where there was one.
+        measured_on: `test` or `validation`.
+        images: how many images that is.
+        folder: the run's folder.
+    """
+
+    rows: list[ComparedStudent]
+    teacher: list[float]
+    measured_on: str
+    images: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class ComparePlan:
+    """What `diswot compare` is going to do; `plan_comparison` makes one."""
+
+    config: CompareConfig
+    entries: tuple[StudentEntry, ...]
+
+    kind: ClassVar[str] = "compare"
+
+    def training(self, seed: int) -> DistillPlan:
+        """The plan of the training with this seed."""
+        return DistillPlan(self.config.training(seed), self.entries)
+
+    def document(self) -> dict[str, Any]:
+        """What is kept of the plan with the run."""
+        return {**self.training(self.config.seed).document(), "seeds": self.config.seeds}
+
+    def files(self) -> dict[str, str]:
+        """Texts that are kept with the run, by file name: the arch.json of every student."""
+        return self.training(self.config.seed).files()
+
+    @classmethod
+    def restore(cls, document: Mapping[str, Any], folder: Path) -> ComparePlan:
+        """The plan of a comparison that is resumed."""
+        return cls(restore_config(document, CompareConfig), read_entries(folder))
+
+
+def plan_comparison(config: CompareConfig, entries: Sequence[StudentEntry]) -> ComparePlan:
+    """Plan a comparison, with the teacher and the data that the first arch.json knows.
+
+    Raises:
+        DiswotError: what cannot be compared.
+    """
+    config.check()
+    if launched_by_torchrun():
+        raise ConfigError("compare runs in one process: under torchrun, distil the students side by side, seed by seed")
+    if len(entries) < 2:
+        raise ConfigError("compare needs two students at least: diswot compare arch.json resnet20")
+    loss = losses.create(config.loss)
+    if not loss.scheme.independent_students:
+        alone = "students that learn from each other cannot be compared by themselves"
+        raise ConfigError(f"loss {loss.label}: {alone}; use distill, or another loss")
+    known = plan_distillation(config.training(config.seed), entries).config
+    completed = replace(config, teacher=known.teacher, data=known.data, data_dir=known.data_dir, input_size=known.input_size)
+    return ComparePlan(completed, tuple(entries))
+
+
+def _record(seed: int, result: DistillResult) -> dict[str, Any]:
+    names, top1 = zip(*((student.name, student.accuracy.top1) for student in result.students), strict=True)
+    facts = {"measured_on": result.measured_on, "images": result.student.count}
+    return {"seed": seed, "names": list(names), "top1": list(top1), "teacher": result.teacher.top1 if result.teacher else None, **facts}
+
+
+def run_compare(plan: ComparePlan, run: RunDir | None, execution: Execution) -> Comparison:
+    """Train all students side by side, once for each seed, or go on where the run was left.
+
+    Each seed is a run of its own in the folder `seed-N`.
+    """
+    assert run is not None
+    config, done = plan.config, run.read(RESULTS, repair=True)
+    for seed in range(config.seed + len(done), config.seed + config.seeds):
+        logger.info("seed %s (%s of %s)", seed, seed - config.seed + 1, config.seeds)
+        result = _train(plan, seed, run.path / f"seed-{seed}", execution)
+        run.append(RESULTS, _record(seed, result))
+        done = run.read(RESULTS)
+    return _comparison(plan, done, run.path, execution.choose_device())
+
+
+def _train(plan: ComparePlan, seed: int, folder: Path, execution: Execution) -> DistillResult:
+    training = plan.training(seed)
+    with RunDir.open_or_create(folder, training.kind, training.document(), runs.environment(execution.choose_device())) as run:
+        return run_distill(training, run, execution)
+
+
+def _comparison(plan: ComparePlan, records: Sequence[Mapping[str, Any]], folder: Path, device: str) -> Comparison:
+    spec = load_data(str(plan.config.data), **plan.config.image_options()).spec
+    rows = []
+    for index, entry in enumerate(plan.entries):
+        arch, trusted = entry.arch, plan.config.space == entry.arch.space
+        cost = cost_of(load_space(arch.space, trusted=trusted), arch, spec)
+        latency = measure_latency(build_student(arch, spec, 0, trusted), spec.shape, torch.device(device))
+        rows.append(ComparedStudent(records[0]["names"][index], arch, [record["top1"][index] for record in records], cost, latency))
+    teacher = [record["teacher"] for record in records if record["teacher"] is not None]
+    return Comparison(rows, teacher, records[0]["measured_on"], records[0]["images"], folder)

@@ -1,0 +1,190 @@
+"""What every training of a run shares: the images, the recipe, the device, the processes."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diswot.architecture import Architecture
+from diswot.budget import check_buildable, cost_of
+from diswot.config import Recipe
+from diswot.data.images import DecodedImages
+from diswot.devices import to_device
+from diswot.distillation.plan import DistillPlan
+from diswot.distillation.students import build_student, display_name
+from diswot.errors import ConfigError, first_line
+from diswot.execution import Execution
+from diswot.losses import Loss
+from diswot.models.init import initialise
+from diswot.models.teachers import build_teacher
+from diswot.models.weights import load_weights
+from diswot.models.zoo import ZOO, zoo_name
+from diswot.observe import Observation, batch_statistics, observe_without_gradients
+from diswot.progress import Reporter
+from diswot.runs import RunDir
+from diswot.schemes import SELF
+from diswot.space import load_space
+from diswot.training.batches import fits_in_memory
+from diswot.training.decoding import training_transform
+from diswot.training.distributed import DistributedContext, init_distributed
+from diswot.training.evaluation import Network
+from diswot.training.frozen_teacher import FrozenTeacher
+from diswot.training.logs import Logs
+from diswot.training.loop import Trainer, fit
+from diswot.training.optim import make_optimizer
+from diswot.training.optimizer_state import check_optimizer
+from diswot.training.splits import DataSplits, load_splits
+from diswot.training.student import StudentSpec
+
+logger = logging.getLogger(__name__)
+LOGITS = frozenset({"logits"})  # what any teacher must show; the loss tells what else
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """What every training of a run shares.
+
+    Attributes:
+        plan: what the run is going to do.
+        splits: the images.
+        recipe: how networks are trained, with the augmentation for these images.
+        device: where.
+        distributed: this process among those of the run.
+        reporter: shown the progress.
+    """
+
+    plan: DistillPlan
+    splits: DataSplits
+    recipe: Recipe
+    device: str
+    distributed: DistributedContext
+    reporter: Reporter
+
+    @classmethod
+    def load(cls, plan: DistillPlan, execution: Execution) -> TrainingContext:
+        """Load the images, and try every network of the plan on shapes: what does not fit together fails here, before any training.
+
+        Raises:
+            DiswotError: names what does not fit.
+        """
+        distributed, device = init_distributed(execution.choose_device())
+        splits = load_splits(plan.config, plan.config.unlabelled)
+        recipe = plan.recipe.for_images(splits.data.input_size)
+        if recipe.aa:
+            training_transform(splits.data.input_size, recipe)  # refuses what timm cannot make
+        context = cls(plan, splits, recipe, device, distributed, execution.reporter)
+        context.check_networks()
+        return context
+
+    def check_networks(self) -> None:
+        """Take one step on black images with untrained networks.
+
+        Raises:
+            DiswotError: a network that cannot take the images, a loss that cannot be computed, an optimizer that cannot be used.
+        """
+        plan = self.plan
+        for entry in plan.entries:
+            self._check_size(entry.arch)
+        teachers: list[nn.Module] = []
+        if plan.scheme.uses_teacher:
+            teachers = [self.untrained_teacher(name) for name in (str(plan.config.teacher), *plan.assistants)]
+        students = [self.initial_student(entry.arch, plan.config.seed) for entry in plan.entries]
+        check_optimizer(self.recipe)
+        for student in students:
+            make_optimizer(self.recipe, student)
+            for reference in teachers[-1:] or ([] if plan.scheme.independent_students else students[-1:]):
+                self._try_loss(student, reference)
+        for before, assistant in itertools.pairwise(teachers):
+            self._try_loss(assistant, before)
+
+    def _check_size(self, arch: Architecture) -> None:
+        spec = self.splits.data.spec
+        try:
+            cost = cost_of(load_space(arch.space, trusted=self.plan.trusts(arch.space)), arch, spec)
+        except (AssertionError, RuntimeError) as error:  # as timm's transformers, which are made for one size
+            size = f"{spec.input_size}x{spec.input_size}"
+            name = display_name(arch)
+            raise ConfigError(f"{name} cannot take {size} images ({first_line(error, 80)}): use a convolutional network") from None
+        check_buildable(arch, cost)
+
+    def _try_loss(self, student: nn.Module, reference: nn.Module) -> None:
+        loss = self.plan.make_loss()
+        seen, other = (self.observe_zeros(model, loss) for model in (student, reference))
+        loss.make_adapters(seen, other)
+        with torch.no_grad(), batch_statistics(loss):
+            loss(seen, other, torch.zeros(len(seen.logits), dtype=torch.int64))
+
+    def observe_zeros(self, model: nn.Module, loss: Loss) -> Observation:
+        """What a network, wherever it is, shows the loss of black images, as few as the loss can be computed on; on the CPU."""
+        device = next(model.parameters()).device
+        images = torch.zeros(max(2, loss.min_batch_size), *self.splits.data.spec.shape, device=device)
+        return observe_without_gradients(model, images, loss.needs).map(Tensor.cpu)
+
+    def initial_student(self, arch: Architecture, seed: int) -> nn.Module:
+        """Build a student as it begins: with random weights, or those of `--weights`."""
+        config = self.plan.config
+        model = build_student(arch, self.splits.data.spec, seed, self.plan.trusts(arch.space), config.drop_path)
+        if config.weights is not None:
+            load_weights(model, Path(config.weights), display_name(arch))
+        return model
+
+    def untrained_teacher(self, name: str, seed: int = 0) -> nn.Module:
+        """Build a teacher or an assistant by name, initialised as a student would be by the seed; `self` is a twin of the student."""
+        spec = self.splits.data.spec
+        if name == SELF:
+            arch = self.plan.entries[0].arch
+            return build_student(arch, spec, seed, trusted=self.plan.trusts(arch.space))
+        model = build_teacher(name, spec, needs=LOGITS, seed=seed)
+        if zoo_name(name) in ZOO:
+            initialise(model, "kaiming", seed)
+        return model
+
+    def freeze(self, network: Network) -> Network:
+        """Move a trained teacher to the device, and freeze it."""
+        to_device(network.model, self.device, self.recipe.channels_last).eval().requires_grad_(False)
+        return network
+
+    def frozen_teacher(self, teacher: Network, loss: Loss) -> FrozenTeacher:
+        """The teacher as the loss wants it."""
+        images = self.splits.images.images(np.arange(min(4, len(self.splits.labels))))
+        example = teacher.normalise(torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2))
+        fraction = self.plan.config.distill_fraction
+        return FrozenTeacher(
+            teacher, loss, self.recipe, self.device, distill_fraction=fraction, example=example, distributed=self.distributed
+        )
+
+    def train(
+        self,
+        run: RunDir,
+        notes: Mapping[str, Any],
+        specs: Sequence[StudentSpec],
+        teacher: FrozenTeacher | None = None,
+        recipe: Recipe | None = None,
+        logs: Logs | None = None,
+    ) -> tuple[Trainer, list[dict[str, Any]]]:
+        """Train students in a folder, from where it was left; return the trainer and the lines of metrics.
+
+        Args:
+            run: the folder.
+            notes: what tells this training from others.
+            specs: the students.
+            teacher: the frozen teacher, where the loss looks at one.
+            recipe: another one than the run's.
+            logs: writes the metrics in other formats.
+        """
+        recipe, loss = recipe or self.recipe, specs[0].losses[0]
+        if isinstance(self.splits.data.train, DecodedImages) and fits_in_memory(self.splits.images, recipe):
+            logger.info("reading %s images into memory", f"{len(self.splits.labels):,}")
+        loader = self.splits.batch_loader(recipe, self.device, self.distributed, loss, self.plan.config.loader_workers)
+        if teacher is not None and self.plan.config.teacher_cache and teacher.cache(loader, recipe):
+            logger.info("the teacher's outputs are kept: each image is shown in few ways")
+        trainer = Trainer(specs, teacher, loader, recipe, self.device, self.distributed)
+        return trainer, fit(trainer, run, notes, self.splits.tests, self.reporter, logs)

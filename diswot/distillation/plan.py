@@ -1,0 +1,176 @@
+"""The plan of a distillation: what it is going to do, with every check that needs no images. Making one has no side effects."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from diswot import losses
+from diswot.architecture import arch_json, read_arch_json
+from diswot.config import DistillConfig, Recipe, TrainConfig, resolve, to_dict
+from diswot.data import GENERATED_SOURCES, REMOTE
+from diswot.distillation.students import StudentEntry, display_name
+from diswot.errors import ConfigError, TeacherError, brief_repr
+from diswot.losses import Loss, SupervisedLoss
+from diswot.models.weights import file_digest
+from diswot.plugins import is_reference
+from diswot.schemes import Scheme
+from diswot.space import load_space
+
+C = TypeVar("C", bound=DistillConfig)
+_DEFAULT_TEACHER, _DEFAULT_DATA = "resnet56", "cifar100"
+
+
+@dataclass(frozen=True)
+class DistillPlan:
+    """What `diswot distill` or `diswot train` is going to do; `plan_distillation` makes one.
+
+    Attributes:
+        config: the options, with what arch.json knows filled in.
+        entries: the students that were asked for.
+        kind: the verb: distill or train.
+    """
+
+    config: DistillConfig
+    entries: tuple[StudentEntry, ...]
+    kind: str = "distill"
+
+    def make_loss(self) -> Loss:
+        """Create the loss, whose supervised part is the recipe's."""
+        loss = losses.create(self.config.loss)
+        loss.set_supervised_loss(SupervisedLoss(self.config.supervised_loss, self.config.smoothing))
+        return loss
+
+    @property
+    def scheme(self) -> type[Scheme]:
+        """What the students learn from."""
+        return self.make_loss().scheme
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the students are trained."""
+        return self.config.recipe()
+
+    @property
+    def students(self) -> list[StudentEntry]:
+        """The students that are trained: those asked for, completed by the scheme."""
+        return self.scheme().complete_students(self.entries)
+
+    @property
+    def assistants(self) -> list[str]:
+        """The names of the networks between teacher and student."""
+        return [name.strip() for name in (self.config.assistants or "").split(",") if name.strip()]
+
+    def trusts(self, space: str) -> bool:
+        """Whether a space may be imported: the user said its name."""
+        return self.config.space == space
+
+    def document(self) -> dict[str, Any]:
+        """What is kept of the plan with the run; weights files by their digests too, so that a changed file is noticed on resume."""
+        return {**to_dict(self.config), **weights_digests(self.config)}
+
+    def files(self) -> dict[str, str]:
+        """Texts that are kept with the run, by file name: the arch.json of every student."""
+        numbers = range(1, len(self.entries) + 1)
+        names = ["arch.json"] if len(self.entries) == 1 else [f"arch-{number}.json" for number in numbers]
+        return {name: arch_json(entry.arch, entry.provenance) for name, entry in zip(names, self.entries, strict=True)}
+
+    @classmethod
+    def restore(cls, document: Mapping[str, Any], folder: Path) -> DistillPlan:
+        """The plan of a distillation that is resumed."""
+        return cls(restore_config(document, DistillConfig), read_entries(folder))
+
+
+class TrainPlan(DistillPlan):
+    """What `diswot train` is going to do: a distillation without a teacher."""
+
+    @classmethod
+    def restore(cls, document: Mapping[str, Any], folder: Path) -> TrainPlan:
+        """The plan of a training that is resumed."""
+        return cls(restore_config(document, DistillConfig), read_entries(folder), kind="train")
+
+
+def plan_distillation(config: DistillConfig, entries: Sequence[StudentEntry], kind: str = "distill") -> DistillPlan:
+    """Plan a distillation.
+
+    Raises:
+        DiswotError: options that cannot be, or not with this loss, these students or each other; a name that is not known.
+    """
+    config.check()
+    loss = losses.create(config.loss)
+    config = _with_provenance(config, entries[0].provenance, loss)
+    for entry in entries:
+        load_space(entry.arch.space, trusted=config.space == entry.arch.space).check(entry.arch)
+    loss.scheme.check(config, loss, len(entries))
+    archs = [entry.arch for entry in entries]
+    again = next((arch for number, arch in enumerate(archs) if arch in archs[:number]), None)
+    if again is not None and loss.scheme.independent_students:
+        raise ConfigError(f"{display_name(again)} is named twice, and would be trained to the same weights twice: name it once")
+    return (TrainPlan if kind == "train" else DistillPlan)(config, tuple(entries), kind)
+
+
+def plan_training(config: TrainConfig, entries: Sequence[StudentEntry]) -> DistillPlan:
+    """Plan a training by the labels alone: a distillation without a teacher."""
+    return plan_distillation(DistillConfig(**to_dict(config), loss="none"), entries, kind="train")
+
+
+def _with_provenance(config: DistillConfig, provenance: Mapping[str, Any], loss: Loss) -> DistillConfig:
+    """The configuration with what arch.json knows filled in: the teacher, and the data where the search had real images."""
+    searched = provenance.get("search")
+    searched = searched if isinstance(searched, dict) else {}
+    if not loss.scheme.uses_teacher:
+        return _with_data(config, searched)
+    teacher = config.teacher or str(searched.get("teacher", _DEFAULT_TEACHER))
+    if config.teacher is None and is_reference(teacher):
+        raise ConfigError(f"arch.json names the teacher {brief_repr(teacher)}, which is Python code: allow it with --teacher {teacher:.60}")
+    return _with_data(replace(config, teacher=teacher), searched)
+
+
+def _with_data(config: DistillConfig, searched: Mapping[str, Any]) -> DistillConfig:
+    if config.data is not None or searched.get("data") in (None, *GENERATED_SOURCES):
+        return replace(config, data=config.data or _DEFAULT_DATA)
+    where = {name: searched.get(name) for name in ("data", "data_dir", "input_size")}
+    if str(where["data"]).startswith(REMOTE) or is_reference(str(where["data"])):
+        raise ConfigError(f"arch.json names the data {brief_repr(where['data'])}, which may be fetched or run code: allow it with --data")
+    given = {name: value for name, value in to_dict(config).items() if value is not None}
+    return resolve(DistillConfig, None, [], {**where, **given})
+
+
+def weights_digests(config: DistillConfig) -> dict[str, str]:
+    """The digests of the weights files that a configuration names."""
+    digests = {}
+    for name in ("teacher_weights", "weights"):
+        value = getattr(config, name)
+        if value in (None, "random", "pretrained"):
+            continue
+        if not Path(str(value)).is_file():
+            raise TeacherError(f"{value}: no such weights file")
+        digests[f"{name}_digest"] = file_digest(Path(str(value)))
+    return digests
+
+
+def restore_config(stored: Mapping[str, Any], kind: type[C]) -> C:
+    """The configuration of a run that is resumed.
+
+    Raises:
+        TeacherError: a weights file has changed.
+    """
+    fields = dict(stored)
+    kept = {name: fields.pop(name) for name in list(fields) if name.endswith("_digest")}
+    config = resolve(kind, fields, [], {})
+    now = weights_digests(config) if kept else {}
+    for name, before in kept.items():
+        if now.get(name) != before:
+            value = fields[name.removesuffix("_digest")]
+            raise TeacherError(f"{value} is not the file this run began with: bring that one back, or start a new run")
+    return config
+
+
+def read_entries(folder: Path) -> tuple[StudentEntry, ...]:
+    """The students of a run, from the arch.json files that are kept with it."""
+    numbered = (folder / f"arch-{number}.json" for number in itertools.count(1))
+    several = list(itertools.takewhile(Path.exists, numbered))
+    return tuple(StudentEntry(*read_arch_json(path)) for path in several or [folder / "arch.json"])

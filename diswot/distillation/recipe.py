@@ -1,0 +1,157 @@
+"""The distillation recipe: from a plan to trained students, under a teacher, among peers, or alone."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diswot import plugins
+from diswot.architecture import Architecture
+from diswot.config import to_dict
+from diswot.devices import deterministic
+from diswot.distillation.context import TrainingContext
+from diswot.distillation.plan import DistillPlan
+from diswot.distillation.students import STUDENT, STUDENTS, save_student, student_names
+from diswot.distillation.teachers import digest, make_teacher
+from diswot.execution import Execution
+from diswot.losses import LOSSES
+from diswot.runs import RunDir
+from diswot.training.evaluation import Accuracy, Network, evaluate
+from diswot.training.logs import Logs
+from diswot.training.loop import Trainer, device_errors
+from diswot.training.student import StudentSpec, make_adapters
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainedStudent:
+    """A student after its last epoch.
+
+    Attributes:
+        name: for the log and the folder.
+        arch: its architecture.
+        accuracy: on the set that results are reported on.
+        folder: where it is kept.
+    """
+
+    name: str
+    arch: Architecture
+    accuracy: Accuracy
+    folder: Path
+
+
+@dataclass(frozen=True)
+class DistillResult:
+    """What a distillation gave.
+
+    Attributes:
+        students: one, or as many as were trained side by side.
+        measured_on: `test`, or `validation` (held-out training images) where the data has no test split.
+        taught_by: the name of the teacher, or of the last assistant; None where nobody taught.
+        teacher: its accuracy on the same images.
+        history: the lines of metrics.jsonl.
+        folder: the run's folder; a single student lies in `folder / "student"`, several in `folder / "students" / name`.
+    """
+
+    students: list[TrainedStudent]
+    measured_on: str
+    taught_by: str | None
+    teacher: Accuracy | None
+    history: list[dict[str, Any]]
+    folder: Path
+
+    @property
+    def student(self) -> Accuracy:
+        """The accuracy of the only student, or of the first."""
+        return self.students[0].accuracy
+
+
+def run_distill(plan: DistillPlan, run: RunDir, execution: Execution) -> DistillResult:
+    """Distil, or go on where the run was left.
+
+    Raises:
+        DiswotError: whatever a user can mend, in one line.
+    """
+    context = TrainingContext.load(plan, execution)
+    main = context.distributed.is_main
+    logs = Logs(run.path, execution.tensorboard) if main else None
+    if main:
+        run.check_inputs("inputs.json", _input_digests(context))
+    with device_errors(), deterministic(context.recipe.deterministic):
+        teacher = make_teacher(context, run) if plan.scheme.uses_teacher else None
+        of_teacher = _measure_teacher(context, teacher)
+        trainer, history = _train_students(context, teacher, run, logs)
+        students = _save_students(context, trainer, run)
+    taught_by = str([plan.config.teacher, *plan.assistants][-1]) if teacher is not None else None
+    return DistillResult(students, context.splits.measured_on, taught_by, of_teacher, history, run.path)
+
+
+def _input_digests(context: TrainingContext) -> dict[str, Any]:
+    """Digests of what decides the outcome and lies outside the configuration."""
+    config = context.plan.config
+    digests = {"images": context.splits.digest, "device": torch.device(context.device).type}
+    losses = [name for name in LOSSES.loaded() if name in config.loss]
+    own = plugins.code_digests(*(entry.arch.space for entry in context.plan.entries), str(config.teacher), str(config.data), *losses)
+    return {**digests, **{f"code of {name}": code for name, code in own.items()}}
+
+
+def _measure_teacher(context: TrainingContext, teacher: Network | None) -> Accuracy | None:
+    if teacher is None:
+        return None
+    splits, name = context.splits, [context.plan.config.teacher, *context.plan.assistants][-1]
+    accuracy = evaluate(teacher, splits.tests[splits.measured_on], context.device, context.distributed)
+    logger.info("teacher %s: %s on %s", name, accuracy, splits.measured_on)
+    return accuracy
+
+
+def _train_students(
+    context: TrainingContext, teacher: Network | None, run: RunDir, logs: Logs | None
+) -> tuple[Trainer, list[dict[str, Any]]]:
+    config, splits = context.plan.config, context.splits
+    names = ", ".join(student_names(context.plan.students))
+    logger.info("student %s, loss %s, %s training images", names, config.loss, f"{len(splits.chosen):,}")
+    specs = student_specs(context, teacher)
+    how = digest([to_dict(context.recipe), config.loss, config.distill_fraction, config.limit, config.val_fraction, config.label_noise])
+    notes = {"students": [entry.arch.digest for entry in context.plan.students], "data": splits.digest, "how": how}
+    frozen = context.frozen_teacher(teacher, specs[0].losses[0]) if teacher is not None else None
+    trainer, history = context.train(run, notes, specs, frozen, logs=logs)
+    if logs is not None:
+        logs.close()
+    return trainer, history
+
+
+def student_specs(context: TrainingContext, teacher: Network | None) -> list[StudentSpec]:
+    """The students as they begin, with their losses and the adapters of these."""
+    plan, scheme = context.plan, context.plan.scheme()
+    students, seed = plan.students, plan.config.seed
+    networks = [
+        Network(context.initial_student(entry.arch, scheme.init_seed(seed, number)), context.splits.normalise)
+        for number, entry in enumerate(students)
+    ]
+    loss = plan.make_loss()
+    seen = {number: context.observe_zeros(network.model, loss) for number, network in enumerate(networks)}
+    of_teacher = context.observe_zeros(teacher.model, loss) if teacher is not None else None
+    specs = []
+    for number, (name, network) in enumerate(zip(student_names(students), networks, strict=True)):
+        references = scheme.references(number, seen, of_teacher)
+        losses = [plan.make_loss() for _ in references]
+        make_adapters(losses, seen[number], references, seed)
+        specs.append(StudentSpec(name, network, losses))
+    return specs
+
+
+def _save_students(context: TrainingContext, trainer: Trainer, run: RunDir) -> list[TrainedStudent]:
+    splits, saved = context.splits, []
+    for entry, student in zip(context.plan.students, trainer.students, strict=True):
+        folder = run.path / STUDENT if len(trainer.students) == 1 else run.path / STUDENTS / student.name
+        accuracy = evaluate(student.result, splits.tests[splits.measured_on], context.device, context.distributed)
+        if context.distributed.is_main:
+            save_student(folder, entry, student.result, splits.data, context.plan.config.crop_pct)
+        saved.append(TrainedStudent(student.name, entry.arch, accuracy, folder))
+    context.distributed.barrier()
+    return saved

@@ -1,0 +1,166 @@
+"""Students as networks and as folders: built from an architecture, kept with what they must know of their images, loaded again."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from diswot import runs
+from diswot.architecture import Architecture, arch_json, read_arch_json
+from diswot.data import Dataset
+from diswot.errors import ConfigError, RunError
+from diswot.models.init import initialise, seeded
+from diswot.models.student import ENTRY
+from diswot.models.teachers import normalisation
+from diswot.space import ImageSpec, load_space
+from diswot.training.checkpoint import load_tensors, save_tensors
+from diswot.training.evaluation import Network, Normalise
+
+STUDENT, STUDENTS = "student", "students"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class StudentEntry:
+    """A student that is asked for: its architecture, and what its arch.json says of how it was found."""
+
+    arch: Architecture
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def display_name(arch: Architecture) -> str:
+    """The name of a hand-made network, or the digest of any other.
+
+    >>> display_name(Architecture("zoo", "timm/resnet18")), display_name(Architecture("resnet_depth", {"depths": [1, 1, 1]}))
+    ('resnet18', 'ccfe2b9a8cfa')
+    """
+    return str(arch.choices).removeprefix("timm/") if arch.space == "zoo" else arch.digest
+
+
+def student_names(entries: Sequence[StudentEntry]) -> list[str]:
+    """The names of students, for the log and for folders; numbered where one comes again."""
+    counts: Counter[str] = Counter()
+    names = []
+    for entry in entries:
+        name = display_name(entry.arch)
+        counts[name] += 1
+        names.append(name if counts[name] == 1 else f"{name}-{counts[name]}")
+    return names
+
+
+def build_student(arch: Architecture, spec: ImageSpec, seed: int, trusted: bool = False, drop_path: float = 0.0) -> nn.Module:
+    """Build the network of an architecture, freshly initialised by the seed: Kaiming, but timm's networks as timm does it.
+
+    Args:
+        arch: the architecture.
+        spec: classes and channels of the images.
+        seed: random seed of the weights.
+        trusted: whether the space may be a module of the user's own.
+        drop_path: probability that timm's networks drop a residual path in training.
+    """
+    space = load_space(arch.space, trusted=trusted)
+    space.check(arch)
+    hand_made = arch.space == "zoo"
+    if drop_path and not hand_made:
+        raise ConfigError(f"--drop-path {drop_path}: the networks of {arch.space} have no paths to drop; timm's have")
+    options = {"drop_path": drop_path} if hand_made else {}
+    with seeded(seed):
+        model = space.build(arch, spec.num_classes, spec.in_chans, **options)
+    if not (hand_made and str(arch.choices).startswith("timm/")):
+        initialise(model, "kaiming", seed)
+    return model
+
+
+def save_student(folder: Path, entry: StudentEntry, student: Network, data: Dataset, crop_pct: float = 1.0) -> None:
+    """Write a student alone: its weights, its arch.json, and what it must know of its images."""
+    image_facts = {
+        "num_classes": data.num_classes,
+        "in_chans": data.in_chans,
+        "input_size": data.input_size,
+        "crop_pct": crop_pct,
+        "mean": student.normalise.mean.tolist(),
+        "std": student.normalise.std.tolist(),
+        "class_names": data.class_names,
+    }
+    write_student(folder, entry, student.model, image_facts)
+
+
+def write_student(folder: Path, entry: StudentEntry, model: nn.Module, image_facts: Mapping[str, Any]) -> None:
+    """Write the files of a student's folder: arch.json, timm's config.json, and the weights with the facts on its images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    runs.write_atomic(folder / "arch.json", arch_json(entry.arch, entry.provenance))
+    runs.write_atomic(folder / "config.json", json.dumps(_timm_config(entry.arch, model, image_facts), indent=2) + "\n")
+    save_tensors(folder / WEIGHTS, model.state_dict(), image_facts)
+
+
+def _timm_config(arch: Architecture, model: nn.Module, image_facts: Mapping[str, Any]) -> dict[str, Any]:
+    """timm's own description of a network, which makes of the folder one that `timm.create_model("local-dir:...")` loads."""
+    side = image_facts["input_size"]
+    return {
+        "architecture": ENTRY,
+        "num_classes": image_facts["num_classes"],
+        "num_features": model.num_features,
+        "model_args": {"space": arch.space, "choices": arch.choices},
+        "pretrained_cfg": {
+            "input_size": [image_facts["in_chans"], side, side],
+            "mean": image_facts["mean"],
+            "std": image_facts["std"],
+            "interpolation": "bicubic",
+            "crop_pct": image_facts["crop_pct"],
+            "label_names": image_facts["class_names"],
+        },
+    }
+
+
+def teacher_normalisation(norm: str, weights: str, data: Dataset, option: str = "--teacher-norm") -> Normalise:
+    """How a teacher's images are normalised.
+
+    Args:
+        norm: see `diswot.models.teachers.normalisation`; `data` means as the weights file says, where a student of ours is in it, else by
+            all training images, whichever of them train.
+        weights: a file, or pretrained.
+        data: the images.
+        option: the flag that the user said it with.
+    """
+    if norm == "data" and weights.endswith(".safetensors"):
+        _, facts = load_tensors(Path(weights))
+        if len(facts.get("mean", ())) == len(facts.get("std", ())) == data.in_chans:
+            return Normalise(torch.tensor(facts["mean"]), torch.tensor(facts["std"]))
+    mean, std = (torch.from_numpy(values) for values in data.statistics)
+    return Normalise(*normalisation(norm, mean, std, option))
+
+
+def load_student(folder: str | Path, *, space: str | None = None) -> nn.Module:
+    """Load the student that a training left in `runs/<name>/student`, in evaluation mode.
+
+    Its `pretrained_cfg` says, as timm's do, what images it takes: input_size (C, H, W), crop_pct (fraction of an image's shorter side),
+    mean, std, num_classes, and class_names.
+
+    Args:
+        folder: holds arch.json and model.safetensors.
+        space: name of a space of your own, to allow it to be imported.
+
+    Raises:
+        DiswotError: a file is missing or damaged, or the weights do not fit the architecture.
+    """
+    folder = Path(folder)
+    arch, _ = read_arch_json(folder / "arch.json")
+    tensors, facts = load_tensors(folder / WEIGHTS)
+    try:
+        spec = ImageSpec(facts["num_classes"], facts["in_chans"], facts["input_size"])
+        model = build_student(arch, spec, 0, trusted=space == arch.space)
+        model.load_state_dict(tensors)
+        model.pretrained_cfg = {  # type: ignore[assignment]
+            "input_size": spec.shape,
+            **{key: facts[key] for key in ("crop_pct", "mean", "std", "num_classes", "class_names")},
+        }
+    except (KeyError, RuntimeError, TypeError, ValueError):
+        raise RunError(f"{folder}: the weights are not those of its arch.json: is it whole?") from None
+    return model.eval()

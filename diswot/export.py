@@ -1,0 +1,123 @@
+"""Files that others can run: ONNX, torch.export, and a folder that timm loads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diswot.architecture import read_arch_json
+from diswot.distillation.students import WEIGHTS, StudentEntry, load_student, write_student
+from diswot.errors import ConfigError, brief_repr
+from diswot.inference import Model
+from diswot.training.checkpoint import load_tensors
+
+SUFFIXES = {".onnx": "ONNX", ".pt2": "torch.export"}
+_TOLERANCE = 1e-4  # of exported logits, relative to the largest
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file or folder that was written; `difference` is how far its outputs are from torch's, relative to the largest."""
+
+    path: Path
+    kind: str
+    difference: float
+
+
+def run_export(model: Model, target: Path) -> Exported:
+    """Write a student for others: `NAME.onnx`, `NAME.pt2` (torch.export), or a folder that timm loads.
+
+    ONNX and torch.export take normalised images (B, C, H, W), any B; what is written is run and compared with torch before it is kept.
+
+    Raises:
+        ConfigError: an unknown suffix, a package that is missing, a file that is there, or outputs that differ.
+    """
+    if target.exists():
+        raise ConfigError(f"{target} exists: remove it, or choose another name")
+    if target.suffix and target.suffix not in SUFFIXES:
+        raise ConfigError(f"{brief_repr(str(target))}: a name ending in {', '.join(SUFFIXES)}, or a folder for timm, is needed")
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target}: there is no folder {target.parent}")
+    net = model.network.model.to("cpu").eval()
+    images = torch.randn(2, *model.input_size, generator=torch.Generator().manual_seed(0))
+    write = {".onnx": _export_onnx, ".pt2": _export_torch}.get(target.suffix, _export_timm)
+    temporary = target.with_name(f".tmp-{target.name}")
+    _remove(temporary)  # of an export that was killed
+    _check_writable(temporary)
+    try:
+        outputs = write(model, net, images, temporary)
+        difference = _difference(net, images, outputs)
+        if not difference <= _TOLERANCE:
+            raise ConfigError(f"{target}: not written, its outputs differ from torch's by {difference:.2g} of the largest")
+        temporary.rename(target)
+    finally:
+        _remove(temporary)
+    return Exported(target, SUFFIXES.get(target.suffix, "timm"), difference)
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse a folder that nothing can be written to, of which torch's writers say little."""
+    try:
+        path.touch()
+        path.unlink()
+    except OSError as error:
+        raise ConfigError(f"{path.parent}: nothing can be written there ({error.strerror}): choose another folder") from None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
+@torch.inference_mode()
+def _difference(net: nn.Module, images: Tensor, outputs: Tensor) -> float:
+    expected = net(images)
+    return float((outputs - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+
+
+def _export_onnx(model: Model, net: nn.Module, images: Tensor, target: Path) -> Tensor:
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401 - torch's exporter needs it
+    except ImportError as error:
+        raise ConfigError(f"ONNX needs the package {error.name}: pip install 'diswot[export]'") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, on its own insides
+        names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"]}
+        batch = torch.export.Dim("batch", min=1)
+        torch.onnx.export(net, (images,), str(target), dynamo=True, dynamic_shapes=({0: batch},), verbose=False, **names)
+    written = onnx.load(str(target))
+    onnx.helper.set_model_props(written, {key: json.dumps(value) for key, value in _images(model).items()})
+    onnx.save_model(written, str(target), save_as_external_data=False)
+    target.with_name(f"{target.name}.data").unlink(missing_ok=True)  # the weights are in the file itself
+    session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def _export_torch(model: Model, net: nn.Module, images: Tensor, target: Path) -> Tensor:
+    program = torch.export.export(net, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+    torch.export.save(program, str(target.with_suffix(".pt2")), extra_files={"images.json": json.dumps(_images(model))})
+    return torch.export.load(str(target)).module()(images)
+
+
+def _images(model: Model) -> dict[str, Any]:
+    """What must be known of its images to run the file."""
+    mean, std = model.network.normalise.mean.tolist(), model.network.normalise.std.tolist()
+    return {"mean": mean, "std": std, "crop_pct": model.crop_pct, "class_names": model.class_names}
+
+
+def _export_timm(model: Model, net: nn.Module, images: Tensor, target: Path) -> Tensor:
+    entry = StudentEntry(*read_arch_json(model.folder / "arch.json"))
+    tensors, facts = load_tensors(model.folder / WEIGHTS)
+    net.load_state_dict(tensors)
+    write_student(target, entry, net, facts)
+    return load_student(target)(images)

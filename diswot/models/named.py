@@ -1,0 +1,31 @@
+"""Architectures by what a user types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diswot.architecture import Architecture, read_arch_json
+from diswot.errors import ArchitectureError, brief_repr, suggest
+
+
+def read_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
+    """An architecture from what a user types: a file (arch.json), a NAS-Bench-201 string, or the name of a hand-made network; and
+    how it was found, where the file says.
+
+    >>> read_architecture("resnet20")
+    (Architecture(space='zoo', choices='resnet20'), {})
+    """
+    import timm
+
+    from diswot.models.zoo import ZOO, zoo_name
+
+    if text.startswith("|"):
+        return Architecture("nasbench201", text), {}
+    if Path(text).is_file() or text.endswith(".json"):
+        return read_arch_json(text)
+    if zoo_name(text) in ZOO:
+        return Architecture("zoo", zoo_name(text)), {}
+    if timm.is_model(text.removeprefix("timm/")):
+        return Architecture("zoo", f"timm/{text.removeprefix('timm/')}"), {}
+    raise ArchitectureError(f"{brief_repr(text)} is no file, no NAS-Bench-201 string and no hand-made network: {suggest(text, ZOO)}"[:300])

@@ -1,0 +1,126 @@
+"""Teachers: any network of the CIFAR zoo, of timm, or of your own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diswot import plugins
+from diswot.errors import TeacherError, first_line, suggest
+from diswot.models.init import seeded
+from diswot.models.weights import load_weights
+from diswot.models.zoo import ZOO, zoo_name
+from diswot.observe import FINAL, batch_statistics, observe
+from diswot.space import ImageSpec
+
+NORMS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+
+
+def build_teacher(name: str, spec: ImageSpec, weights: str = "random", *, needs: Collection[str] = FINAL, seed: int = 0) -> nn.Module:
+    """Build the teacher called `name`, with the weights asked for, and make sure, by one pass of black images, that it fits the images.
+
+    Args:
+        name: of the CIFAR zoo (`resnet56`), of timm (`resnet34`, or `timm/vgg13` where the zoo has the name too), or your own `module:name`:
+            a function or a class that is called with num_classes and in_chans and gives a `torch.nn.Module`.
+        spec: classes, channels and size of the images.
+        weights: `random`, `pretrained` (timm's own, downloaded), or a file.
+        needs: the fields of `Observation` that it must show; for logits alone any network will do.
+        seed: random seed of weights that are not loaded.
+
+    Raises:
+        TeacherError: unknown name, weights that do not fit, or a network that cannot take the images.
+
+    >>> build_teacher("resnet20", ImageSpec(10, 3, 32)).num_features
+    64
+    """
+    with seeded(seed):
+        model = _create(name, spec, weights)
+    if weights not in ("random", "pretrained"):
+        load_weights(model, Path(weights), name)
+    _check_runs(model, name, spec, needs)
+    return model
+
+
+def _create(name: str, spec: ImageSpec, weights: str) -> nn.Module:
+    if plugins.is_reference(name):
+        return _own(name, spec)
+    if zoo_name(name) in ZOO:
+        if weights == "pretrained":
+            raise TeacherError(f"{name} has no weights to download: give a file, or random")
+        return ZOO[zoo_name(name)](num_classes=spec.num_classes, in_chans=spec.in_chans)
+    return _timm(name.removeprefix("timm/"), spec, weights)
+
+
+def _own(name: str, spec: ImageSpec) -> nn.Module:
+    build = plugins.load_object(name, "teacher")
+    try:
+        model = build(num_classes=spec.num_classes, in_chans=spec.in_chans)
+    except Exception as error:  # it is the user's own code
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise TeacherError(f"the teacher {name!r} cannot be made ({reason}): it is called with num_classes and in_chans") from None
+    if not isinstance(model, nn.Module):
+        raise TeacherError(f"the teacher {name!r} gave {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def _timm(name: str, spec: ImageSpec, weights: str) -> nn.Module:
+    import timm
+
+    if not timm.is_model(name):
+        raise TeacherError(f"unknown teacher {name!r}: {suggest(name, [*ZOO, *timm.list_models()])}"[:300])
+    kwargs: dict[str, Any] = {"num_classes": spec.num_classes, "in_chans": spec.in_chans}
+    cfg = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
+    if weights == "pretrained":
+        kwargs |= {"pretrained": True}
+        if cfg is not None and cfg.num_classes != spec.num_classes:
+            raise TeacherError(f"{name}: its weights know {cfg.num_classes} classes, the data has {spec.num_classes}: fine-tune it first")
+    elif cfg is not None and cfg.fixed_input_size:
+        kwargs |= {"img_size": spec.input_size}  # a transformer's position embedding is made for one size
+    try:
+        return timm.create_model(name, **kwargs)
+    except (RuntimeError, OSError, ValueError, AssertionError, TypeError) as error:
+        raise TeacherError(f"teacher {name} for {spec.input_size}x{spec.input_size} images cannot be made: {first_line(error)}") from None
+
+
+def _check_runs(model: nn.Module, name: str, spec: ImageSpec, needs: Collection[str]) -> None:
+    """Refuse a teacher for other images or classes, in one line."""
+    try:
+        with torch.inference_mode(), batch_statistics(model):
+            seen = observe(model, torch.zeros(2, *spec.shape), needs)
+    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        raise TeacherError(f"teacher {name} cannot take {'x'.join(map(str, spec.shape))} images: {first_line(error)}") from None
+    if seen.logits.shape[1] != spec.num_classes:
+        raise TeacherError(f"teacher {name} knows {seen.logits.shape[1]} classes, the data has {spec.num_classes}")
+
+
+def normalisation(norm: str, mean: Tensor, std: Tensor, option: str = "--teacher-norm") -> tuple[Tensor, Tensor]:
+    """The mean and the deviation that a teacher's images are normalised by, each (in_chans,).
+
+    Args:
+        norm: `data` (the data set's own, given as `mean` and `std`), `imagenet`, `half`, or numbers as `m,m,m/s,s,s`.
+        option: the flag that the user said it with.
+
+    >>> normalisation("half", torch.zeros(3), torch.ones(3))[0].tolist()
+    [0.5, 0.5, 0.5]
+    """
+    if norm == "data":
+        return mean, std
+    try:
+        pair = NORMS.get(norm) or [[float(v) for v in part.split(",")] for part in norm.split("/")]
+        new_mean, new_std = (torch.tensor(values, dtype=mean.dtype) for values in pair)
+    except ValueError:
+        raise TeacherError(f"{option} {norm!r}: write data, imagenet, half, or m,m,m/s,s,s") from None
+    if (
+        new_mean.shape != mean.shape
+        or new_std.shape != mean.shape
+        or not bool((new_std > 0).all() and (new_mean + new_std).isfinite().all())
+    ):
+        raise TeacherError(f"{option} {norm!r}: {len(mean)} means and {len(mean)} positive deviations are needed")
+    return new_mean, new_std

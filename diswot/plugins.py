@@ -1,0 +1,125 @@
+"""Parts of your own: `module:name` stands wherever a built-in name may stand.
+
+One rule for search spaces, teachers, proxies, losses, data sources and evolution strategies, whether the name comes from the command
+line, a YAML file or Python. The module is looked for as Python looks for any (PYTHONPATH, installed packages), and last in the current
+folder. Importing runs code: a name that was read out of a file that someone else may have written (an arch.json) is imported only where
+the user says it again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from diswot.errors import ConfigError, brief_repr, first_line, suggest
+
+P = TypeVar("P")
+_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name has the form `module:name`.
+
+    >>> is_reference("mylab.losses:Mine"), is_reference("resnet56"), is_reference("timm/vgg13")
+    (True, False, False)
+    """
+    return _REFERENCE.fullmatch(name) is not None
+
+
+def load_object(reference: str, kind: str, *, trusted: bool = True) -> Any:
+    """Import what `module:name` names.
+
+    Args:
+        reference: a dotted module, a colon, and a name in it.
+        kind: what it is wanted for, as an error message and the flag that allows it have it: `space`, `teacher`, `loss`, ...
+        trusted: False for a name that comes out of a file and that the user has not said.
+
+    Raises:
+        ConfigError: it may not be imported, cannot be imported, or the module has no such name.
+
+    >>> load_object("math:pi", "teacher")
+    3.141592653589793
+    >>> load_object("math:phi", "teacher")
+    Traceback (most recent call last):
+    diswot.errors.ConfigError: the teacher 'math:phi': the module math has no 'phi': did you mean pi?
+    """
+    if not trusted:
+        raise ConfigError(f"the {kind} {brief_repr(reference)} is Python code that a file names: allow it with --{kind} {reference:.60}")
+    if not is_reference(reference):
+        raise ConfigError(f"the {kind} {brief_repr(reference)}: write module:name for one of your own")
+    module_name, _, attribute = reference.partition(":")
+    if not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a module of the user's may raise anything
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ConfigError(f"the {kind} {reference!r} cannot be imported ({reason}): is its folder on PYTHONPATH?") from None
+    if not hasattr(module, attribute):
+        public = [name for name in vars(module) if not name.startswith("_")]
+        raise ConfigError(f"the {kind} {reference!r}: the module {module_name} has no {attribute!r}: {suggest(attribute, public)}"[:300])
+    return getattr(module, attribute)
+
+
+def load_part(reference: str, kind: str, contract: type[P], *, trusted: bool = True) -> P:
+    """The part that `module:name` names: an instance of the contract, or a subclass of it, which is then called without arguments, once.
+
+    Raises:
+        ConfigError: as `load_object`; or it is nothing of the kind.
+    """
+    found = load_object(reference, kind, trusted=trusted)
+    if isinstance(found, type) and issubclass(found, contract):
+        try:
+            found = cast(P, _only_instance(cast(Any, found)))
+        except Exception as error:  # it is the user's own code
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise ConfigError(f"the {kind} {reference!r} cannot be made without arguments ({reason})") from None
+    if not isinstance(found, contract):
+        what = found.__name__ if isinstance(found, type) else type(found).__name__
+        raise ConfigError(f"the {kind} {reference!r} is {what}, which is no subclass of {contract.__module__}.{contract.__qualname__}")
+    return found
+
+
+def code_digests(*names: str) -> dict[str, str]:
+    """By name, the first 12 hexadecimal digits of the SHA-256 of the source file, for those of the names that are `module:name`.
+
+    >>> list(code_digests("resnet56", "json:loads"))
+    ['json:loads']
+    """
+    digests = {}
+    for name in filter(is_reference, names):
+        part = load_object(name, "part")
+        source = inspect.getfile(part if inspect.isclass(part) or inspect.isroutine(part) else type(part))
+        digests[name] = hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12]
+    return digests
+
+
+@functools.cache
+def _only_instance(part: Callable[[], Any]) -> Any:
+    """A part keeps what it has worked out from one use to the next."""
+    return part()
+
+
+def check_names(part: str, attribute: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse what a part declares where it is not known.
+
+    Raises:
+        ConfigError: names the first unknown value and the nearest known one.
+
+    >>> check_names("proxy mylab:Mine", "needs", {"label"}, ["labels", "teacher"])
+    Traceback (most recent call last):
+    diswot.errors.ConfigError: proxy mylab:Mine: needs 'label': did you mean labels?
+    """
+    if isinstance(given, str):
+        raise ConfigError(f"{part}: {attribute} {given!r} is one text; write a set of names, {{{given!r}}}")
+    names = set(known)
+    for name in sorted(given):
+        if name not in names:
+            raise ConfigError(f"{part}: {attribute} {name!r}: {suggest(str(name), names)}")

@@ -1,0 +1,49 @@
+"""The combination of the scores of several proxies into one score for each candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+from diswot.errors import ConfigError
+
+Vector = NDArray[np.float64]
+COMBINE = ("rank", "log", "sum")
+
+
+def combine(scores: ArrayLike, how: str = "rank", weights: Sequence[float] | None = None) -> Vector:
+    """Return one score for each candidate from its scores by several proxies.
+
+    Args:
+        scores: (n, proxies) scores, of which higher is better.
+        how: `rank`: the mean over the proxies of the candidate's rank among the n, scaled to (0, 1], where ties share their mean rank;
+            the scales of the scores then do not matter. `log`: the sum over the proxies of the logarithm of that rank, in which a bad
+            rank weighs more than a good one (Lee and Ham, "AZ-NAS: Assembling Zero-Cost Proxies for Network Architecture Search", CVPR
+            2024). `sum`: the sum of the scores themselves.
+        weights: (proxies,) factors on the ranks, logarithms or scores of each proxy. By default all are 1.
+
+    Returns:
+        (n,) combined scores, of which higher is better.
+
+    Raises:
+        ConfigError: `how` is none of the three.
+
+    >>> combine([[1.0, 10.0], [2.0, 30.0], [3.0, 20.0]]).round(3).tolist()
+    [0.333, 0.833, 0.833]
+    >>> combine([[1.0, 10.0], [2.0, 30.0], [3.0, 20.0]], "log", weights=[2, 1]).round(3).tolist()
+    [-3.296, -0.811, -0.405]
+    """
+    table = np.asarray(scores, np.float64)
+    count = max(len(table), 1)
+    scale = 1.0 if weights is None else np.asarray(weights, np.float64)
+    if how == "sum":
+        return np.asarray((table * scale).sum(1), np.float64)
+    ranks = np.asarray(rankdata(table, axis=0), np.float64)
+    if how == "rank":
+        return np.asarray((ranks * scale).mean(1) / count, np.float64)
+    if how == "log":
+        return np.asarray((np.log(ranks / count) * scale).sum(1), np.float64)
+    raise ConfigError(f"scores cannot be combined by {how!r}: known: {', '.join(COMBINE)}")

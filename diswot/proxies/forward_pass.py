@@ -1,0 +1,165 @@
+"""One forward pass of a network, and the backward passes taken of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diswot.observe import ACTIVATIONS, observe, stages, watch, watch_blocks
+from diswot.proxies import activation, spectrum
+from diswot.proxies.gradient import Tensors
+from diswot.proxies.summary import NetworkSummary
+
+WEIGHTED = (nn.Conv2d, nn.Linear)
+
+
+def weights_of(model: nn.Module) -> list[Tensor]:
+    """The weights of the convolutions and linear layers."""
+    return [m.weight for m in model.modules() if isinstance(m, WEIGHTED)]
+
+
+class ForwardPass(NetworkSummary):
+    """One forward pass of a network, and the backward passes taken of it, each when it is first asked for.
+
+    Attributes:
+        images: (B, C, H, W) the input.
+        blocks: maps after the stem and each block, where they were asked for.
+        agreements: (B, B) sum over activation layers of `activation.agreement`, where asked for.
+        codes: each layer's `activation.codes` of the first images, where asked for.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor, target: Tensor, wanted: frozenset[str]) -> None:
+        self.model, self.wanted = model, wanted
+        self.agreements: Tensor | None = None
+        self.codes: list[Tensor] = []
+        self._outputs: list[tuple[nn.Module, Tensor]] = []
+        self._spectra: dict[tuple[Callable[[Tensor], Tensor], int], Tensor] = {}
+        graph = bool(wanted & {"graph", "outputs"})
+        self.images = images.detach().requires_grad_(graph)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.set_grad_enabled(graph))
+            blocks = stack.enter_context(watch_blocks(model)) if "blocks" in wanted else []
+            if wanted & {"agreements", "codes"}:
+                stack.enter_context(watch(model, ACTIVATIONS, self._note_signs))
+            if "outputs" in wanted:
+                stack.enter_context(watch(model, WEIGHTED, self._note_output))
+            observation = observe(model, self.images)
+        super().__init__(observation, target, [block.output for block in blocks])
+
+    def _note_signs(self, _module: nn.Module, inputs: Tensor, _output: Tensor) -> None:
+        with torch.no_grad():
+            if "agreements" in self.wanted:
+                own = activation.agreement(inputs)
+                self.agreements = own if self.agreements is None else self.agreements + own
+            if "codes" in self.wanted:
+                self.codes.append(torch.unique(activation.codes(inputs[: activation.MOST_CODED])))
+
+    def _note_output(self, module: nn.Module, _inputs: Tensor, output: Tensor) -> None:
+        self._outputs.append((module, output))
+
+    @property
+    def signs(self) -> Tensor:
+        """`agreements`, or a ValueError for a network without activation layers."""
+        if self.agreements is None:
+            raise ValueError(activation.NONE)
+        return self.agreements
+
+    @cached_property
+    def weights(self) -> list[Tensor]:
+        """The weights of the convolutions and linear layers."""
+        return weights_of(self.model)
+
+    @cached_property
+    def loss(self) -> Tensor:
+        """Mean cross-entropy: what gradients are taken of."""
+        with torch.enable_grad():
+            return F.cross_entropy(self.observation.logits, self.target)
+
+    @cached_property
+    def _backward(self) -> Tensors:
+        """One backward pass for everything that is wanted of the loss; zeros for what takes no part in it."""
+        places = [*self.weights, *(output for _, output in self._outputs)]
+        return torch.autograd.grad(self.loss, places, retain_graph=True, materialize_grads=True)
+
+    @property
+    def gradients(self) -> Tensors:
+        """Of the loss, for `weights`."""
+        return self._backward[: len(self.weights)]
+
+    @property
+    def outputs(self) -> tuple[Tensors, Tensors]:
+        """The outputs (B, C, ...) of the convolutions and linear layers, and the gradient of the loss at each."""
+        gradients = self._backward[len(self.weights) :]
+        linear = [isinstance(module, nn.Linear) for module, _ in self._outputs]  # tokens have their channels last
+        both = ([x for _, x in self._outputs], gradients)
+        ours, theirs = ([x.movedim(-1, 1) if last else x for x, last in zip(xs, linear, strict=True)] for xs in both)
+        return ours, theirs
+
+    @cached_property
+    def gradients_seen(self) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) each: the gradient of the summed logits at the images and at the stem's output, where blocks were asked for."""
+        places = [self.images, *self.blocks[:1]]
+        ones = torch.ones_like(self.observation.logits)
+        found = torch.autograd.grad(self.observation.logits, places, ones, retain_graph=True, materialize_grads=True)
+        return found[0], found[-1] if self.blocks else torch.zeros_like(found[0])
+
+    @property
+    def jacobian(self) -> Tensor:
+        """(B, C, H, W) of the summed logits at the images."""
+        return self.gradients_seen[0]
+
+    def summarise(self) -> NetworkSummary:
+        """The summary alone, its Gram matrices of gradients worked out, without the graph and the network."""
+        seen = self.observation.detach()
+        seen = replace(seen, weight=seen.weight.clone())  # the network's own changes with its next initialisation
+        summary = NetworkSummary(seen, self.target, [stage.detach() for stage in stages(self.blocks)])
+        if self.images.requires_grad:
+            summary.jacobian_gram, summary.stem_grad_gram = self.jacobian_gram, self.stem_grad_gram
+        return summary
+
+    def entropies(self, blocks: range) -> Tensor:
+        """(blocks,) of the channels' spectrum after each of these blocks."""
+        return torch.stack([self._spectrum(spectrum.entropy, block) for block in blocks])
+
+    def direction_entropy(self, block: int) -> Tensor:
+        """The entropy of the directions of the features after a block."""
+        return self._spectrum(spectrum.direction_entropy, block)
+
+    def _spectrum(self, entropy: Callable[[Tensor], Tensor], block: int) -> Tensor:
+        """Worked out once: an eigendecomposition costs as much as a small network's pass."""
+        key = (entropy, block)
+        if key not in self._spectra:
+            self._spectra[key] = entropy(self.blocks[block])
+        return self._spectra[key]
+
+    @cached_property
+    def first_stage(self) -> range:
+        """Which blocks work at the resolution of the first one after the stem."""
+        shapes = [block.shape[-2:] for block in self.blocks[1:]]
+        return range(1, 1 + sum(shape == shapes[0] for shape in shapes))
+
+    @property
+    def every_block(self) -> range:
+        """The stem and all blocks."""
+        return range(len(self.blocks))
+
+    def trainabilities(self, generator: torch.Generator, identity: bool = True) -> list[Tensor]:
+        """Of each block after the stem; blocks that their input does not reach are left out. A block that is the identity is a
+        `ValueError` where it may not be one."""
+        found = []
+        for inner, outer in zip(self.blocks, self.blocks[1:], strict=False):
+            if not (outer.requires_grad and inner.requires_grad):
+                continue
+            signs = torch.randint(0, 2, outer.shape, generator=generator).to(outer) * 2 - 1
+            (back,) = torch.autograd.grad(outer, inner, signs.to(memory_format=torch.channels_last), retain_graph=True, allow_unused=True)
+            if not identity and back is not None and torch.equal(back, signs):
+                raise ValueError("a block hands its gradient on unchanged")
+            if back is not None:
+                found.append(spectrum.block_trainability(back, signs))
+        return found

@@ -1,0 +1,70 @@
+"""`NetworkSummary`: what one network shows of a batch, and the summaries of it that proxies share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+from torch import Tensor
+
+from diswot import similarity
+from diswot.observe import Observation, stages
+
+
+class NetworkSummary:
+    """One network's observation of a batch, and the summaries of it that proxies share, each computed when it is first asked for.
+
+    Attributes:
+        observation: of B images.
+        target: (B,) their classes.
+        blocks: the maps after the stem and after every block, where they were asked for.
+    """
+
+    def __init__(self, observation: Observation, target: Tensor, blocks: list[Tensor] | None = None) -> None:
+        self.observation, self.target = observation, target
+        self.blocks = blocks or []
+
+    @property
+    def with_stages(self) -> Observation:
+        """The observation, with the maps of its stages where blocks were asked for."""
+        return replace(self.observation, stages=tuple(stages(self.blocks)))
+
+    @property
+    def gradients_seen(self) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) each: the gradient of the summed logits at the images and at the stem's output."""
+        raise NotImplementedError("a summary has no graph; a ForwardPass has")
+
+    @cached_property
+    def jacobian_gram(self) -> Tensor:
+        """(B, B) of the gradients at the images."""
+        return similarity.sample_gram(self.gradients_seen[0])
+
+    @cached_property
+    def stem_grad_gram(self) -> Tensor:
+        """(B, B) of the gradients at the stem's output; of zeros where there is no stem with maps (B, C, H, W)."""
+        return similarity.sample_gram(self.gradients_seen[1])
+
+    @cached_property
+    def gradient(self) -> Tensor:
+        """(N, C) of the classifier's weight."""
+        return similarity.classifier_gradient(self.observation.pooled, self.observation.logits, self.target)
+
+    @cached_property
+    def profile(self) -> Tensor:
+        """(2, N)."""
+        return similarity.channel_profile(self.gradient)
+
+    @cached_property
+    def sample_gram(self) -> Tensor:
+        """(B, B)."""
+        return similarity.sample_gram(self.observation.features)
+
+    @cached_property
+    def stage_grams(self) -> list[Tensor]:
+        """(B, B) for each resolution, the finest first."""
+        return [similarity.sample_gram(stage) for stage in stages(self.blocks)]
+
+    @cached_property
+    def cam_gram(self) -> Tensor:
+        """(N, N)."""
+        return similarity.cam_gram(self.observation.features, self.observation.weight)

@@ -1,0 +1,15 @@
+"""Charts of a study, for print and for the web page.
+
+Each `..._plot` function returns a matplotlib `Figure` whose layout is final; `save_figure` and `to_svg` write it, the same bytes for
+the same values. They use matplotlib's objects without pyplot, so that nothing outside a figure is changed. Where many lines share a
+chart, the best are in colour and have markers of their own; the others are grey, and all carry their name.
+"""
+
+from diswot.report.charts.cost import cost_plot
+from diswot.report.charts.forest import forest_plot
+from diswot.report.charts.heatmap import correlation_heatmap
+from diswot.report.charts.lines import band_plot, regret_plot
+from diswot.report.charts.scatter import rank_scatter
+from diswot.report.charts.style import save_figure, to_svg
+
+__all__ = ["band_plot", "correlation_heatmap", "cost_plot", "forest_plot", "rank_scatter", "regret_plot", "save_figure", "to_svg"]

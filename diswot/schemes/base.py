@@ -1,0 +1,122 @@
+"""The contract of a training scheme."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from diswot.config.training import DistillConfig
+from diswot.errors import ConfigError
+from diswot.observe import Observation
+
+T = TypeVar("T")
+Terms = dict[str, Tensor]
+
+
+class DistillationLoss(Protocol):
+    """What a scheme knows of a loss; see `diswot.losses.Loss`."""
+
+    ce_weight: float
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def uses_labels(self) -> bool: ...
+
+    def plain_supervised(self, student: Observation, target: Tensor) -> Terms: ...
+
+    def __call__(self, student: Observation, reference: Observation | None, target: Tensor) -> Terms: ...
+
+
+@dataclass(frozen=True)
+class StepObservations:
+    """What one training step shows to the losses.
+
+    Attributes:
+        students: by the number of the student, its observation of the step's B images; of those that are trained in one backward pass.
+        teacher: the teacher's observation of the same images; None without a teacher, and once it no longer teaches.
+        target: (B,) classes, or (B, N) shares of classes where images are mixed.
+        repeated: how many of the first images were the last ones of the step before (with `repeats_half_batch`).
+    """
+
+    students: Mapping[int, Observation]
+    teacher: Observation | None
+    target: Tensor
+    repeated: int = 0
+
+
+class Scheme(ABC):
+    """What students learn from. A loss names its scheme in its class attribute `scheme`; one instance serves one training.
+
+    To write one, subclass it and define `references`; the rest has defaults. It is used in this order:
+
+    1. `check`, before anything is loaded;
+    2. `complete_students` and `init_seed`, when the students are built, and `references` on observations of black images, from which the
+       losses make their adapters;
+    3. `groups` once, then in every epoch `begin_epoch`, and in every step `terms` for each student, which calls `references` again.
+
+    Class attributes:
+        reference_name: what an error message calls the other side: teacher, peer, ...
+        uses_teacher: whether a teacher is loaded, or trained, before the students.
+        independent_students: whether every student ends as if it had been trained alone, so that students can be compared.
+        repeats_half_batch: whether the first half of every batch is to be the second half of the batch before it.
+    """
+
+    reference_name: ClassVar[str]
+    uses_teacher: ClassVar[bool] = False
+    independent_students: ClassVar[bool] = True
+    repeats_half_batch: ClassVar[bool] = False
+
+    @classmethod
+    def check(cls, config: DistillConfig, loss: DistillationLoss, num_students: int) -> None:
+        """Refuse options that the scheme cannot be used with. Nothing has been loaded yet.
+
+        Raises:
+            ConfigError: names the option and the remedy.
+        """
+        if loss.uses_labels and config.unlabelled is not None:
+            raise ConfigError(f"--unlabelled: the loss {loss.label} looks at labels; use one that does not, as ssld")
+        if cls.uses_teacher:
+            return
+        if config.assistants:
+            raise ConfigError(f"--assistants: the loss {loss.label} looks at no teacher; use one that does, as kd")
+        if config.distill_fraction < 1:
+            fraction = f"--distill-fraction {config.distill_fraction}"
+            raise ConfigError(f"{fraction}: it ends what a teacher teaches; {loss.label} looks at none, use kd")
+
+    def complete_students(self, students: Sequence[T]) -> list[T]:
+        """The students that are trained, given those that were asked for."""
+        return list(students)
+
+    def init_seed(self, seed: int, student: int) -> int:
+        """The random seed of a student's initial weights, given the run's seed and the number of the student."""
+        return seed
+
+    @abstractmethod
+    def references(self, student: int, students: Mapping[int, T], teacher: T | None) -> list[T | None]:
+        """What a student is compared with: one entry for each of its losses, None for a loss that looks at the labels alone.
+
+        Args:
+            student: its number.
+            students: by number, the observations of all students that are trained in one backward pass with it, its own included.
+            teacher: the teacher's observation, or None.
+        """
+
+    def groups(self, num_students: int) -> list[list[int]]:
+        """The numbers of the students that share a backward pass; each by itself unless gradients flow from one to another."""
+        return [[student] for student in range(num_students)]
+
+    def begin_epoch(self) -> None:  # noqa: B027 - most schemes have nothing to forget
+        """Forget what must not be carried from one epoch to the next, so that a resumed training is the same."""
+
+    def terms(self, student: int, losses: Sequence[DistillationLoss], step: StepObservations) -> Terms:
+        """The weighted terms of a student's losses in one step, each a scalar; the mean over its losses where it has several."""
+        references = self.references(student, step.students, step.teacher)
+        each = [loss(step.students[student], reference, step.target) for loss, reference in zip(losses, references, strict=True)]
+        return each[0] if len(each) == 1 else {name: torch.stack([terms[name] for terms in each]).mean() for name in each[0]}

@@ -1,0 +1,1 @@
+"""Scoring: the context, the engine, and the recipe of `diswot score`."""

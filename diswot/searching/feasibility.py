@@ -1,0 +1,85 @@
+"""Which networks of a space are within a search's budget, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from diswot.architecture import Architecture
+from diswot.budget import Budget, CostCounter, measure_latency
+from diswot.config.scoring import SearchConfig
+from diswot.errors import BudgetError
+from diswot.searching.trial import Trial
+from diswot.space import ImageSpec, SearchSpace
+
+_SAMPLES = 500  # random networks among which the nearest to an unreachable budget is named
+
+
+class BudgetFeasibility:
+    """The budget of a search, and the costs that it is held against. Every cost is counted, and every latency measured, once.
+
+    Args:
+        config: the limits.
+        space: the search space.
+        spec: classes, channels and size of the images.
+        device: where latency is measured.
+
+    Raises:
+        BudgetError: no network of the space can meet the budget; the nearest is named.
+    """
+
+    def __init__(self, config: SearchConfig, space: SearchSpace, spec: ImageSpec, device: str) -> None:
+        self.config, self.space, self.spec, self.device = config, space, spec, torch.device(device)
+        self.budget = Budget.parse(config.limits())
+        self.cost = CostCounter(space, spec)
+        self.latencies: dict[Architecture, float] = {}
+        self._check_reachable()
+
+    def admits(self, arch: Architecture) -> bool:
+        """Whether a network is within the budget; latency is measured only where the rest is."""
+        if not self.budget.admits(self.cost(arch)):
+            return False
+        return self.budget.latency is None or self.latency(arch) in self.budget.latency
+
+    def excess(self, arch: Architecture) -> float:
+        """How far outside the counted limits a network is; 0 within."""
+        return self.budget.excess(self.cost(arch))
+
+    def latency(self, arch: Architecture) -> float:
+        """The time of a forward pass in milliseconds, measured once for each network, while nothing else runs."""
+        if arch not in self.latencies:
+            model = self.space.build(arch, self.spec.num_classes, self.spec.in_chans)
+            self.latencies[arch] = measure_latency(model, self.spec.shape, self.device, self.config.latency_batch_size)
+        return self.latencies[arch]
+
+    def remember(self, trials: Sequence[Trial]) -> None:
+        """Take over the latencies that earlier trials were admitted by."""
+        self.latencies |= {trial.arch: trial.latency for trial in trials if trial.latency is not None}
+
+    def nothing_found(self) -> BudgetError:
+        """The error of a search that found no network within the budget."""
+        rng = np.random.default_rng(self.config.seed)
+        nearest = self.cost(min((self.space.sample(rng) for _ in range(_SAMPLES)), key=self.excess))
+        limits = ", ".join(f"--{what} {limit}" for what, limit in self.config.limits().items() if limit)
+        return BudgetError(
+            f"{limits}: no network of {self.space.name} was found within it; the nearest seen has {nearest.params:,} params, "
+            f"{nearest.flops:,} flops, depth {nearest.depth}: widen the budget"
+        )
+
+    def _check_reachable(self) -> None:
+        name = self.space.name
+        if not self.budget.counted() and self.budget.latency is None and self.space.enumerate() is None:
+            raise BudgetError(f"a search in {name} needs a budget: --params 1M, --flops 100M, --depth 20 or --latency 5ms")
+        extremes = self.space.extremes()
+        for what, limit in self.budget.counted().items():
+            least, most = (extreme(getattr(self.cost(arch), what) for arch in extremes) for extreme in (min, max))
+            if limit.high < least:
+                raise BudgetError(f"--{what} {getattr(self.config, what)}: the smallest network of {name} has {least:,} {what}")
+            if limit.low > most:
+                raise BudgetError(f"--{what} {getattr(self.config, what)}: the largest network of {name} has {most:,} {what}")
+        if self.budget.latency is not None:
+            fastest = self.latency(min(extremes, key=lambda arch: self.cost(arch).flops))
+            if fastest > 2 * self.budget.latency.high:
+                raise BudgetError(f"--latency {self.config.latency}: the smallest network of {name} takes {fastest:.2g} ms here")

@@ -1,0 +1,98 @@
+"""The next candidate: what the strategy breeds, else a random one, within the budget and never tried before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from diswot.architecture import Architecture
+from diswot.config.scoring import SearchConfig
+from diswot.searching.strategies import STRATEGIES, Member, SearchState, Strategy
+from diswot.space import SearchSpace
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_SAMPLES = 300  # random candidates that are tried before the budget is walked into, or a small space is listed
+_WALKS = 20  # of these, the nearest to the budget that walks begin at
+_WALK_STEPS = 300
+
+
+class Feasibility(Protocol):
+    """Which architectures are within a budget."""
+
+    def admits(self, arch: Architecture) -> bool:
+        """Whether it is within the budget."""
+
+    def excess(self, arch: Architecture) -> float:
+        """How far outside the budget it is, 0 within."""
+
+
+@dataclass(frozen=True)
+class Proposer:
+    """Proposes candidates.
+
+    Attributes:
+        space: the search space.
+        feasibility: which of its architectures are within the budget.
+        config: the strategy, and the sizes that it works with.
+    """
+
+    space: SearchSpace
+    feasibility: Feasibility
+    config: SearchConfig
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy that breeds."""
+        return STRATEGIES[self.config.strategy]
+
+    def propose(
+        self, history: Sequence[Member], started: int, seen: Collection[Architecture], rng: np.random.Generator
+    ) -> tuple[Architecture, Architecture | None] | None:
+        """The next candidate and its parent (None for a random one), or None where every network within the budget has been tried.
+
+        Args:
+            history: the scored members, in the order of their trials.
+            started: trials begun so far, failed and pending ones included; candidates are random while it is below the population's size.
+            seen: canonical forms that have been tried; a candidate equal to one of them is never proposed again.
+            rng: the generator of this candidate.
+        """
+
+        def fresh(arch: Architecture) -> bool:
+            return self.space.canonical(arch) not in seen and self.feasibility.admits(arch)
+
+        if started >= self.config.population_size and history:
+            sizes = self.config.population_size, self.config.tournament_size, self.config.top_k
+            bred = self.strategy.candidates(SearchState(self.space, history, rng, *sizes))
+            if (found := next((pair for pair in bred if fresh(pair[0])), None)) is not None:
+                return found
+        arch = self.random(rng, fresh)
+        return None if arch is None else (arch, None)
+
+    def random(self, rng: np.random.Generator, fresh: Callable[[Architecture], bool]) -> Architecture | None:
+        """A random candidate: by rejection, else by enumeration, else by walking from samples into a budget that few of them meet."""
+        samples: list[Architecture] = []
+        for _ in range(_SAMPLES):
+            arch = self.space.sample(rng)
+            if fresh(arch):
+                return arch
+            samples.append(arch)
+        everything = self.space.enumerate()
+        if everything is not None:
+            left = [arch for arch in everything if fresh(arch)]
+            return left[int(rng.integers(len(left)))] if left else None
+        starts = sorted(samples, key=self.feasibility.excess)[:_WALKS]
+        return next((found for start in starts if (found := self._walk(start, rng, fresh)) is not None), None)
+
+    def _walk(self, arch: Architecture, rng: np.random.Generator, fresh: Callable[[Architecture], bool]) -> Architecture | None:
+        """Mutate, never further away from the budget, until a fresh architecture is met."""
+        distance = self.feasibility.excess(arch)
+        for _ in range(_WALK_STEPS):
+            step = self.space.mutate(arch, rng)
+            if fresh(step):
+                return step
+            if (away := self.feasibility.excess(step)) <= distance:
+                arch, distance = step, away
+        return None

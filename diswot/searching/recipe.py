@@ -1,0 +1,259 @@
+"""The search recipe: from a teacher and a budget to the student that should distil best, without training any candidate."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from diswot import runs
+from diswot.architecture import Architecture, arch_json
+from diswot.budget import Budget, CostCounter
+from diswot.config import SearchConfig, resolve, to_dict
+from diswot.errors import RunError
+from diswot.execution import Execution
+from diswot.proxies import resolve_ranking
+from diswot.runs import RunDir
+from diswot.scoring.engine import Engine
+from diswot.scoring.recipe import fitness_of, input_digests, is_number_list, prepare_scoring
+from diswot.searching.baselines import baselines
+from diswot.searching.feasibility import BudgetFeasibility
+from diswot.searching.proposals import Proposer
+from diswot.searching.strategies import STRATEGIES, Member
+from diswot.searching.trial import JOURNAL, Trial
+from diswot.space import Cost, load_space
+
+logger = logging.getLogger(__name__)
+_FEW = 3  # parts of a ranking that a line of progress has room for
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A line of the closing table.
+
+    Attributes:
+        role: winner, largest, random or hand-made.
+        arch: the network.
+        cost: its parameters, FLOPs and depth.
+        scores: by proxy, the mean over the seeds.
+        rank: its rank among all networks scored in the search and this table; 1 is the best.
+    """
+
+    role: str
+    arch: Architecture
+    cost: Cost
+    scores: dict[str, float]
+    rank: int
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        winner: the best architecture ever seen.
+        provenance: how it was found, as it stands in arch.json.
+        trials: every candidate scored, in order.
+        table: the winner beside the largest network within the budget, a random one and a hand-made one.
+        folder: the run's folder, or None.
+    """
+
+    winner: Architecture
+    provenance: dict[str, Any]
+    trials: list[Trial]
+    table: list[Finalist]
+    folder: Path | None
+
+    def arch_json(self) -> str:
+        """The text of the winner's arch.json."""
+        return arch_json(self.winner, self.provenance)
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What `diswot search` is going to do. Making one checks whatever can be checked before anything is loaded."""
+
+    config: SearchConfig
+
+    kind: ClassVar[str] = "search"
+
+    def __post_init__(self) -> None:
+        self.config.check()
+        Budget.parse(self.config.limits())
+        load_space(self.config.space, trusted=True)
+        resolve_ranking(self.config.proxy, self.config.combine)
+        _ = STRATEGIES[self.config.strategy]
+
+    def document(self) -> dict[str, Any]:
+        """What is kept of the plan with the run."""
+        return to_dict(self.config)
+
+    def files(self) -> dict[str, str]:
+        """Texts that are kept with the run, by file name: none."""
+        return {}
+
+    @classmethod
+    def restore(cls, document: Mapping[str, Any], folder: Path) -> SearchPlan:
+        """The plan of a run that is resumed."""
+        return cls(resolve(SearchConfig, document, [], {}))
+
+
+def run_search(plan: SearchPlan, run: RunDir | None, execution: Execution) -> SearchResult:
+    """Search, or go on where the run was left; without a run nothing is written.
+
+    Raises:
+        DiswotError: whatever a user can mend, in one line.
+    """
+    config, device, reporter = plan.config, execution.choose_device(), execution.reporter
+    search = _Search(config, device)
+    if run is not None:
+        run.check_inputs("inputs.json", input_digests(config, search.context, search.space.name, config.strategy))
+    trials = search.replay(run)
+    with Engine(search.context, execution.num_workers(device), execution.executor) as engine:
+        reporter.start(config.iterations, len(trials), "candidate")
+        while len(trials) < config.iterations:
+            generation = search.breed(trials)
+            if not generation:
+                search.log_exhausted(len(trials))
+                break
+            for trial in search.score(engine, generation):
+                if run is not None:
+                    run.append(JOURNAL, trial.record())
+                trials.append(trial)
+                reporter.update(len(trials), lambda: search.best_line(trials))
+        reporter.stop()
+        winner = search.best(trials)
+        table = search.compare(engine, trials, winner)
+    result = SearchResult(winner.arch, search.provenance(trials, winner), trials, table, run.path if run else None)
+    if run is not None:
+        runs.write_atomic(run.path / "arch.json", result.arch_json())
+    return result
+
+
+@dataclass(frozen=True)
+class _Proposal:
+    index: int
+    arch: Architecture
+    parent: Architecture | None
+
+
+class _Search:
+    """The fixed parts of a search (the space, the budget, what scores), and the steps of its loop."""
+
+    def __init__(self, config: SearchConfig, device: str) -> None:
+        self.config = config
+        self.space = load_space(config.space, trusted=True)
+        self.ranking, self.context = prepare_scoring(config, device, self.space)
+        self.feasibility = BudgetFeasibility(config, self.space, self.context.spec, device)
+        self.proposer = Proposer(self.space, self.feasibility, config)
+        size = self.space.size_text()
+        logger.info("teacher %s, space %s (%s networks), images %s", config.teacher, self.space.name, size, config.data)
+
+    def replay(self, run: RunDir | None) -> list[Trial]:
+        """The trials of the journal."""
+        if run is None:
+            return []
+        path = run.path / JOURNAL
+        try:
+            trials = [Trial.from_record(record, self.space.name) for record in run.read(JOURNAL, repair=True)]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RunError(f"{path}: a line lacks {error}: the journal is damaged, start a new run") from None
+        for number, trial in enumerate(trials):
+            if trial.index != number:
+                raise RunError(f"{path}, line {number + 1}: trial {trial.index} where {number} belongs: start a new run")
+            self.space.check(trial.arch)
+            if trial.complete and not all(is_number_list(trial.scores.get(name), len(self.context.batches)) for name in self.ranking.parts):
+                raise RunError(f"{path}, line {number + 1}: its scores are not those of this search: start a new run")
+        self.feasibility.remember(trials)
+        return trials
+
+    def breed(self, trials: Sequence[Trial]) -> list[_Proposal]:
+        """What is left of the current generation. All of a generation comes from the history before it, and each candidate from a
+        generator of its own, so a resumed search breeds what the undisturbed one would have."""
+        size, done = self.config.generation_size, len(trials)
+        begin = done - done % size
+        history = self.members(trials[:begin])
+        seen = {self.space.canonical(trial.arch) for trial in trials}
+        proposals: list[_Proposal] = []
+        for index in range(done, min(begin + size, self.config.iterations)):
+            found = self.proposer.propose(history, begin, seen, np.random.default_rng([self.config.seed, index]))
+            if found is None:
+                break
+            seen.add(self.space.canonical(found[0]))
+            proposals.append(_Proposal(index, *found))
+        if not proposals and not trials:
+            raise self.feasibility.nothing_found()
+        return proposals
+
+    def score(self, engine: Engine, proposals: Sequence[_Proposal]) -> Iterator[Trial]:
+        """The proposals as trials, in their order."""
+        scored = engine.score([proposal.arch for proposal in proposals], self.feasibility.cost)
+        for proposal, result in zip(proposals, scored, strict=True):
+            parent = proposal.parent.digest if proposal.parent is not None else None
+            latency = self.feasibility.latencies.get(proposal.arch)
+            yield Trial(proposal.index, proposal.arch, result.cost, result.scores, result.reason, parent, latency)
+
+    def members(self, trials: Sequence[Trial]) -> list[Member]:
+        """The complete trials with their fitness: ranks are taken anew over all that has been seen."""
+        complete = [trial for trial in trials if trial.complete]
+        if not complete:
+            return []
+        fitness = fitness_of(self.ranking, [trial.scores for trial in complete])
+        return [Member(trial.arch, float(value)) for trial, value in zip(complete, fitness, strict=True)]
+
+    def best(self, trials: Sequence[Trial]) -> Trial:
+        """The fittest of all trials, the earliest of equals."""
+        members = self.members(trials)
+        if not members:
+            reason = trials[0].reason if trials else "none was scored"
+            raise RunError(f"no candidate could be scored; the first failed with: {reason}")
+        winner = max(members, key=lambda member: member.fitness).arch
+        return next(trial for trial in trials if trial.arch == winner)
+
+    def best_line(self, trials: Sequence[Trial]) -> str:
+        """The best so far, for a line of progress."""
+        if not any(trial.complete for trial in trials):
+            return "no candidate scored yet"
+        best, parts = self.best(trials), self.ranking.parts
+        scores = [f"{name} {np.mean(best.scores[name]):.4g}" for name in parts] if len(parts) <= _FEW else []
+        return f"best {', '.join([*scores, f'{best.cost.params / 1e6:.3f}M params'])}"
+
+    def log_exhausted(self, count: int) -> None:
+        """Say that nothing is left to try."""
+        every = "all" if self.space.enumerate() is not None else "no network that has not been scored was found;"
+        logger.info("the space is exhausted: %s %s different networks within the budget have been scored", every, count)
+
+    def compare(self, engine: Engine, trials: Sequence[Trial], winner: Trial) -> list[Finalist]:
+        """The winner beside what one would take without a search."""
+        others = baselines(self.proposer, self.feasibility, trials, winner.cost)
+        zoo = CostCounter(load_space("zoo"), self.context.spec)
+        counters = {self.space.name: self.feasibility.cost, "zoo": zoo}
+        scored = dict(zip(others, engine.score(others.values(), lambda arch: counters[arch.space](arch)), strict=True))
+        rows = [("winner", winner.arch, winner.cost, winner.scores)]
+        rows += [(role, others[role], result.cost, result.scores) for role, result in scored.items() if result.reason is None]
+        complete = [trial.scores for trial in trials if trial.complete and trial is not winner]
+        fitness = fitness_of(self.ranking, [row[3] for row in rows] + complete)
+        return [
+            Finalist(role, arch, cost, self._means(scores), int((fitness > fitness[number]).sum()) + 1)
+            for number, (role, arch, cost, scores) in enumerate(rows)
+        ]
+
+    def _means(self, scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
+        return {name: float(np.mean(scores[name])) for name in self.ranking.parts}
+
+    def provenance(self, trials: Sequence[Trial], winner: Trial) -> dict[str, Any]:
+        """What arch.json says of the winner's origin: no clock, no machine, so that a repeated search writes the same file."""
+        return {
+            "diswot": runs.version(),
+            "search": to_dict(self.config),
+            "ranking": {"combine": self.ranking.combine, "weights": self.ranking.weighted},
+            "evaluations": len(trials),
+            "trial": winner.index,
+            "data": to_dict(self.context.spec),
+            "cost": to_dict(winner.cost),
+            "scores": winner.scores,
+        }

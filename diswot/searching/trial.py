@@ -1,0 +1,58 @@
+"""The trials of a search: candidates that were tried, each a line of the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from diswot.architecture import Architecture
+from diswot.space import Cost
+
+JOURNAL = "trials.jsonl"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate that was tried, and what came of it.
+
+    Attributes:
+        index: its number, from 0.
+        arch: the candidate.
+        cost: its parameters, FLOPs and depth.
+        scores: by proxy, one number for each seed.
+        reason: why it has no score; None where it has.
+        parent: digest of the architecture that it was bred from; None for a random one.
+        latency: in milliseconds, where the budget limits it.
+    """
+
+    index: int
+    arch: Architecture
+    cost: Cost
+    scores: dict[str, list[float]] = field(default_factory=dict)
+    reason: str | None = None
+    parent: str | None = None
+    latency: float | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every proxy gave a score."""
+        return self.reason is None
+
+    def record(self) -> dict[str, Any]:
+        """The trial as a line of the journal."""
+        record: dict[str, Any] = {"index": self.index, "choices": self.arch.choices, "parent": self.parent}
+        record |= {"params": self.cost.params, "flops": self.cost.flops, "depth": self.cost.depth}
+        if self.latency is not None:
+            record["latency_ms"] = self.latency
+        if self.reason is not None:
+            return record | {"state": "failed", "reason": self.reason}
+        return record | {"state": "complete", "scores": self.scores}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], space: str) -> Trial:
+        """The trial that a line of the journal holds."""
+        cost = Cost(record["params"], record["flops"], record["depth"])
+        arch = Architecture(space, record["choices"])
+        scores, reason = dict(record.get("scores") or {}), record.get("reason")
+        return cls(record["index"], arch, cost, scores, reason, record["parent"], record.get("latency_ms"))

@@ -1,0 +1,150 @@
+"""Sessions: how every verb is created, run and resumed, from the command line and from Python.
+
+A verb has a plan (what it is going to do, with every check that needs no images or networks) and a function that carries the plan out. A
+session holds a plan to a folder, or to none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from diswot import runs
+from diswot.distillation.compare import ComparePlan, run_compare
+from diswot.distillation.plan import DistillPlan, TrainPlan
+from diswot.distillation.recipe import run_distill
+from diswot.errors import ConfigError, RunError
+from diswot.execution import Execution
+from diswot.runs import RunDir
+from diswot.scoring.recipe import ScorePlan, run_score
+from diswot.searching.recipe import SearchPlan, run_search
+from diswot.studies.recipe import StudyPlan, run_study
+from diswot.training.distributed import init_distributed
+
+
+class Plan(Protocol):
+    """What a verb is going to do. Its `kind` is the name of the verb."""
+
+    @property
+    def kind(self) -> str: ...
+
+    def document(self) -> dict[str, Any]:
+        """What is kept of the plan in the run's config.yaml."""
+
+    def files(self) -> dict[str, str]:
+        """Texts that are kept with the run, by file name."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What can be begun and resumed.
+
+    Attributes:
+        restore: makes the plan of a run from its config.yaml and its folder.
+        run: carries a plan out, or goes on where the run was left.
+        needs_folder: whether it cannot do without one.
+        distributes: whether several processes, started by torchrun, may carry it out together.
+    """
+
+    restore: Callable[[Mapping[str, Any], Path], Plan]
+    run: Callable[[Any, Any, Execution], Any]
+    needs_folder: bool = False
+    distributes: bool = False
+
+
+VERBS = {
+    "search": Verb(SearchPlan.restore, run_search),
+    "score": Verb(ScorePlan.restore, run_score),
+    "study": Verb(StudyPlan.restore, run_study),
+    "train": Verb(TrainPlan.restore, run_distill, needs_folder=True, distributes=True),
+    "distill": Verb(DistillPlan.restore, run_distill, needs_folder=True, distributes=True),
+    "compare": Verb(ComparePlan.restore, run_compare, needs_folder=True),
+}
+
+
+class Session:
+    """A run of a verb; use it in a `with` block.
+
+    Attributes:
+        plan: what is going to be done.
+        folder: where it is kept, or None.
+        is_main: whether this process is the one that writes; the others are those that torchrun started beside it.
+    """
+
+    def __init__(self, plan: Plan, run_dir: RunDir | None, execution: Execution, is_main: bool = True) -> None:
+        self.plan, self._run_dir, self._execution, self.is_main = plan, run_dir, execution, is_main
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the run is kept, or None."""
+        return self._run_dir.path if self._run_dir is not None else None
+
+    @classmethod
+    def create(cls, plan: Plan, folder: str | Path | None, execution: Execution) -> Session:
+        """Begin a run. Its folder must be new; without one nothing is kept.
+
+        Raises:
+            RunError: the folder exists, or cannot be written.
+        """
+        verb = VERBS[plan.kind]
+        if folder is None:
+            if verb.needs_folder:
+                raise ConfigError(f"{plan.kind} needs a folder to keep its students in")
+            return cls(plan, None, execution)
+        device, is_main, path = execution.choose_device(), True, Path(folder)
+        if verb.distributes:
+            distributed, device = init_distributed(device)
+            is_main = distributed.is_main
+        if is_main:
+            run_dir = RunDir.create(path, plan.kind, plan.document(), runs.environment(device), plan.files())
+        if verb.distributes:
+            path = Path(distributed.broadcast(str(path)))  # the name may hold the time: all processes share the first one's
+        return cls(plan, run_dir if is_main else RunDir(path), execution, is_main)
+
+    @classmethod
+    def resume(cls, folder: str | Path, execution: Execution, kind: str | None = None) -> Session:
+        """Go on with a run that was cut off.
+
+        Args:
+            folder: of the run.
+            execution: how it is carried out.
+            kind: the verb that must have begun it; any by default.
+
+        Raises:
+            RunError: there is no run in the folder, it is another verb's, another version's, or in use.
+        """
+        path = Path(folder)
+        kind = kind or runs.kind_of(path)
+        if kind not in VERBS:
+            raise RunError(f"{path}: a run of {kind!r}, which cannot be resumed by itself")
+        verb, is_main = VERBS[kind], True
+        if verb.distributes:
+            is_main = init_distributed(execution.choose_device())[0].is_main
+        run_dir, document = RunDir.open(path, kind, lock=is_main)
+        try:
+            return cls(verb.restore(document, path), run_dir, execution, is_main)
+        except BaseException:
+            run_dir.close()
+            raise
+
+    def run(self) -> Any:
+        """Carry the plan out, from where it was left, and return what it gave.
+
+        Raises:
+            DiswotError: whatever a user can mend. A new run that ends so before anything was computed leaves no folder behind.
+        """
+        verb = VERBS[self.plan.kind]
+        if self._run_dir is None:
+            return verb.run(self.plan, None, self._execution)
+        with self._run_dir, runs.disk_errors(self._run_dir.path):
+            return verb.run(self.plan, self._run_dir, self._execution)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._run_dir is not None:
+            self._run_dir.close()

@@ -1,0 +1,1 @@
+"""Rank statistics: correlations, regret and the intervals of both, on plain arrays."""

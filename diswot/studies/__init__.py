@@ -1,0 +1,1 @@
+"""Studies: how well proxies rank the networks of a benchmark."""

@@ -1,0 +1,345 @@
+"""The study recipe: how well proxies rank the networks of a benchmark, whose accuracies are known."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diswot import runs
+from diswot.architecture import Architecture, canonical_json
+from diswot.benchmarks import Benchmark, read_benchmark
+from diswot.budget import CostCounter
+from diswot.config import StudyConfig, resolve, to_dict
+from diswot.devices import single_thread
+from diswot.errors import ConfigError, RunError, first_line
+from diswot.execution import Execution
+from diswot.proxies import Ranking, adapt_to_teacher, get_proxy, resolve_ranking
+from diswot.proxies.combine import Vector
+from diswot.runs import RunDir
+from diswot.scoring.candidates import ScoreResult, score_one
+from diswot.scoring.context import ScoringContext
+from diswot.scoring.engine import Engine
+from diswot.scoring.recipe import JOURNAL, input_digests, prepare_scoring, read_scores
+from diswot.space import Cost, SearchSpace, load_space
+from diswot.studies.dataset_report import DatasetReport, dataset_reports
+from diswot.studies.ranking_result import rank_rows
+from diswot.studies.report import write_report
+from diswot.studies.study import BASELINES, Study
+
+logger = logging.getLogger(__name__)
+TIMES = "milliseconds.json"
+_DECIDE_SCORES = ("teacher", "teacher_norm", "init")  # besides the inputs' digests
+_FEWEST = 10  # rows below which a rank correlation says nothing
+_TIMED = 5  # networks that each ranking is timed on
+_WORTH_A_PROCESS = 4  # networks for which another process is worth starting
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study gave.
+
+    Attributes:
+        study: what was scored, and how every ranking ranks it.
+        reports: for each data set, the figures.
+        folder: the run's folder, or None.
+    """
+
+    study: Study
+    reports: list[DatasetReport]
+    folder: Path | None
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What `diswot study` is going to do. Making one checks whatever can be checked before the table is read.
+
+    Attributes:
+        config: the options.
+        table: path of the benchmark's CSV.
+        scores_of: the folder of an earlier study under the same setting, whose scores are taken over where it has them.
+    """
+
+    config: StudyConfig
+    table: str
+    scores_of: Path | None = None
+
+    kind: ClassVar[str] = "study"
+
+    def __post_init__(self) -> None:
+        self.config.check()
+        self.rankings()
+        if self.config.space:
+            load_space(self.config.space, trusted=True)
+
+    def rankings(self) -> dict[str, Ranking]:
+        """The rankings by the names that they were asked for; the baselines are always among them."""
+        asked = [name.strip() for name in self.config.proxy.split(",") if name.strip()]
+        return {name: resolve_ranking(name, self.config.combine) for name in dict.fromkeys([*asked, *BASELINES])}
+
+    def document(self) -> dict[str, Any]:
+        """What is kept of the plan with the run."""
+        return {**to_dict(self.config), "table": str(Path(self.table).resolve())}
+
+    def files(self) -> dict[str, str]:
+        """Texts that are kept with the run, by file name: none."""
+        return {}
+
+    @classmethod
+    def restore(cls, document: Mapping[str, Any], folder: Path) -> StudyPlan:
+        """The plan of a run that is resumed."""
+        table = document.get("table")
+        if not isinstance(table, str):
+            raise RunError(f"{folder}: its config.yaml names no table: start a new run")
+        return cls(resolve(StudyConfig, {key: value for key, value in document.items() if key != "table"}, [], {}), table)
+
+
+def run_study(plan: StudyPlan, run: RunDir | None, execution: Execution) -> StudyResult:
+    """Score the networks, measure the rankings and write the report, from where the run was left.
+
+    Raises:
+        DiswotError: whatever a user can mend, in one line.
+    """
+    study = score_table(plan, run, execution)
+    logger.info("all scored; now the intervals, the figures and the report")
+    reports = dataset_reports(study, run, execution.reporter)
+    if run is not None:
+        write_report(study, reports, run.path)
+    return StudyResult(study, reports, run.path if run is not None else None)
+
+
+def score_table(plan: StudyPlan, run: RunDir | None, execution: Execution) -> Study:
+    """Score the networks of a table, or go on where the run was left.
+
+    Each different network is scored once, however many rows of the table compute the same function.
+    """
+    config, device = plan.config, execution.choose_device()
+    space = load_space(config.space, trusted=True) if config.space else None
+    benchmark = read_benchmark(plan.table, space, config.arch_column, config.accuracy_column)
+    space = space or load_space(benchmark.space)
+    accuracies = _accuracies(config, benchmark)
+    forms = {arch: space.canonical(arch) for arch in dict.fromkeys(benchmark.archs)}
+    rows = choose_rows(config, [forms[arch] for arch in benchmark.archs])
+    _check_accuracies(config, accuracies, rows)
+    rankings, context = _prepare(plan, device, space)
+    inputs = {**input_digests(config, context, space.name), "table": _digest(benchmark)}
+    known = _scores_of(plan, context, inputs)
+    if run is not None:
+        run.check_inputs("inputs.json", inputs)
+    unique = list(dict.fromkeys(forms[benchmark.archs[row]] for row in rows))
+    counts = f"{len(rows):,} rows of {benchmark.name}, {len(unique):,} different networks, {len(context.proxies)} proxies"
+    shape = len(context.batches), len(context.batches[0].target)
+    logger.info("%s, %s seeds x %s images (%s)", counts, *shape, config.data)
+    counter = CostCounter(space, context.spec)
+    scored = _score(unique, context, known, counter, run, execution)
+    times = _times(unique, context, rankings, counter, run)
+    results = [scored[forms[benchmark.archs[row]]] for row in rows]
+    costs = [counter(benchmark.archs[row]) for row in rows]
+    number = {form: index for index, form in enumerate(unique)}
+    groups = np.array([number[forms[benchmark.archs[row]]] for row in rows])
+    ranked = [rank_rows(name, ranking, results, costs, times.get(name, 0.0)) for name, ranking in rankings.items()]
+    return Study(config, benchmark, rows, *shape, groups, costs, ranked, {name: values[rows] for name, values in accuracies.items()})
+
+
+def _prepare(plan: StudyPlan, device: str, space: SearchSpace) -> tuple[dict[str, Ranking], ScoringContext]:
+    """The rankings, fit for the teacher, and the context that scores all of their parts."""
+    asked = plan.rankings()
+    _, context = prepare_scoring(dataclasses.replace(plan.config, proxy=",".join(asked)), device, space)
+    context = dataclasses.replace(context, record_failures=True)
+    adapted = {name: adapt_to_teacher(ranking, name, context.teachers) if context.teachers else ranking for name, ranking in asked.items()}
+    return adapted, context
+
+
+def _accuracies(config: StudyConfig, benchmark: Benchmark) -> dict[str, Vector]:
+    asked = [name.strip() for name in config.dataset.split(",")] if config.dataset else benchmark.dataset_names()
+    if config.accuracy_column is not None:
+        if config.dataset is not None:
+            raise ConfigError(f"--accuracy-column {config.accuracy_column} is the only accuracy: leave --dataset {config.dataset} out")
+        return {name: benchmark.accuracy(name, "given") for name in benchmark.dataset_names()}
+    if not asked:
+        raise ConfigError(f"{benchmark.name} has no accuracies: name the column with --accuracy-column")
+    return {name: benchmark.accuracy(name, config.split) for name in asked}
+
+
+def _check_accuracies(config: StudyConfig, accuracies: Mapping[str, Vector], rows: NDArray[np.int64]) -> None:
+    for name, values in accuracies.items():
+        reached = values[rows][~np.isnan(values[rows])]
+        if len(reached) < _FEWEST or np.ptp(reached) == 0:
+            raise ConfigError(f"the {config.split} accuracies on {name} are all alike or missing ({len(reached)} known): nothing to rank")
+
+
+def _distinct(forms: Sequence[Architecture]) -> NDArray[np.int64]:
+    """The first row of each different network."""
+    first: dict[Architecture, int] = {}
+    for row, form in enumerate(forms):
+        first.setdefault(form, row)
+    return np.array(list(first.values()), np.int64)
+
+
+def _unseen(forms: Sequence[Architecture]) -> NDArray[np.int64]:
+    """The odd rows whose network is in no even row."""
+    even = set(forms[::2])
+    return np.array([row for row in range(1, len(forms), 2) if forms[row] not in even], np.int64)
+
+
+_ROWS: dict[str, Callable[[Sequence[Architecture]], NDArray[np.int64]]] = {
+    "all": lambda forms: np.arange(len(forms)),
+    "even": lambda forms: np.arange(0, len(forms), 2),
+    "odd": lambda forms: np.arange(1, len(forms), 2),
+    "distinct": _distinct,
+    "unseen": _unseen,
+}
+
+
+def choose_rows(config: StudyConfig, forms: Sequence[Architecture]) -> NDArray[np.int64]:
+    """The rows that `--rows` and `--sample-rows` ask for, in order.
+
+    Args:
+        config: the options.
+        forms: the canonical forms of all rows.
+
+    Raises:
+        ConfigError: fewer than ten are left.
+    """
+    chosen = _ROWS[config.rows](forms)
+    if config.sample_rows is not None and config.sample_rows < len(chosen):
+        chosen = np.sort(np.random.default_rng([config.seed, 1]).choice(chosen, config.sample_rows, replace=False))
+    if len(chosen) < _FEWEST:
+        raise ConfigError(f"{len(chosen)} rows are left to study, at least {_FEWEST} are needed: widen --rows or --sample-rows")
+    return chosen
+
+
+def _digest(benchmark: Benchmark) -> str:
+    """Digest of the architectures and accuracies: what a resumed study must find unchanged."""
+    digest = hashlib.sha256("\n".join(arch.digest for arch in benchmark.archs).encode())
+    for name in sorted(benchmark.columns):
+        digest.update(name.encode() + benchmark.columns[name].tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _score(
+    unique: Sequence[Architecture],
+    context: ScoringContext,
+    known: Mapping[str, ScoreResult],
+    counter: CostCounter,
+    run: RunDir | None,
+    execution: Execution,
+) -> dict[Architecture, ScoreResult]:
+    """The outcome for every different network; those in the journal, and those `known` from an earlier study, are not scored again."""
+    found = _replay(unique, context, run)
+    left = [arch for arch in unique if arch not in found]
+    new = [arch for arch in left if canonical_json(arch.choices) not in known]
+    execution.reporter.start(len(unique), len(found), "network")
+    runs_networks = any(get_proxy(name).runs_network for name in context.proxies)
+    workers = min(execution.num_workers(context.device), max(1, len(new) // _WORTH_A_PROCESS)) if runs_networks else 1
+    with Engine(context, workers, execution.executor) as engine:
+        fresh = engine.score(new, counter)
+        for arch in left:
+            result = known.get(canonical_json(arch.choices)) or next(fresh)
+            if run is not None:
+                run.append(JOURNAL, {"choices": arch.choices, "scores": result.scores, "failed": result.failed})
+            found[arch] = result
+            execution.reporter.update(len(found), lambda: _failures(found.values()))
+    execution.reporter.stop()
+    return found
+
+
+def _failures(results: Iterable[ScoreResult]) -> str:
+    """How many networks lack a score, and whose; nothing where none does."""
+    failed = [result.failed for result in results if result.failed]
+    if not failed:
+        return ""
+    names = list(dict.fromkeys(name for reasons in failed for name in reasons))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(failed)} without a score by {', '.join(names[:3])}{more}"
+
+
+def _scores_of(plan: StudyPlan, context: ScoringContext, inputs: Mapping[str, Any]) -> dict[str, ScoreResult]:
+    """The outcomes of an earlier study, by the network's choices: those that have all that is asked for now.
+
+    Raises:
+        RunError: it is no study, or one under another setting, whose scores would be others.
+    """
+    folder = plan.scores_of
+    if folder is None:
+        return {}
+    run, stored = RunDir.open(folder, "study")
+    with run:
+        before = StudyPlan.restore(stored, folder).config
+        kept = runs.read_object(folder / "inputs.json")
+        unlike = [name for name in inputs if name != "table" and not name.startswith("code of") and kept.get(name) != inputs[name]]
+        unlike += [name for name in inputs if name.startswith("code of") and kept.get(name, inputs[name]) != inputs[name]]
+        unlike += [name for name in _DECIDE_SCORES if getattr(before, name) != getattr(plan.config, name)]
+        if unlike:
+            raise RunError(f"{folder}: its scores are of another setting ({', '.join(unlike)}): leave --scores-of out")
+        records = run.read(JOURNAL)
+    found = {}
+    for record in records:
+        with contextlib.suppress(ValueError):
+            found[canonical_json(record.get("choices"))] = read_scores(record, context, Cost(0, 0, 0))
+    return found
+
+
+def _replay(unique: Sequence[Architecture], context: ScoringContext, run: RunDir | None) -> dict[Architecture, ScoreResult]:
+    """The outcomes in the run's own journal, which must be those of this study, in order."""
+    found: dict[Architecture, ScoreResult] = {}
+    for number, record in enumerate(run.read(JOURNAL, repair=True) if run is not None else []):
+        fault = f"{run.path / JOURNAL if run else JOURNAL}, line {number + 1}: "
+        if number >= len(unique) or record.get("choices") != unique[number].choices:
+            raise RunError(f"{fault}another network than this study's: start a new run")
+        try:
+            found[unique[number]] = read_scores(record, context, Cost(0, 0, 0))
+        except ValueError as error:
+            raise RunError(f"{fault}{error}: the journal is damaged, start a new run") from None
+    return found
+
+
+def _times(
+    unique: Sequence[Architecture], context: ScoringContext, rankings: Mapping[str, Ranking], counter: CostCounter, run: RunDir | None
+) -> dict[str, float]:
+    """Milliseconds that each ranking takes by itself for one network and seed: the median over a few networks, measured once and kept. 0
+    for what is only counted."""
+    path = run.path / TIMES if run is not None else None
+    if path is not None and path.exists():
+        return read_float_object(path)
+    drawn = np.random.default_rng(0).choice(len(unique), min(_TIMED, len(unique)), replace=False)
+    times = {}
+    with single_thread(context.device):
+        for name, ranking in rankings.items():
+            runs_network = any(get_proxy(part).runs_network for part in ranking.parts)
+            alone = dataclasses.replace(context, proxies=ranking.parts, batches=context.batches[:1])
+            measured = (_milliseconds(alone, unique[number], counter) for number in drawn) if runs_network else [0.0]
+            times[name] = statistics.median(measured)
+    if path is not None:
+        runs.write_atomic(path, json.dumps(times, indent=2) + "\n")
+    return times
+
+
+def _milliseconds(context: ScoringContext, arch: Architecture, counter: CostCounter) -> float:
+    cost = counter(arch)
+    start = time.perf_counter()
+    score_one(context, arch, cost)
+    return (time.perf_counter() - start) * 1000
+
+
+def read_float_object(path: Path) -> dict[str, float]:
+    """Read a JSON object of numbers.
+
+    Raises:
+        RunError: the file is anything else.
+    """
+    try:
+        return {str(name): float(value) for name, value in runs.read_object(path).items()}
+    except (ValueError, TypeError) as error:
+        raise RunError(f"{path}: damaged ({first_line(error, 80)}): remove it, then --resume") from None

@@ -1,0 +1,265 @@
+"""The report of a study: its tables in every format, its charts, and one HTML page that holds them all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from diswot.config.fields import to_dict
+from diswot.report import charts, tables
+from diswot.report.html import Listing, Picture, Section, page
+from diswot.report.tables import Column, Table
+from diswot.runs import write_atomic
+from diswot.statistics.bootstrap import Estimate
+from diswot.studies.study import BASELINES
+
+if TYPE_CHECKING:
+    from diswot.proxies.combine import Vector
+    from diswot.studies.dataset_report import DatasetReport
+    from diswot.studies.ranking_result import RankingResult
+    from diswot.studies.study import Study
+
+PAGE = "report.html"
+_TERMINAL_COLUMNS = ("Spearman", "Kendall", "given params", "given FLOPs", "regret")  # the files have all
+_LOWER_IS_BETTER = ("best rank", "worst rank", "regret")  # how the headings of such columns begin
+_REFERENCES = (*BASELINES, "random")  # what a ranking's regret is compared with
+_MAX_SCATTER_PLOTS = 6  # of the best rankings
+_METHODS = (
+    "In brackets 95 % bootstrap intervals that resample networks; ± is the standard deviation over seeds, each taken alone. "
+    "Regret is the accuracy that a ranking's pick loses against the best network within a FLOPs budget, mean over the budgets. "
+    "Parameters and FLOPs stand beside every ranking; 'given' columns are partial correlations with them held fixed. "
+    "FLOPs are multiply-accumulates. Networks that a ranking has no score for rank last."
+)
+
+
+def write_report(study: Study, reports: Sequence[DatasetReport], folder: Path) -> Path:
+    """Writes every table and chart into `folder / "report"` and the page `PAGE` into `folder`; returns the page's path."""
+    out = folder / "report"
+    out.mkdir(exist_ok=True)
+    sections = [_introduction(study)]
+    for report in reports:
+        listed, pictures = dataset_tables(study, report), dataset_charts(study, report)
+        for name, table in listed.items():
+            tables.write_table(table, out, file_stem(report.dataset, name))
+        for name, picture in pictures.items():
+            charts.save_figure(picture.figure, out / file_stem(report.dataset, name))
+        sections.append(Section(report.dataset, [*listed.values(), *pictures.values()]))
+    sections.append(Section("Configuration", [Listing(yaml.safe_dump(to_dict(study.config), sort_keys=False))]))
+    write_atomic(out / "scores.csv", tables.to_csv(score_table(study)))
+    path = folder / PAGE
+    write_atomic(path, page(f"How {len(study.rankings)} rankings order {study.benchmark.name}", sections))
+    return path
+
+
+def _introduction(study: Study) -> Section:
+    """The first section: what was scored and how, how to read the numbers, and which rankings failed where."""
+    config = study.config
+    networks = f"{len(study.rows):,} rows of {study.benchmark.name}, {len(np.unique(study.groups)):,} different networks"
+    setting = (
+        f"{networks}; {study.measured}. Scores: {study.seeds} seeds x {study.batch_size} images ({config.data}), "
+        f"initialisation {config.init}, teacher {config.teacher} ({config.teacher_weights} weights)."
+    )
+    failures = [f"{result.name} ({result.failed}, the first because {result.reason})" for result in study.rankings if result.failed]
+    return Section("", [setting, _METHODS, *([f"Rows without a score: {', '.join(failures)}."] if failures else [])])
+
+
+def file_stem(dataset: str, name: str) -> str:
+    """A file's name for a table or chart of a data set, safe whatever characters the names hold.
+
+    >>> file_stem("../x", "scatter_loss:kd")
+    '.._x_scatter_loss_kd'
+    """
+    return re.sub(r"[^\w.+-]", "_", f"{dataset}_{name}")[:120]
+
+
+def column_key(heading: str) -> str:
+    """The key of a column with this heading.
+
+    >>> column_key("given FLOPs")
+    'given_flops'
+    """
+    return re.sub(r"[^a-z0-9]+", "_", heading.lower()).strip("_")
+
+
+def dataset_tables(study: Study, report: DatasetReport) -> dict[str, Table]:
+    """All tables of one data set, by the names of their files."""
+    listed = {"correlations": correlation_table(study, report), "regret": regret_table(report), "bands": band_table(report)}
+    return listed | ({"searches": search_table(report)} if report.searched else {})
+
+
+def correlation_table(study: Study, report: DatasetReport, headings: Sequence[str] = ()) -> Table:
+    """Every statistic of every ranking, the highest Spearman first.
+
+    Args:
+        headings: of the statistics that are listed; all where empty.
+    """
+    headings = headings or list(next(iter(report.statistics.values())))
+    columns = [Column("ranking", "ranking"), *map(_statistic_column, headings)]
+    rows: list[dict[str, Any]] = [
+        {"ranking": name, **{column_key(heading): statistics[heading] for heading in headings}}
+        for name, statistics in report.statistics.items()
+    ]
+    rows.sort(key=lambda row: _descending(row["spearman"]))
+    return Table(f"{report.dataset}, {study.measured}: {report.rows:,} rows", columns, rows)
+
+
+def _statistic_column(heading: str) -> Column:
+    best, digits = "low" if heading.startswith(_LOWER_IS_BETTER) else "high", 2 if heading == "regret" else 3
+    return Column(column_key(heading), heading, "estimate", digits, best)  # type: ignore[arg-type]
+
+
+def _descending(correlation: Estimate) -> float:
+    """A sort key that puts the highest correlation first and what has none last."""
+    return -float(np.nan_to_num(correlation.value, nan=-2))
+
+
+def terminal_table(study: Study, report: DatasetReport) -> Table:
+    """The correlation table with only as many columns as fit on a terminal."""
+    return correlation_table(study, report, _TERMINAL_COLUMNS)
+
+
+def regret_table(report: DatasetReport) -> Table:
+    """The accuracy that each ranking's pick loses within each budget."""
+    means = {
+        name: report.statistics[name]["regret"] if name in report.statistics else regrets.mean() for name, regrets in report.regrets.items()
+    }
+    return _budget_table(report, "the pick within a FLOPs budget, the whole table ranked", means, report.regrets)
+
+
+def search_table(report: DatasetReport) -> Table:
+    """The accuracy that simulated searches lose within each budget, mean over searches; ± is the deviation of a search's mean."""
+    count = len(next(iter(report.searched.values())))
+    means = {name: _mean_estimate(regrets.mean(1)) for name, regrets in report.searched.items()}
+    title = f"the pick of a search within a FLOPs budget, mean of {count} (± over searches)"
+    return _budget_table(report, title, means, {name: regrets.mean(0) for name, regrets in report.searched.items()})
+
+
+def _mean_estimate(values: Vector) -> Estimate:
+    """The mean of some values with their standard deviation as spread; no spread of a single value."""
+    return Estimate(float(values.mean()), spread=float(values.std(ddof=1)) if len(values) > 1 else None)
+
+
+def _budget_table(report: DatasetReport, picked: str, means: Mapping[str, Any], regrets: Mapping[str, Vector]) -> Table:
+    """A row for each ranking with its regret in each budget, the lowest mean first.
+
+    Args:
+        picked: what loses the accuracy, for the title.
+        means: for each ranking a number or an estimate.
+        regrets: for each ranking (budgets,).
+    """
+    budgets = [f"{budget / 1e6:.4g}M" for budget in report.budgets]
+    columns = [Column("ranking", "pick by"), Column("mean", "mean", "estimate", 2, "low")]
+    columns += [Column(f"within_{budget}", budget, "number", 2, "low") for budget in dict.fromkeys(budgets)]
+    rows: list[dict[str, Any]] = [
+        {"ranking": name, "mean": means[name], **{f"within_{b}": float(v) for b, v in zip(budgets, values, strict=True)}}
+        for name, values in regrets.items()
+    ]
+    rows.sort(key=lambda row: np.nan_to_num(tables.to_estimate(row["mean"]).value, nan=np.inf))
+    return Table(f"{report.dataset}: accuracy lost by {picked}", columns, rows)
+
+
+def band_table(report: DatasetReport) -> Table:
+    """Spearman's correlation inside bands of about equal FLOPs."""
+    columns = [Column("ranking", "ranking")]
+    columns += [Column(f"band_{number}", heading, "estimate", 2, "high") for number, heading in enumerate(_band_names(report), 1)]
+    rows = [
+        {"ranking": name, **{f"band_{number}": estimate for number, estimate in enumerate(banded, 1)}}
+        for name, banded in report.banded.items()
+    ]
+    counts = ", ".join(f"{band.count:,}" for band in report.bands)
+    return Table(f"{report.dataset}: Spearman inside bands of FLOPs ({counts} rows)", columns, rows)
+
+
+def _band_names(report: DatasetReport) -> list[str]:
+    return [f"{band.low / 1e6:.3g} to {band.high / 1e6:.3g}M" for band in report.bands]
+
+
+def score_table(study: Study) -> Table:
+    """A row for each network of the study: its fitness by every ranking, the scores that these are made of, and its accuracies."""
+    columns = [Column("row", "row", "integer"), Column("choices", "choices")]
+    columns += [Column("params", "params", "integer"), Column("flops", "FLOPs", "integer")]
+    columns += [Column(f"fitness_{result.name}", result.name, "number") for result in study.rankings]
+    scores = _mean_scores(study.rankings)
+    columns += [Column(f"score_{part}", f"{part}, mean over the seeds", "number") for part in scores]
+    columns += [Column(f"accuracy_{name}", name, "number") for name in study.accuracies]
+    values = {f"fitness_{result.name}": result.fitness for result in study.rankings}
+    values |= {f"score_{part}": means for part, means in scores.items()}
+    values |= {f"accuracy_{name}": accuracies for name, accuracies in study.accuracies.items()}
+    rows = [
+        {"row": int(row), "choices": str(arch.choices), "params": cost.params, "flops": cost.flops}
+        | {key: float(numbers[index]) for key, numbers in values.items()}
+        for index, (row, arch, cost) in enumerate(zip(study.rows, study.archs, study.costs, strict=True))
+    ]
+    return Table("scores", columns, rows)
+
+
+def _mean_scores(results: Iterable[RankingResult]) -> dict[str, Vector]:
+    """For each part of a ranking its scores (n,), NaN where the ranking lacks one."""
+    return {
+        part: np.where(result.complete, result.parts[:, index], np.nan)
+        for result in results
+        for index, part in enumerate(result.ranking.parts)
+    }
+
+
+def dataset_charts(study: Study, report: DatasetReport) -> dict[str, Picture]:
+    """All charts of one data set, by the names of their files."""
+    names, dataset = [result.name for result in study.rankings], report.dataset
+    spearman = [_spearman(report, name) for name in names]
+    by_band = {band: [report.banded[name][index] for name in names] for index, band in enumerate(_band_names(report))}
+    band_title = f"Rank correlation among networks of one size, {dataset}"
+    pictures = {
+        "intervals": Picture(charts.forest_plot(names, spearman, title=f"Rank correlation on {dataset}", baselines=BASELINES)),
+        "regret": _regret_picture(report),
+        "bands": Picture(charts.band_plot(names, by_band, title=band_title, xlabel="FLOPs")),
+        "matrix": Picture(charts.correlation_heatmap(names, report.matrix, title="How alike the rankings are")),
+    }
+    timed = [result for result in study.rankings if result.milliseconds > 0]
+    if timed:
+        pictures["cost"] = _cost_picture(timed, report)
+    return pictures | _scatter_pictures(study, report)
+
+
+def _spearman(report: DatasetReport, name: str) -> Estimate:
+    return report.statistics[name]["Spearman"]
+
+
+def _regret_picture(report: DatasetReport) -> Picture:
+    figure = charts.regret_plot(
+        report.budgets,
+        {name: regrets for name, regrets in report.regrets.items() if name not in _REFERENCES},
+        {name: report.regrets[name] for name in _REFERENCES if name in report.regrets},
+        title=f"What the pick loses on {report.dataset}",
+    )
+    return Picture(figure, "Accuracy of the best network within the budget minus that of the pick; params and flops pick the largest.")
+
+
+def _cost_picture(timed: Sequence[RankingResult], report: DatasetReport) -> Picture:
+    estimates = [_spearman(report, result.name) for result in timed]
+    figure = charts.cost_plot(
+        [result.name for result in timed],
+        [result.milliseconds for result in timed],
+        [estimate.value for estimate in estimates],
+        [(estimate.low, estimate.high) for estimate in estimates],
+        title=f"What a correlation costs, {report.dataset}",
+    )
+    return Picture(figure)
+
+
+def _scatter_pictures(study: Study, report: DatasetReport) -> dict[str, Picture]:
+    """Scatter plots of the best rankings, over the rows whose accuracy is known."""
+    known = ~np.isnan(study.accuracies[report.dataset])
+    accuracy, flops = study.accuracies[report.dataset][known], study.size("flops")[known]
+    best = sorted(study.rankings, key=lambda result: _descending(_spearman(report, result.name)))[:_MAX_SCATTER_PLOTS]
+    pictures = {}
+    for result in best:
+        corner_text = f"Spearman {tables.format_estimate(_spearman(report, result.name))}"
+        title = f"{result.name} on {report.dataset}"
+        figure = charts.rank_scatter(result.fitness[known], accuracy, flops, title=title, corner_text=corner_text)
+        pictures[f"scatter_{result.name}"] = Picture(figure)
+    return pictures

@@ -1,0 +1,110 @@
+"""A frozen teacher: what it is asked for, for how long it teaches, and what of it can be cached."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diswot.config.training import Recipe
+from diswot.devices import to_device
+from diswot.losses import Loss
+from diswot.observe import Observation, Observer
+from diswot.observe import batch_statistics as use_batch_statistics
+from diswot.training.batches import Batch, BatchLoader, MemoryLoader
+from diswot.training.distributed import DistributedContext, sync_batch_norms
+from diswot.training.evaluation import Network
+from diswot.training.fuse import fuse_conv_bn
+
+_MAX_CACHE = 2**31  # bytes
+_BATCH = 256
+
+
+def full_precision(tensor: Tensor) -> Tensor:
+    """Losses are computed in float32 at least, whatever the networks ran in."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+class FrozenTeacher:
+    """A teacher in evaluation mode that sees the students' own augmented images, normalised its own way.
+
+    Args:
+        network: the teacher; it is frozen here.
+        loss: what the students learn by: it says what the teacher must show, and whether the teacher normalises by the batch, as in
+            training; running statistics are left alone all the same.
+        recipe: of the training.
+        device: where the teacher runs.
+        distill_fraction: fraction of the training after which it teaches no more.
+        example: normalised images (B, C, H, W), where batch norms may be fused into convolutions.
+        distributed: the processes whose batches together are the batch to normalise by.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss,
+        recipe: Recipe,
+        device: str,
+        *,
+        distill_fraction: float = 1.0,
+        example: Tensor | None = None,
+        distributed: DistributedContext | None = None,
+    ) -> None:
+        self.needs, self.distill_fraction = loss.needs | {"logits"}, distill_fraction
+        self.batch_statistics = loss.teacher_batch_statistics
+        model = network.model.eval().requires_grad_(False)
+        if example is not None and not self.batch_statistics and "preacts" not in self.needs:  # which come with their batch norms
+            model = fuse_conv_bn(model, example)
+        if self.batch_statistics and distributed is not None and distributed.world_size > 1 and recipe.sync_bn:
+            model = sync_batch_norms(model, device)
+        self.network = Network(to_device(model, device, recipe.channels_last), network.normalise)
+        observer = Observer(model, self.needs)
+        self._observer = torch.compile(observer, options={"freezing": device == "cpu"}) if recipe.torchcompile else observer
+        self._cache: list[Observation] | None = None
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the network need not be run any more."""
+        return self._cache is not None
+
+    @torch.no_grad()
+    def observe(self, pixels: Tensor, batch: Batch | None = None) -> Observation:
+        """The teacher's observation of pixels (B, C, H, W): from the cache where the batch says which images they are."""
+        if self._cache is not None and batch is not None:
+            return self._from_cache(batch)
+        statistics = use_batch_statistics(self.network.model) if self.batch_statistics else contextlib.nullcontext()
+        with statistics:
+            seen: Observation = self._observer(self.network.normalise(pixels))
+        return seen.map(full_precision)
+
+    def cache(self, loader: BatchLoader, recipe: Recipe) -> bool:
+        """Keeps the logits and pooled features of every image as it may be shown, where these are few and are all that is asked for;
+        whether it did. What is kept is computed in a fixed order, so that a resumed training finds the same."""
+        fixed = recipe.augment in ("none", "flip") and not (recipe.cutout or recipe.mixes or self.batch_statistics)
+        if not (fixed and isinstance(loader, MemoryLoader) and self.needs <= {"logits", "pooled"}):
+            return False
+        sides = (False, True) if recipe.augment == "flip" else (False,)
+        count = len(loader.labels)
+        first = self.observe(loader.plain(np.arange(min(2, count)), False))
+        width = sum(part.shape[1] for part in (first.logits, first.pooled) if part.numel())
+        if 4 * width * count * len(sides) > _MAX_CACHE:
+            return False
+        self._cache = [self._observe_all(loader, mirrored, count) for mirrored in sides]
+        return True
+
+    def _observe_all(self, loader: MemoryLoader, mirrored: bool, count: int) -> Observation:
+        parts = [self.observe(loader.plain(np.arange(b, min(b + _BATCH, count)), mirrored)) for b in range(0, count, _BATCH)]
+        logits, pooled = (torch.cat([getattr(part, name) for part in parts]) for name in ("logits", "pooled"))
+        return Observation(logits.new_empty(0), pooled, logits, parts[0].weight)
+
+    def _from_cache(self, batch: Batch) -> Observation:
+        sides, indices = self._cache or [], batch.indices
+
+        def choose(name: str) -> Tensor:
+            plain, turned = (getattr(side, name) for side in (sides[0], sides[-1]))
+            mirrored = batch.mirrored.to(plain.device)[:, None]
+            return torch.where(mirrored, turned[indices], plain[indices]) if plain.numel() else plain
+
+        return Observation(sides[0].features, choose("pooled"), choose("logits"), sides[0].weight)
