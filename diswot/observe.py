@@ -333,7 +333,7 @@ def _affine(block: Block) -> Tensor:
 
 
 @contextlib.contextmanager
-def watch(model: nn.Module, kinds: tuple[type[nn.Module], ...], see: Callable[[nn.Module, Tensor, Tensor], Any]) -> Iterator[None]:
+def watch_modules(model: nn.Module, kinds: tuple[type[nn.Module], ...], see: Callable[[nn.Module, Tensor, Tensor], Any]) -> Iterator[None]:
     """Inside, `see(module, input, output)` is called for every module of these kinds as it runs; a tensor it returns is the output then."""
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Any:

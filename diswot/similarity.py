@@ -84,7 +84,7 @@ def sample_gram(features: Tensor) -> Tensor:
     return flat @ flat.T
 
 
-def normalised(gram: Tensor, norm: Norm) -> Tensor:
+def normalise_gram(gram: Tensor, norm: Norm) -> Tensor:
     """Return the matrix divided by its Frobenius norm, or each of its rows divided by its Euclidean norm; zeros stay zeros."""
     return normalize(gram, dim=1) if norm == "rows" else gram / gram.norm().clamp_min(1e-12)
 
@@ -104,7 +104,7 @@ def gram_distance(teacher: Tensor, student: Tensor, norm: Norm) -> Tensor:
     >>> gram_distance(a, 2 * a, "rows").item(), gram_distance(a, 2 * a, "frobenius").item()
     (0.0, 0.0)
     """
-    difference = normalised(teacher, norm) - normalised(student, norm)
+    difference = normalise_gram(teacher, norm) - normalise_gram(student, norm)
     return difference.norm() if norm == "frobenius" else difference.square().sum() / teacher.numel()
 
 

@@ -30,7 +30,7 @@ Choices = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Seed:
+class SeedNetwork:
     """The network from which a search space starts.
 
     Attributes:
@@ -47,8 +47,8 @@ class Seed:
 
 
 # The seed network of Zen-NAS's search for CIFAR networks of 1M parameters (Lin et al., ICCV 2021), and the DisWOT authors' for ImageNet.
-CIFAR = Seed((8, 3, 1), ((16, 1, 8, 1), (32, 2, 16, 1), (64, 2, 32, 1), (64, 2, 32, 1)), 128, 32)
-IMAGENET = Seed((64, 7, 2), ((64, 2, 64, 2), (128, 2, 128, 2), (256, 2, 256, 2), (512, 2, 512, 2)), 0, 224)
+CIFAR = SeedNetwork((8, 3, 1), ((16, 1, 8, 1), (32, 2, 16, 1), (64, 2, 32, 1), (64, 2, 32, 1)), 128, 32)
+IMAGENET = SeedNetwork((64, 7, 2), ((64, 2, 64, 2), (128, 2, 128, 2), (256, 2, 256, 2), (512, 2, 512, 2)), 0, 224)
 
 
 class StagedSpace(SearchSpace):
@@ -62,7 +62,9 @@ class StagedSpace(SearchSpace):
         depth_steps: what one change may add to a depth; the result is kept within 1 and 16.
     """
 
-    def __init__(self, name: str, seed: Seed, blocks: tuple[str, ...], factors: tuple[float, ...], depth_steps: tuple[int, ...]) -> None:
+    def __init__(
+        self, name: str, seed: SeedNetwork, blocks: tuple[str, ...], factors: tuple[float, ...], depth_steps: tuple[int, ...]
+    ) -> None:
         self.name, self.seed, self.input_size = name, seed, seed.input_size
         self.blocks, self.factors, self.depth_steps = blocks, factors, depth_steps
 
@@ -103,12 +105,12 @@ class StagedSpace(SearchSpace):
         if part < len(self.seed.stages):
             stage = choices["stages"][part]
             stage["block"], stage["kernel"] = pick(self.blocks), pick(KERNELS)
-            stage["width"] = scaled(stage["width"], pick(self.factors))
-            stage["mid"] = scaled(stage["mid"], pick(self.factors))
-            stage["depth"] = deepened(stage["depth"], pick(self.depth_steps))
+            stage["width"] = scale_width(stage["width"], pick(self.factors))
+            stage["mid"] = scale_width(stage["mid"], pick(self.factors))
+            stage["depth"] = change_depth(stage["depth"], pick(self.depth_steps))
         else:
             name = ("stem", "head")[part - len(self.seed.stages)]
-            choices[name] = scaled(choices[name], pick(self.factors))
+            choices[name] = scale_width(choices[name], pick(self.factors))
 
     def neighbours(self, arch: Architecture) -> Iterator[Architecture]:
         for name in ("stem", "head") if self.seed.head else ("stem",):
@@ -120,7 +122,7 @@ class StagedSpace(SearchSpace):
                 "kernel": [k for k in KERNELS if k != stage["kernel"]],
                 "width": self._widths(stage["width"]),
                 "mid": self._widths(stage["mid"]),
-                "depth": sorted({deepened(stage["depth"], step) for step in self.depth_steps} - {stage["depth"]}),
+                "depth": sorted({change_depth(stage["depth"], step) for step in self.depth_steps} - {stage["depth"]}),
             }
             for attribute, value in ((a, v) for a, values in options.items() for v in values):
                 choices = _copy(arch.choices)
@@ -129,7 +131,7 @@ class StagedSpace(SearchSpace):
 
     def _widths(self, width: int) -> list[int]:
         """Return the other widths that one change leads to."""
-        return sorted({scaled(width, factor) for factor in self.factors} - {width})
+        return sorted({scale_width(width, factor) for factor in self.factors} - {width})
 
     def check(self, arch: Architecture) -> None:
         choices = arch.choices
@@ -196,19 +198,19 @@ class StagedSpace(SearchSpace):
         return counter.classifier(num_classes)
 
 
-def scaled(width: int, factor: float) -> int:
+def scale_width(width: int, factor: float) -> int:
     """Return the width times the factor, rounded to the nearest multiple of 8 (halves up) and kept within 8 and 2048.
 
-    >>> scaled(16, 1.25), scaled(16, 1.5), scaled(8, 0.5), scaled(2048, 2)
+    >>> scale_width(16, 1.25), scale_width(16, 1.5), scale_width(8, 0.5), scale_width(2048, 2)
     (24, 24, 8, 2048)
     """
     return min(max(math.floor(width * factor / STEP + 0.5) * STEP, SMALLEST), LARGEST)
 
 
-def deepened(depth: int, step: int) -> int:
+def change_depth(depth: int, step: int) -> int:
     """Return the depth plus the step, kept within 1 and 16.
 
-    >>> deepened(3, -1), deepened(1, -1), deepened(16, 2)
+    >>> change_depth(3, -1), change_depth(1, -1), change_depth(16, 2)
     (2, 1, 16)
     """
     return min(max(depth + step, 1), MAX_DEPTH)
@@ -218,10 +220,10 @@ def _copy(choices: Choices) -> Choices:
     return {**choices, "stages": [dict(stage) for stage in choices["stages"]]}
 
 
-def ratios(*above_one: float) -> tuple[float, ...]:
+def with_inverses(*above_one: float) -> tuple[float, ...]:
     """Return the factors, 1, and the inverse of each factor, from the largest to the smallest.
 
-    >>> ratios(2.0)
+    >>> with_inverses(2.0)
     (2.0, 1.0, 0.5)
     """
     return (*above_one, 1.0, *(1 / factor for factor in reversed(above_one)))

@@ -5,11 +5,11 @@ A bottleneck block has a 1x1, a k x k and a 1x1 convolution.
 
 from __future__ import annotations
 
-from search_spaces._staged import CIFAR, IMAGENET, Seed, StagedSpace, ratios
+from search_spaces._staged import CIFAR, IMAGENET, SeedNetwork, StagedSpace, with_inverses
 
 
-def _s2(name: str, seed: Seed) -> StagedSpace:
-    factors = ratios(2.5, 2.0, 1.5, 1.25)
+def _s2(name: str, seed: SeedNetwork) -> StagedSpace:
+    factors = with_inverses(2.5, 2.0, 1.5, 1.25)
     return StagedSpace(name, seed, blocks=("basic", "bottleneck"), factors=factors, depth_steps=(-2, -1, 0, 1, 2))
 
 

@@ -5,11 +5,11 @@ A block has two k x k convolutions.
 
 from __future__ import annotations
 
-from search_spaces._staged import CIFAR, IMAGENET, Seed, StagedSpace, ratios
+from search_spaces._staged import CIFAR, IMAGENET, SeedNetwork, StagedSpace, with_inverses
 
 
-def _s1(name: str, seed: Seed) -> StagedSpace:
-    return StagedSpace(name, seed, blocks=("basic",), factors=ratios(1.5, 1.25), depth_steps=(-1, 0, 1))
+def _s1(name: str, seed: SeedNetwork) -> StagedSpace:
+    return StagedSpace(name, seed, blocks=("basic",), factors=with_inverses(1.5, 1.25), depth_steps=(-1, 0, 1))
 
 
 space = _s1("resnet_width", CIFAR)

@@ -11,7 +11,7 @@ import torch
 import diswot
 from diswot.export import run_export
 from diswot.inference import run_evaluate, run_predict, student_model
-from tests.pretend import DEVICE, pretended
+from tests.pretend_cuda import DEVICE, pretended
 
 QUICK = {"epochs": 2, "batch_size": 16, "lr": 0.02, "teacher": "resnet8"}
 MAPS = "fitnets + ofd + afd + mgd + pefd + rkd + diswot + cc + pkt + nst + ickd + sp + at"

@@ -26,8 +26,8 @@ def _spaces() -> Entries:
 def _proxies() -> Entries:
     from diswot.proxies import PROXIES, RANKINGS
 
-    rankings = [(name, ranking.line()) for name, ranking in RANKINGS.items()]
-    proxies = [(name, PROXIES[name].line()) for name in PROXIES]
+    rankings = [(name, ranking.describe()) for name, ranking in RANKINGS.items()]
+    proxies = [(name, PROXIES[name].describe()) for name in PROXIES]
     return [
         *rankings,
         *proxies,

@@ -107,7 +107,7 @@ def _run_name(*parts: str | None) -> str:
     return re.sub(r"[^\w.-]+", "_", plain)[:60] + time.strftime("-%Y%m%d-%H%M%S") + f"-{os.getpid()}"
 
 
-class _resumable:  # noqa: N801 - a context manager
+class _resumable:
     """Inside, Ctrl-C, or being asked to end (SIGTERM, as schedulers do), says how to go on, and exits as interrupted programs do."""
 
     def __init__(self, folder: Path | None, verb: str) -> None:

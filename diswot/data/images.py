@@ -97,7 +97,7 @@ class GeneratedImages:
         return _as_pil(self.images(np.array([index]))[0])
 
 
-class Opener(Protocol):
+class ImageSource(Protocol):
     """The interface of a source of image files, from which `DecodedImages` reads."""
 
     def open(self, index: int) -> Any:
@@ -120,7 +120,7 @@ class DecodedImages:
         crop_pct: side of the central square as a share of the shorter side of the image.
     """
 
-    def __init__(self, labels: Labels, side: int, opener: Opener, crop_pct: float = 1.0) -> None:
+    def __init__(self, labels: Labels, side: int, opener: ImageSource, crop_pct: float = 1.0) -> None:
         self.labels, self.shape = labels, (side, side, 3)
         self.opener, self.crop_pct = opener, crop_pct
         self._kept: dict[int, Images] | None = {} if len(labels) * side * side * 3 <= IN_MEMORY else None

@@ -17,7 +17,7 @@ from diswot.architecture import Architecture, arch_json, read_arch_json
 from diswot.data import Dataset
 from diswot.errors import ConfigError, RunError
 from diswot.models.init import initialise, seeded
-from diswot.models.student import ENTRY
+from diswot.models.student import ENTRYPOINT
 from diswot.models.teachers import normalisation
 from diswot.space import ImageSpec, load_space
 from diswot.training.checkpoint import load_tensors, save_tensors
@@ -39,7 +39,7 @@ def display_name(arch: Architecture) -> str:
     """The name of a hand-made network, or the digest of any other.
 
     >>> display_name(Architecture("zoo", "timm/resnet18")), display_name(Architecture("resnet_depth", {"depths": [1, 1, 1]}))
-    ('resnet18', 'ccfe2b9a8cfa')
+    ('resnet18', '61ba557344e0')
     """
     return str(arch.choices).removeprefix("timm/") if arch.space == "zoo" else arch.digest
 
@@ -104,7 +104,7 @@ def _timm_config(arch: Architecture, model: nn.Module, image_facts: Mapping[str,
     """timm's own description of a network, which makes of the folder one that `timm.create_model("local-dir:...")` loads."""
     side = image_facts["input_size"]
     return {
-        "architecture": ENTRY,
+        "architecture": ENTRYPOINT,
         "num_classes": image_facts["num_classes"],
         "num_features": model.num_features,
         "model_args": {"space": arch.space, "choices": arch.choices},

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class ImageClassifier(nn.Module):
     """An image classifier with timm's methods: a feature map, global average pooling and a linear classifier.
 
-    A subclass defines `forward_features` and calls `finish` at the end of its `__init__`, when all its other layers are set.
+    A subclass defines `forward_features` and calls `init_classifier` at the end of its `__init__`, when all its other layers are set.
 
     Attributes:
         num_features: number of channels of the last feature map, which is the width of the classifier's input.
@@ -24,7 +24,7 @@ class ImageClassifier(nn.Module):
     feature_info: list[dict[str, Any]]
     fc: nn.Module
 
-    def finish(self, num_features: int, num_classes: int, feature_info: list[dict[str, Any]]) -> None:
+    def init_classifier(self, num_features: int, num_classes: int, feature_info: list[dict[str, Any]]) -> None:
         """Set the attributes that timm's protocol asks for, and make the classifier.
 
         Args:

@@ -91,7 +91,7 @@ class CellNetwork(ImageClassifier):
             self.stages.append(nn.Sequential(*reduction, *(Cell(operations, edges, width) for _ in range(5))))
         self.norm = nn.BatchNorm2d(widths[-1])
         self.relu = nn.ReLU()
-        self.finish(widths[-1], num_classes, stage_info(widths, [1, 2, 4], [f"stages.{i}" for i in range(3)]))
+        self.init_classifier(widths[-1], num_classes, stage_info(widths, [1, 2, 4], [f"stages.{i}" for i in range(3)]))
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.stem(x)

@@ -17,7 +17,7 @@ from diswot.errors import ConfigError, suggest
 
 INITS: tuple[str, ...] = get_args(Init)
 _BLOCK = 1 << 20  # numbers that a stream draws at once
-_lock = threading.RLock()  # lets one thread at a time use the streams and the patch of `without_weights`
+_lock = threading.RLock()  # lets one thread at a time use the streams and the patch of `skip_weight_init`
 
 
 class NormalStream:
@@ -111,7 +111,7 @@ class Initialiser:
 
 
 @contextlib.contextmanager
-def without_weights() -> Iterator[None]:
+def skip_weight_init() -> Iterator[None]:
     """Build 2d convolutions and linear layers without drawing their weights while this context is active.
 
     It is meant for a model that an `Initialiser` is about to initialise, and saves a tenth of the time of scoring a small network. Any

@@ -8,7 +8,7 @@ from diswot.models.base import ImageClassifier, conv_bn, conv_bn_relu, stage_inf
 
 # each stage: expansion, channels at full width, number of blocks, stride
 SETTINGS = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-HEAD = 1280  # channels of the last convolution
+HEAD_CHANS = 1280  # channels of the last convolution
 
 
 class InvertedResidual(nn.Module):
@@ -57,8 +57,8 @@ class CifarMobileNetV2(ImageClassifier):
             reduction *= stride
             widths.append(out_chans)
             reductions.append(reduction)
-        self.head = conv_bn_relu(chans, HEAD, 1)
-        self.finish(HEAD, num_classes, stage_info(widths, reductions, [f"stages.{i}" for i in range(len(SETTINGS))]))
+        self.head = conv_bn_relu(chans, HEAD_CHANS, 1)
+        self.init_classifier(HEAD_CHANS, num_classes, stage_info(widths, reductions, [f"stages.{i}" for i in range(len(SETTINGS))]))
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.stem(x)

@@ -88,7 +88,7 @@ class GraphNetwork(ImageClassifier):
             cell_in_chans = [chans[index - 1] if index else stem, *[chans[index]] * (modules - 1)]
             self.stages.append(nn.Sequential(*pool, *(GraphCell(matrix, kernels, stack, cell_chans) for cell_chans in cell_in_chans)))
         reductions = [2**index for index in range(len(widths))]
-        self.finish(chans[-1], num_classes, stage_info(chans, reductions, [f"stages.{i}" for i in range(len(widths))]))
+        self.init_classifier(chans[-1], num_classes, stage_info(chans, reductions, [f"stages.{i}" for i in range(len(widths))]))
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.stem(x)

@@ -69,7 +69,7 @@ class SizeNetwork(ImageClassifier):
         )
         self.norm = nn.BatchNorm2d(third)
         self.relu = nn.ReLU()
-        self.finish(third, num_classes, stage_info([first, second, third], [1, 2, 4], [f"stages.{i}" for i in range(3)]))
+        self.init_classifier(third, num_classes, stage_info([first, second, third], [1, 2, 4], [f"stages.{i}" for i in range(3)]))
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.stem(x)

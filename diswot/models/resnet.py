@@ -67,7 +67,7 @@ class CifarResNet(ImageClassifier):
             in_widths = [width] + [out_width] * (depth - 1)
             self.add_module(name, nn.Sequential(*(BasicBlock(i, out_width, s, shortcut) for i, s in zip(in_widths, strides, strict=True))))
             width = out_width
-        self.finish(width, num_classes, stage_info(list(widths[1:]), [2**i for i in range(len(depths))], names))
+        self.init_classifier(width, num_classes, stage_info(list(widths[1:]), [2**i for i in range(len(depths))], names))
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))

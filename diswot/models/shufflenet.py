@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from diswot.models.base import ImageClassifier, conv_bn, conv_bn_relu, stage_info
 
-STEM = 24  # channels of the stem
+STEM_CHANS = 24  # channels of the stem
 
 
-class Bottleneck(nn.Module):
+class ShuffleUnitV1(nn.Module):
     """The unit of ShuffleNet V1: a grouped 1x1 convolution, a channel shuffle, a 3x3 depthwise and a grouped 1x1 convolution.
 
     With stride 1 the input is added to the result; with stride 2 the average-pooled input is concatenated with it.
@@ -19,7 +19,7 @@ class Bottleneck(nn.Module):
     def __init__(self, in_chans: int, out_chans: int, stride: int, groups: int) -> None:
         super().__init__()
         mid_chans = out_chans // 4
-        entry_groups = 1 if in_chans == STEM else groups  # the first unit is too narrow to be grouped
+        entry_groups = 1 if in_chans == STEM_CHANS else groups  # the first unit is too narrow to be grouped
         self.reduce = conv_bn_relu(in_chans, mid_chans, 1, groups=entry_groups)
         self.shuffle = nn.ChannelShuffle(entry_groups)
         self.depthwise = nn.Sequential(*conv_bn(mid_chans, mid_chans, 3, stride, groups=mid_chans))
@@ -47,14 +47,14 @@ class ShuffleNetV1(ImageClassifier):
     def __init__(self, num_classes: int = 100, in_chans: int = 3, groups: int = 3) -> None:
         super().__init__()
         widths, depths = [240, 480, 960], [4, 8, 4]
-        self.stem = conv_bn_relu(in_chans, STEM, 1)
+        self.stem = conv_bn_relu(in_chans, STEM_CHANS, 1)
         self.stages = nn.ModuleList()
-        chans = STEM
+        chans = STEM_CHANS
         for width, depth in zip(widths, depths, strict=True):
-            first_unit = Bottleneck(chans, width - chans, 2, groups)
-            self.stages.append(nn.Sequential(first_unit, *(Bottleneck(width, width, 1, groups) for _ in range(depth - 1))))
+            first_unit = ShuffleUnitV1(chans, width - chans, 2, groups)
+            self.stages.append(nn.Sequential(first_unit, *(ShuffleUnitV1(width, width, 1, groups) for _ in range(depth - 1))))
             chans = width
-        self.finish(chans, num_classes, stage_info(widths, [2, 4, 8], [f"stages.{i}" for i in range(3)]))
+        self.init_classifier(chans, num_classes, stage_info(widths, [2, 4, 8], [f"stages.{i}" for i in range(3)]))
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -68,7 +68,7 @@ def _depthwise_separable(in_chans: int, out_chans: int, stride: int) -> list[nn.
     return [*conv_bn(in_chans, in_chans, 3, stride, groups=in_chans), conv_bn_relu(in_chans, out_chans, 1)]
 
 
-class Unit(nn.Module):
+class ShuffleUnitV2(nn.Module):
     """The unit of ShuffleNet V2, whose output is two halves of the channels that are concatenated and shuffled.
 
     With stride 1 the first half of the input passes unchanged, and the second goes through a 1x1, a 3x3 depthwise and a 1x1 convolution.
@@ -100,14 +100,14 @@ class ShuffleNetV2(ImageClassifier):
     def __init__(self, num_classes: int = 100, in_chans: int = 3) -> None:
         super().__init__()
         widths, depths, head = [116, 232, 464], [3, 7, 3], 1024
-        self.stem = conv_bn_relu(in_chans, STEM, 1)
+        self.stem = conv_bn_relu(in_chans, STEM_CHANS, 1)
         self.stages = nn.ModuleList()
-        chans = STEM
+        chans = STEM_CHANS
         for width, depth in zip(widths, depths, strict=True):
-            self.stages.append(nn.Sequential(Unit(chans, width, 2), *(Unit(width, width, 1) for _ in range(depth))))
+            self.stages.append(nn.Sequential(ShuffleUnitV2(chans, width, 2), *(ShuffleUnitV2(width, width, 1) for _ in range(depth))))
             chans = width
         self.head = conv_bn_relu(chans, head, 1)
-        self.finish(head, num_classes, stage_info(widths, [2, 4, 8], [f"stages.{i}" for i in range(3)]))
+        self.init_classifier(head, num_classes, stage_info(widths, [2, 4, 8], [f"stages.{i}" for i in range(3)]))
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.stem(x)

@@ -98,7 +98,7 @@ class StagedResNet(ImageClassifier):
             reductions.append(reduction)
         names = [f"stages.{i}" for i in range(len(stages))]
         self.head = conv_bn_relu(chans, head, 1) if head else nn.Identity()
-        self.finish(head or chans, num_classes, stage_info([s.width for s in stages], reductions, names))
+        self.init_classifier(head or chans, num_classes, stage_info([s.width for s in stages], reductions, names))
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.stem(x)

@@ -14,7 +14,7 @@ from torch import nn
 from diswot.architecture import Architecture
 from diswot.space import load_space
 
-ENTRY = "diswot_student"  # the name under which timm knows the function below
+ENTRYPOINT = "diswot_student"  # the name under which timm knows the function below
 
 
 @register_model  # type: ignore[untyped-decorator]  # timm's

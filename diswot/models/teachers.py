@@ -27,8 +27,8 @@ def build_teacher(name: str, spec: ImageSpec, weights: str = "random", *, needs:
     """Build the teacher called `name`, with the weights asked for, and make sure, by one pass of black images, that it fits the images.
 
     Args:
-        name: of the CIFAR zoo (`resnet56`), of timm (`resnet34`, or `timm/vgg13` where the zoo has the name too), or your own `module:name`:
-            a function or a class that is called with num_classes and in_chans and gives a `torch.nn.Module`.
+        name: of the CIFAR zoo (`resnet56`), of timm (`resnet34`, or `timm/vgg13` where the zoo has the name too), or your own
+            `module:name`: a function or a class that is called with num_classes and in_chans and gives a `torch.nn.Module`.
         spec: classes, channels and size of the images.
         weights: `random`, `pretrained` (timm's own, downloaded), or a file.
         needs: the fields of `Observation` that it must show; for logits alone any network will do.

@@ -32,7 +32,7 @@ class CifarVGG(ImageClassifier):
                 chans = width
             self.stages.append(nn.Sequential(*layers))
         self.pool = nn.MaxPool2d(2)
-        self.finish(chans, num_classes, stage_info(WIDTHS, [1, 2, 4, 8, 8], [f"stages.{i}" for i in range(5)]))
+        self.init_classifier(chans, num_classes, stage_info(WIDTHS, [1, 2, 4, 8, 8], [f"stages.{i}" for i in range(5)]))
 
     def forward_features(self, x: Tensor) -> Tensor:
         for index, stage in enumerate(self.stages):

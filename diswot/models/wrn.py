@@ -55,7 +55,7 @@ class WideResNet(ImageClassifier):
             chans = width
         self.bn = nn.BatchNorm2d(chans)
         self.relu = nn.ReLU(inplace=True)
-        self.finish(chans, num_classes, stage_info(widths, [1, 2, 4], [f"stages.{i}" for i in range(3)]))
+        self.init_classifier(chans, num_classes, stage_info(widths, [1, 2, 4], [f"stages.{i}" for i in range(3)]))
 
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.conv1(x)

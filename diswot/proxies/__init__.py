@@ -1,7 +1,8 @@
 """Proxies by name, and the rankings put together from them. Higher is better, always.
 
-`base` is the contract of a proxy, `definitions` lists the built-in ones; `candidate`, `forward_pass` and `summary` are what a proxy is given,
-`passes` has the proxies that need passes of their own; `gradient`, `activation` and `spectrum` hold the mathematics as functions of plain tensors.
+`base` is the contract of a proxy, `definitions` lists the built-in ones; `candidate`, `forward_pass` and `summary` are what a proxy is
+given, `passes` has the proxies that need passes of their own; `gradient`, `activation` and `spectrum` hold the mathematics as functions of
+plain tensors.
 """
 
 from __future__ import annotations
@@ -55,9 +56,9 @@ class Ranking:
     weights: tuple[float, ...] | None = None
     shape: tuple[int, int] | None = None
 
-    def line(self) -> str:
+    def describe(self) -> str:
         """
-        >>> RANKINGS["diswot"].line()
+        >>> RANKINGS["diswot"].describe()
         'rank of semantic_profile and relation'
         """
         parts = [part if weight == 1 else f"{weight:g} x {part}" for part, weight in self.weighted.items()]

@@ -10,11 +10,11 @@ import math
 import torch
 from torch import Tensor
 
-MOST_CODED = 30  # the most images whose signs fit into one 32-bit code
-NONE = "the network has no activation modules (ReLU, GELU, ...), which this proxy looks at"
+MAX_CODED_IMAGES = 30  # the most images whose signs fit into one 32-bit code
+NO_ACTIVATIONS = "the network has no activation modules (ReLU, GELU, ...), which this proxy looks at"
 
 
-def agreement(inputs: Tensor) -> Tensor:
+def activation_agreement(inputs: Tensor) -> Tensor:
     """Return for each pair of images the number of units that are active for both or for none of them.
 
     This is X X^T + (1 - X)(1 - X)^T for X = inputs > 0.
@@ -25,7 +25,7 @@ def agreement(inputs: Tensor) -> Tensor:
     Returns:
         (B, B) numbers of units.
 
-    >>> agreement(torch.tensor([[1.0, -1.0, 2.0], [1.0, 3.0, -1.0]]))
+    >>> activation_agreement(torch.tensor([[1.0, -1.0, 2.0], [1.0, 3.0, -1.0]]))
     tensor([[3., 1.],
             [1., 3.]])
     """
@@ -49,7 +49,7 @@ def nwot(agreements: Tensor) -> Tensor:
     return values.clamp_min(1e-9 * max(float(values[-1]), 1.0)).log().sum()
 
 
-def codes(inputs: Tensor) -> Tensor:
+def activation_codes(inputs: Tensor) -> Tensor:
     """Return for each unit an integer code of the images that activate it: bit i is 1 if image i does.
 
     Args:
@@ -58,7 +58,7 @@ def codes(inputs: Tensor) -> Tensor:
     Returns:
         (units,) codes.
 
-    >>> codes(torch.tensor([[1.0, -1.0], [1.0, 3.0]])).tolist()
+    >>> activation_codes(torch.tensor([[1.0, -1.0], [1.0, 3.0]])).tolist()
     [3, 2]
     """
     active = (inputs > 0).flatten(1)
@@ -78,7 +78,7 @@ def swap(codes_of_layers: list[Tensor]) -> float:
     1.0986
     """
     if not codes_of_layers:
-        raise ValueError(NONE)
+        raise ValueError(NO_ACTIVATIONS)
     return math.log(torch.unique(torch.cat(codes_of_layers)).numel())
 
 

@@ -85,7 +85,7 @@ class Proxy(ABC):
         """Whether a network is built and run; otherwise the cost says all."""
         return "network" in self.needs
 
-    def line(self) -> str:
+    def describe(self) -> str:
         """The summary, and in brackets what the score is computed on and what it costs."""
         if not self.runs_network:
             return self.summary

@@ -73,8 +73,8 @@ class Candidate:
         return self._passes[name]
 
     def use(self, init: Init | None) -> None:
-        """Set the weights by an initialisation (None: the candidate's own). Passes made under another are forgotten: their graphs would meet
-        new weights."""
+        """Set the weights by an initialisation (None: the candidate's own). Passes made under another are forgotten: their graphs would
+        meet new weights."""
         if init != self._init:
             self._passes.clear()
             self._initialise(init)

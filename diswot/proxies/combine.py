@@ -14,12 +14,12 @@ Vector = NDArray[np.float64]
 COMBINE = ("rank", "log", "sum")
 
 
-def combine(scores: ArrayLike, how: str = "rank", weights: Sequence[float] | None = None) -> Vector:
+def combine(scores: ArrayLike, method: str = "rank", weights: Sequence[float] | None = None) -> Vector:
     """Return one score for each candidate from its scores by several proxies.
 
     Args:
         scores: (n, proxies) scores, of which higher is better.
-        how: `rank`: the mean over the proxies of the candidate's rank among the n, scaled to (0, 1], where ties share their mean rank;
+        method: `rank`: the mean over the proxies of the candidate's rank among the n, scaled to (0, 1], where ties share their mean rank;
             the scales of the scores then do not matter. `log`: the sum over the proxies of the logarithm of that rank, in which a bad
             rank weighs more than a good one (Lee and Ham, "AZ-NAS: Assembling Zero-Cost Proxies for Network Architecture Search", CVPR
             2024). `sum`: the sum of the scores themselves.
@@ -29,7 +29,7 @@ def combine(scores: ArrayLike, how: str = "rank", weights: Sequence[float] | Non
         (n,) combined scores, of which higher is better.
 
     Raises:
-        ConfigError: `how` is none of the three.
+        ConfigError: `method` is none of the three.
 
     >>> combine([[1.0, 10.0], [2.0, 30.0], [3.0, 20.0]]).round(3).tolist()
     [0.333, 0.833, 0.833]
@@ -39,11 +39,11 @@ def combine(scores: ArrayLike, how: str = "rank", weights: Sequence[float] | Non
     table = np.asarray(scores, np.float64)
     count = max(len(table), 1)
     scale = 1.0 if weights is None else np.asarray(weights, np.float64)
-    if how == "sum":
+    if method == "sum":
         return np.asarray((table * scale).sum(1), np.float64)
     ranks = np.asarray(rankdata(table, axis=0), np.float64)
-    if how == "rank":
+    if method == "rank":
         return np.asarray((ranks * scale).mean(1) / count, np.float64)
-    if how == "log":
+    if method == "log":
         return np.asarray((np.log(ranks / count) * scale).sum(1), np.float64)
-    raise ConfigError(f"scores cannot be combined by {how!r}: known: {', '.join(COMBINE)}")
+    raise ConfigError(f"scores cannot be combined by {method!r}: known: {', '.join(COMBINE)}")

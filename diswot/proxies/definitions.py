@@ -150,7 +150,7 @@ _add(
 _BACKWARD: dict[str, Any] = {"needs": "labels images:graph", "passes": "forward, backward"}
 
 _add("grad_norm", "sum of the norms of the layers' gradients", lambda s, *_: gradient.grad_norm(s.images.gradients), **_BACKWARD)
-_add("plain", "sum of gradient times weight", lambda s, *_: gradient.plain(s.images.weights, s.images.gradients), **_BACKWARD)
+_add("plain", "sum of gradient times weight", lambda s, *_: gradient.grad_times_weight(s.images.weights, s.images.gradients), **_BACKWARD)
 _add("snip", "sum of |gradient times weight|", lambda s, *_: gradient.snip(s.images.weights, s.images.gradients), **_BACKWARD)
 _add(
     "fisher",

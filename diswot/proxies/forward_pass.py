@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diswot.observe import ACTIVATIONS, observe, stages, watch, watch_blocks
+from diswot.observe import ACTIVATIONS, observe, stages, watch_blocks, watch_modules
 from diswot.proxies import activation, spectrum
 from diswot.proxies.gradient import Tensors
 from diswot.proxies.summary import NetworkSummary
@@ -46,19 +46,19 @@ class ForwardPass(NetworkSummary):
             stack.enter_context(torch.set_grad_enabled(graph))
             blocks = stack.enter_context(watch_blocks(model)) if "blocks" in wanted else []
             if wanted & {"agreements", "codes"}:
-                stack.enter_context(watch(model, ACTIVATIONS, self._note_signs))
+                stack.enter_context(watch_modules(model, ACTIVATIONS, self._note_signs))
             if "outputs" in wanted:
-                stack.enter_context(watch(model, WEIGHTED, self._note_output))
+                stack.enter_context(watch_modules(model, WEIGHTED, self._note_output))
             observation = observe(model, self.images)
         super().__init__(observation, target, [block.output for block in blocks])
 
     def _note_signs(self, _module: nn.Module, inputs: Tensor, _output: Tensor) -> None:
         with torch.no_grad():
             if "agreements" in self.wanted:
-                own = activation.agreement(inputs)
+                own = activation.activation_agreement(inputs)
                 self.agreements = own if self.agreements is None else self.agreements + own
             if "codes" in self.wanted:
-                self.codes.append(torch.unique(activation.codes(inputs[: activation.MOST_CODED])))
+                self.codes.append(torch.unique(activation.activation_codes(inputs[: activation.MAX_CODED_IMAGES])))
 
     def _note_output(self, module: nn.Module, _inputs: Tensor, output: Tensor) -> None:
         self._outputs.append((module, output))
@@ -67,7 +67,7 @@ class ForwardPass(NetworkSummary):
     def signs(self) -> Tensor:
         """`agreements`, or a ValueError for a network without activation layers."""
         if self.agreements is None:
-            raise ValueError(activation.NONE)
+            raise ValueError(activation.NO_ACTIVATIONS)
         return self.agreements
 
     @cached_property

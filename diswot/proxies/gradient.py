@@ -31,10 +31,10 @@ def l2_norm(weights: Tensors) -> Tensor:
     return grad_norm(weights)
 
 
-def plain(weights: Tensors, gradients: Tensors) -> Tensor:
+def grad_times_weight(weights: Tensors, gradients: Tensors) -> Tensor:
     """Return the sum of g W over all weights W with gradients g, with its sign (Mozer & Smolensky 1989).
 
-    >>> plain([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, -1.0])]).item()
+    >>> grad_times_weight([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, -1.0])]).item()
     1.0
     """
     return torch.stack([(g * w).sum() for w, g in zip(weights, gradients, strict=True)]).sum()
@@ -66,7 +66,7 @@ def grasp(weights: Tensors, loss: Tensor) -> Tensor:
     with torch.enable_grad():
         squared_norm = torch.stack([(g.detach() * g).sum() for g in gradients]).sum()
     hessian_product = torch.autograd.grad(squared_norm, weights, retain_graph=True, materialize_grads=True)
-    return -plain(weights, hessian_product)
+    return -grad_times_weight(weights, hessian_product)
 
 
 def fisher(outputs: Tensors, gradients: Tensors) -> Tensor:

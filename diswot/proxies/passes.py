@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from diswot.observe import ACTIVATIONS, observe, watch
+from diswot.observe import ACTIVATIONS, observe, watch_modules
 from diswot.proxies import activation, gradient, spectrum
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.forward_pass import WEIGHTED, weights_of
@@ -125,7 +125,7 @@ def zen(candidate: Candidate) -> Tensor:
 
     x = candidate.input("noise")
     step = torch.randn(x.shape, generator=candidate.generator(2)).to(x)
-    with watch(candidate.model, (_BatchNorm,), record_scale):
+    with watch_modules(candidate.model, (_BatchNorm,), record_scale):
         before = observe(candidate.model, x).features
     after = observe(candidate.model, x + _STEP * step).features
     change = (before - after).abs().mean()
@@ -159,10 +159,10 @@ def te_regions(candidate: Candidate) -> float:
     shape = (REGION_INPUTS, candidate.input("images").shape[1], REGION_SIZE, REGION_SIZE)
     inputs = torch.randn(shape, generator=candidate.generator(3)).to(candidate.input("images"))
     patterns: list[Tensor] = []
-    with watch(candidate.model, ACTIVATIONS, lambda _m, x, _y: patterns.append((x > 0).flatten(1))):
+    with watch_modules(candidate.model, ACTIVATIONS, lambda _m, x, _y: patterns.append((x > 0).flatten(1))):
         observe(candidate.model, inputs)
     if not patterns:
-        raise ValueError(activation.NONE)
+        raise ValueError(activation.NO_ACTIVATIONS)
     return activation.linear_regions(torch.cat(patterns, 1))
 
 
@@ -196,7 +196,7 @@ def fisher_matrix(candidate: Candidate) -> Tensor:
     """
     candidate.use(None)
     entries = _FirstEntries(candidate.model)
-    layers = watch(candidate.model, WEIGHTED, entries.record)
+    layers = watch_modules(candidate.model, WEIGHTED, entries.record)
     with torch.enable_grad(), layers, _replace_norms(candidate.model, _initial_statistics, entries.record):
         logits = observe(candidate.model, _fisher_input(candidate)).logits
     roots = spectrum.covariance_root(logits.detach().softmax(1))  # (B, N, N)

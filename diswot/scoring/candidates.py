@@ -15,7 +15,7 @@ from diswot.budget import cost_of
 from diswot.config.scoring import Init
 from diswot.devices import to_device
 from diswot.errors import DiswotError, first_line
-from diswot.models.init import Initialiser, without_weights
+from diswot.models.init import Initialiser, skip_weight_init
 from diswot.observe import batch_statistics, disable_inplace
 from diswot.proxies import PASSES, Candidate, NetworkSummary, Proxy, get_proxy
 from diswot.scoring.context import ScoringContext
@@ -63,7 +63,7 @@ def _run_network(context: ScoringContext, arch: Architecture, proxies: Sequence[
     space, spec = load_space(arch.space, trusted=arch.space in context.own_spaces), context.spec
     try:
         form = space.canonical(arch)
-        with without_weights():
+        with skip_weight_init():
             model = space.build(form, spec.num_classes, spec.in_chans)
         model = disable_inplace(to_device(model, context.device))
         count_cost = functools.cache(lambda: result.cost if form == arch else cost_of(space, form, spec))

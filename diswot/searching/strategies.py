@@ -95,7 +95,8 @@ class Evolution(Strategy):
 
 
 class AgingEvolution(Evolution):
-    """The oldest member leaves the population (Real et al., "Regularized Evolution for Image Classifier Architecture Search", AAAI 2019)."""
+    """The oldest member leaves the population (Real et al., "Regularized Evolution for Image Classifier Architecture
+    Search", AAAI 2019)."""
 
     summary = "mutations of the last members: the oldest leaves the population"
 

@@ -55,16 +55,30 @@ class Estimate:
     spread: float | None = None
 
 
+@dataclass(frozen=True)
+class Resampling:
+    """How rows are resampled.
+
+    Attributes:
+        groups: (n,) labels of any kind, for rows that are not independent, such as several encodings of one network. Then whole groups of
+            rows with equal labels are drawn, as many as there are. By default, single rows are drawn.
+        repeats: number of resamples.
+        level: confidence level of the intervals.
+    """
+
+    groups: ArrayLike | None = None
+    repeats: int = 1000
+    level: float = 0.95
+
+
 def bootstrap(
     statistics: Mapping[str, Callable[..., float]],
     scores: Mapping[str, ArrayLike],
     accuracy: ArrayLike,
     *,
     rng: np.random.Generator,
-    given: Mapping[str, ArrayLike] | None = None,
-    groups: ArrayLike | None = None,
-    repeats: int = 1000,
-    level: float = 0.95,
+    third_columns: Mapping[str, ArrayLike] | None = None,
+    resampling: Resampling | None = None,
 ) -> dict[str, dict[str, Estimate]]:
     """Estimate several statistics of several scores, with percentile bootstrap intervals from the same resampled rows.
 
@@ -74,11 +88,8 @@ def bootstrap(
         scores: the scores by name, (n,) each.
         accuracy: (n,) accuracies.
         rng: generator of the resamples.
-        given: by the name of a statistic, an (n,) array that this statistic is called with as a third argument.
-        groups: (n,) labels of any kind, for rows that are not independent, such as several encodings of one network. Then whole groups
-            of rows with equal labels are drawn, as many as there are. By default, single rows are drawn.
-        repeats: number of resamples.
-        level: confidence level of the intervals.
+        third_columns: by the name of a statistic, an (n,) array that this statistic is called with as a third argument.
+        resampling: how often, and from which groups, rows are drawn.
 
     Returns:
         The estimates by score and by statistic. An interval is NaN if the statistic is undefined for one of the resamples.
@@ -87,23 +98,24 @@ def bootstrap(
     >>> x = np.arange(50.0)
     >>> noisy = x + np.random.default_rng(0).normal(0, 10, 50)
     >>> statistics = {"tau": kendall, "top 5": lambda score, accuracy: precision_at(score, accuracy, 5), "partial": partial_spearman}
-    >>> table = bootstrap(statistics, {"noisy": noisy}, x, given={"partial": x**2 % 7}, rng=np.random.default_rng(0), repeats=100)
+    >>> table = bootstrap(statistics, {"noisy": noisy}, x, third_columns={"partial": x**2 % 7}, rng=np.random.default_rng(0))
     >>> tau = table["noisy"]["tau"]
     >>> tau.value == kendall(noisy, x) and tau.low < tau.value < tau.high
     True
     """
     columns = [RankedValues.of(score) for score in scores.values()]
     truth = RankedValues.of(accuracy)
-    third_columns = {name: RankedValues.of(column) for name, column in (given or {}).items()}
+    thirds = {name: RankedValues.of(column) for name, column in (third_columns or {}).items()}
+    how = resampling or Resampling()
 
     def evaluate(rows: Rows) -> list[list[float]]:
-        target, third = truth.take(rows), {name: (column.take(rows),) for name, column in third_columns.items()}
+        target, third = truth.take(rows), {name: (column.take(rows),) for name, column in thirds.items()}
         drawn = (column.take(rows) for column in columns)
         return [[statistic(score, target, *third.get(name, ())) for name, statistic in statistics.items()] for score in drawn]
 
     values = evaluate(np.arange(len(truth)))
-    resampled = np.array([evaluate(rows) for rows in _resamples(len(truth), groups, repeats, rng)])
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    resampled = np.array([evaluate(rows) for rows in _resamples(len(truth), how.groups, how.repeats, rng)])
+    low, high = np.quantile(resampled, [(1 - how.level) / 2, (1 + how.level) / 2], axis=0)
     return {
         score: {name: Estimate(values[i][j], float(low[i, j]), float(high[i, j])) for j, name in enumerate(statistics)}
         for i, score in enumerate(scores)

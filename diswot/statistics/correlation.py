@@ -27,7 +27,7 @@ def spearman(score: ArrayLike, accuracy: ArrayLike) -> float:
     0.8
     """
     x, y = RankedValues.of(score), RankedValues.of(accuracy)
-    if not (x.varies and y.varies):
+    if not (x.can_be_ranked and y.can_be_ranked):
         return _NAN
     return float((x.ranks @ y.ranks) / np.sqrt((x.ranks @ x.ranks) * (y.ranks @ y.ranks)))
 
@@ -42,7 +42,7 @@ def kendall(score: ArrayLike, accuracy: ArrayLike) -> float:
     0.666667
     """
     x, y = RankedValues.of(score), RankedValues.of(accuracy)
-    return float(kendalltau(x.codes, y.codes).statistic) if x.varies and y.varies else _NAN
+    return float(kendalltau(x.order_codes, y.order_codes).statistic) if x.can_be_ranked and y.can_be_ranked else _NAN
 
 
 def pearson(score: ArrayLike, accuracy: ArrayLike) -> float:
@@ -52,7 +52,7 @@ def pearson(score: ArrayLike, accuracy: ArrayLike) -> float:
     0.981981
     """
     x, y = RankedValues.of(score), RankedValues.of(accuracy)
-    if not (x.varies and y.varies):
+    if not (x.can_be_ranked and y.can_be_ranked):
         return _NAN
     return float(np.clip((x.centred @ y.centred) / np.sqrt((x.centred @ x.centred) * (y.centred @ y.centred)), -1, 1))
 
@@ -103,7 +103,7 @@ def ndcg(score: ArrayLike, accuracy: ArrayLike, k: int | None = None, gain: Gain
     """
     x, y = RankedValues.of(score), RankedValues.of(accuracy)
     places = len(y) if k is None else min(k, len(y))
-    if x.missing or not y.varies or places < 1:
+    if x.has_nan or not y.can_be_ranked or places < 1:
         return _NAN
     lowest = y.values.min() if gain == "linear" else np.quantile(y.values, 0.2)
     spread = y.values.max() - lowest
@@ -116,9 +116,9 @@ def ndcg(score: ArrayLike, accuracy: ArrayLike, k: int | None = None, gain: Gain
 
 def _discounted(order: RankedValues, gains: Vector, k: int) -> float:
     # Unused codes are left out, since their zeros could change how the sum is rounded.
-    used = (order.counts > 0) & (order.above < k)
-    mean = np.bincount(order.codes, gains)[used] / order.counts[used]
-    discounts, first = _discounts(k), order.above[used]
+    used = (order.counts > 0) & (order.num_above < k)
+    mean = np.bincount(order.order_codes, gains)[used] / order.counts[used]
+    discounts, first = _discounts(k), order.num_above[used]
     return float((mean * (discounts[np.minimum(first + order.counts[used], k)] - discounts[first])).sum())
 
 
@@ -140,15 +140,15 @@ def precision_at(score: ArrayLike, accuracy: ArrayLike, k: int) -> float:
     """
     x, y = RankedValues.of(score), RankedValues.of(accuracy)
     places = min(k, len(x))
-    if x.missing or y.missing or places < 1:
+    if x.has_nan or y.has_nan or places < 1:
         return _NAN
     return float(_chance_of_top(x, places) @ _chance_of_top(y, places) / places)
 
 
 def _chance_of_top(column: RankedValues, k: int) -> Vector:
     """Return the (n,) probabilities that each row is among the k highest, if ties are broken at random."""
-    chance = np.clip((k - column.above) / np.maximum(column.counts, 1), 0, 1)
-    return np.asarray(chance[column.codes], np.float64)
+    chance = np.clip((k - column.num_above) / np.maximum(column.counts, 1), 0, 1)
+    return np.asarray(chance[column.order_codes], np.float64)
 
 
 def best_rank_at(score: ArrayLike, accuracy: ArrayLike, k: int) -> float:
@@ -177,11 +177,11 @@ def worst_rank_at(score: ArrayLike, accuracy: ArrayLike, k: int) -> float:
 def _rank_at(score: ArrayLike, accuracy: ArrayLike, k: int, extreme: np.ufunc) -> float:
     """Return the expected minimum or maximum of the relative ranks by accuracy of the k rows with the highest scores."""
     x, y = RankedValues.of(score), RankedValues.of(accuracy)
-    if k < 1 or not (x.varies and y.varies):
+    if k < 1 or not (x.can_be_ranked and y.can_be_ranked):
         return _NAN
-    ranks = (1 + y.above[y.codes]) / len(y)
-    before = x.above[x.codes]
-    certain = before + x.counts[x.codes] <= k
+    ranks = (1 + y.num_above[y.order_codes]) / len(y)
+    before = x.num_above[x.order_codes]
+    certain = before + x.counts[x.order_codes] <= k
     tied = np.sort(ranks[(before < k) & ~certain])  # only some of these rows are among the k
     certain_extreme = [extreme.reduce(ranks[certain])] if certain.any() else []
     if not len(tied):
@@ -195,7 +195,7 @@ def _rank_at(score: ArrayLike, accuracy: ArrayLike, k: int, extreme: np.ufunc) -
 
 
 @dataclass(frozen=True)
-class Band:
+class SizeBand:
     """A group of networks of about the same size.
 
     Attributes:
@@ -210,7 +210,7 @@ class Band:
     def spearman(self, score: ArrayLike, accuracy: ArrayLike, size: ArrayLike) -> float:
         """Return Spearman's correlation among the rows whose size is within the band.
 
-        >>> Band(10, 20, 3).spearman([1, 3, 2, 0], [1, 2, 3, 4], [10, 15, 20, 30])
+        >>> SizeBand(10, 20, 3).spearman([1, 3, 2, 0], [1, 2, 3, 4], [10, 15, 20, 30])
         0.5
         """
         sizes = np.asarray(size, np.float64)
@@ -218,7 +218,7 @@ class Band:
         return spearman(RankedValues.of(score).take(rows), RankedValues.of(accuracy).take(rows))
 
 
-def size_bands(size: ArrayLike, bands: int = 10) -> list[Band]:
+def size_bands(size: ArrayLike, bands: int = 10) -> list[SizeBand]:
     """Divide networks into groups of about the same size.
 
     Args:
@@ -230,13 +230,13 @@ def size_bands(size: ArrayLike, bands: int = 10) -> list[Band]:
         The groups, from the smallest sizes to the largest.
 
     >>> size_bands([10, 10, 11, 20, 21, 22], bands=2)
-    [Band(low=10.0, high=11.0, count=3), Band(low=20.0, high=22.0, count=3)]
+    [SizeBand(low=10.0, high=11.0, count=3), SizeBand(low=20.0, high=22.0, count=3)]
     """
     sizes = RankedValues.of(size)
-    middle = 2 * (len(sizes) - sizes.above) - sizes.counts  # twice the number of rows before the middle one of equal size
-    band = (bands * middle // max(2 * len(sizes), 1))[sizes.codes]
+    middle = 2 * (len(sizes) - sizes.num_above) - sizes.counts  # twice the number of rows before the middle one of equal size
+    band = (bands * middle // max(2 * len(sizes), 1))[sizes.order_codes]
     groups = [sizes.values[band == number] for number in np.unique(band)]
-    return [Band(float(group.min()), float(group.max()), len(group)) for group in groups]
+    return [SizeBand(float(group.min()), float(group.max()), len(group)) for group in groups]
 
 
 def regret(score: ArrayLike, accuracy: ArrayLike, size: ArrayLike, budgets: ArrayLike) -> Vector:

@@ -22,16 +22,16 @@ class RankedValues:
 
     Attributes:
         values: (n,) values.
-        codes: (n,) integers in the order of the values, equal for equal values. They count from 0, and rows that were drawn with `take`
+        order_codes: (n,) integers in the order of the values, equal for equal values. They count from 0, and rows drawn with `take`
             need not use all of them.
 
     >>> drawn = RankedValues.of([0.5, 0.1, 0.9]).take(np.array([2, 2, 0]))
-    >>> np.asarray(drawn).tolist(), drawn.codes.tolist(), drawn.ranks.tolist()
+    >>> np.asarray(drawn).tolist(), drawn.order_codes.tolist(), drawn.ranks.tolist()
     ([0.9, 0.9, 0.5], [2, 2, 1], [1.0, 1.0, -2.0])
     """
 
     values: Vector
-    codes: Rows
+    order_codes: Rows
 
     @classmethod
     def of(cls, values: ArrayLike) -> RankedValues:
@@ -49,27 +49,27 @@ class RankedValues:
 
     def take(self, rows: Rows) -> RankedValues:
         """Return the values of some rows, which may repeat, without sorting them again."""
-        return RankedValues(self.values[rows], self.codes[rows])
+        return RankedValues(self.values[rows], self.order_codes[rows])
 
     @cached_property
-    def missing(self) -> bool:
+    def has_nan(self) -> bool:
         """Whether any value is NaN."""
         return bool(np.isnan(self.values).any())
 
     @cached_property
     def counts(self) -> Rows:
         """The number of rows with each code, an array with one entry per code."""
-        return np.bincount(self.codes)
+        return np.bincount(self.order_codes)
 
     @cached_property
-    def above(self) -> Rows:
+    def num_above(self) -> Rows:
         """The number of rows with a higher code, an array with one entry per code."""
         return len(self) - np.cumsum(self.counts)
 
     @cached_property
-    def varies(self) -> bool:
+    def can_be_ranked(self) -> bool:
         """Whether the values can be ranked: none is NaN and at least two differ."""
-        return not self.missing and int(np.count_nonzero(self.counts)) > 1
+        return not self.has_nan and int(np.count_nonzero(self.counts)) > 1
 
     @cached_property
     def ranks(self) -> Vector:
@@ -78,7 +78,7 @@ class RankedValues:
         This is twice the difference of the row's rank, ties sharing their mean, from the mean rank. All are integers, so that sums of
         their products are exact in any order.
         """
-        return (len(self) - self.counts - 2 * self.above)[self.codes].astype(np.float64)
+        return (len(self) - self.counts - 2 * self.num_above)[self.order_codes].astype(np.float64)
 
     @cached_property
     def centred(self) -> Vector:

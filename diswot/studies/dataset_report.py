@@ -13,8 +13,8 @@ from diswot.progress import Reporter
 from diswot.proxies.combine import Vector
 from diswot.runs import RunDir
 from diswot.statistics import correlation
-from diswot.statistics.bootstrap import Estimate, bootstrap, seed_spread
-from diswot.statistics.correlation import Band
+from diswot.statistics.bootstrap import Estimate, Resampling, bootstrap, seed_spread
+from diswot.statistics.correlation import SizeBand
 from diswot.studies.simulated_search import simulate_searches
 from diswot.studies.study import Study
 
@@ -40,7 +40,7 @@ class DatasetReport:
     dataset: str
     rows: int
     statistics: dict[str, dict[str, Estimate]]
-    bands: list[Band]
+    bands: list[SizeBand]
     banded: dict[str, list[Estimate]]
     budgets: Vector
     regrets: dict[str, Vector]
@@ -101,8 +101,8 @@ def _estimates(
 ) -> dict[str, dict[str, Estimate]]:
     """By ranking and statistic, over the `known` rows."""
     rng, scores = np.random.default_rng(study.config.seed), {result.name: result.fitness[known] for result in study.rankings}
-    groups, repeats = study.groups[known], study.config.bootstrap_resamples
-    found = bootstrap(statistics, scores, accuracy, rng=rng, given=given, groups=groups, repeats=repeats)
+    resampling = Resampling(study.groups[known], study.config.bootstrap_resamples)
+    found = bootstrap(statistics, scores, accuracy, rng=rng, third_columns=given, resampling=resampling)
     for result in study.rankings:
         spreads = _spreads(result.by_seed[known], accuracy, statistics, given)
         found[result.name] = {name: replace(estimate, spread=spreads[name]) for name, estimate in found[result.name].items()}

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diswot.config.training import Recipe
-from diswot.errors import brief_repr
 
 PADDING = 4
 Ints = NDArray[np.int64]

@@ -89,15 +89,15 @@ def epoch_batches(count: int, recipe: Recipe, epoch: int, needs: BatchRequiremen
         count: images that train.
         recipe: batch size, repeats and seed.
         epoch: its number, from 0.
-        needs: what the losses ask of the batches. Where half of each batch is that of the step before, an epoch takes half of the images, each twice; two epochs after
-            each other take all. A last batch of fewer than the fewest images is left out.
+        needs: what the losses ask of the batches. Where half of each batch is that of the step before, an epoch takes half of the images,
+            each twice; two epochs after each other take all. A last batch of fewer than the fewest images is left out.
 
     Returns:
         The generator, for what is then drawn, and the steps.
 
-    >>> [len(batch) for batch, _ in epoch_batches(10, Recipe(batch=4), 0, BatchRequirements())[1]]
+    >>> [len(batch) for batch, _ in epoch_batches(10, Recipe(batch_size=4), 0, BatchRequirements())[1]]
     [4, 4, 2]
-    >>> halves = epoch_batches(16, Recipe(batch=4), 0, BatchRequirements(repeat_half=True))[1]
+    >>> halves = epoch_batches(16, Recipe(batch_size=4), 0, BatchRequirements(repeat_half=True))[1]
     >>> all((before[2:] == now[:2]).all() for (before, _), (now, _) in zip(halves, halves[1:]))
     True
     """

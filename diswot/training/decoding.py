@@ -24,7 +24,8 @@ Seed = tuple[int, ...]
 
 class DecodingLoader:
     """Images that are read, decoded and augmented one by one, by processes of their own: timm's transforms, torch's loader, timm's
-    prefetching onto the device. What an image looks like depends on the seed, the epoch and its position, not on the process that decodes it."""
+    prefetching onto the device. What an image looks like depends on the seed, the epoch and its position, not on the process that
+    decodes it."""
 
     def __init__(
         self, source: TrainingSet, recipe: Recipe, device: str, distributed: DistributedContext, needs: BatchRequirements, workers: int

@@ -105,8 +105,8 @@ class DistributedContext:
         return _Gather.forward(None, part)
 
     def wrap(self, module: Any) -> Any:
-        """Wrap a module so that its gradients are averaged over the processes; it stays as it is where it has no parameters, or there is one
-        process.
+        """Wrap a module so that its gradients are averaged over the processes; it stays as it is where it has no parameters, or there is
+        one process.
 
         Every parameter must have one in each step.
         """

@@ -14,7 +14,8 @@ _NEAR = 1e-3  # of the largest logit: rounding, where a fusion that is wrong is 
 
 
 def fuse_conv_bn(model: nn.Module, images: Tensor) -> nn.Module:
-    """Fuse: a copy of a network in which every batch norm that reads a convolution's output is part of that convolution; the same function up to rounding.
+    """Copy a network with every batch norm that reads a convolution's output made part of that convolution: the same function up to
+    rounding.
 
     Args:
         model: in evaluation mode; left as it is.

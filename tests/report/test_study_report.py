@@ -13,7 +13,7 @@ import pytest
 
 from diswot.report import study as study_report
 from diswot.statistics.bootstrap import Estimate
-from diswot.statistics.correlation import Band
+from diswot.statistics.correlation import SizeBand
 from diswot.studies.dataset_report import DatasetReport
 from tests.report.samples import EVIL, NAN
 
@@ -76,7 +76,7 @@ def report() -> DatasetReport:
         dataset="toy",
         rows=29,
         statistics=statistics,
-        bands=[Band(1e7, 1e8, 1500), Band(1e8, 9e8, 14)],
+        bands=[SizeBand(1e7, 1e8, 1500), SizeBand(1e8, 9e8, 14)],
         banded={name: [Estimate(0.4), Estimate(0.2)] for name in NAMES},
         budgets=np.array([1e8, 9e8]),
         regrets={**{name: np.array([1.0, 2.0]) for name in NAMES}, "random": np.array([5.0, 7.0])},

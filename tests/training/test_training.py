@@ -70,7 +70,7 @@ class Small(ImageClassifier):
         super().__init__()
         self.conv = nn.Conv2d(3, 8, 3, 2, 1)
         self.dropout = nn.Dropout(dropout)
-        self.finish(8, num_classes, [])
+        self.init_classifier(8, num_classes, [])
 
     def forward_features(self, x: Tensor) -> Tensor:
         return self.dropout(torch.tanh(self.conv(x)))

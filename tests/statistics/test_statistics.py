@@ -17,7 +17,7 @@ from diswot.progress import PlainLines
 from diswot.proxies.combine import Vector, combine
 from diswot.statistics.bootstrap import bootstrap, bootstrap_interval, seed_spread
 from diswot.statistics.correlation import (
-    Band,
+    SizeBand,
     best_rank_at,
     budgets_between,
     kendall,
@@ -274,7 +274,7 @@ def test_bands_of_different_sizes_are_equally_filled() -> None:
     assert sorted(set(counts)) == [10, 11]
     assert len(counts) == 10
     first, second = size_bands([5, 5, 5, 9], 2)
-    assert (first, second) == (Band(5, 5, 3), Band(9, 9, 1))
+    assert (first, second) == (SizeBand(5, 5, 3), SizeBand(9, 9, 1))
     assert first.spearman([1, 2, 3, 4], [4, 3, 2, 1], [5, 5, 5, 9]) == -1
     assert math.isnan(second.spearman([1, 2, 3, 4], [4, 3, 2, 1], [5, 5, 5, 9]))
 
@@ -350,7 +350,7 @@ def test_resampled_values_are_exactly_those_of_the_plain_function(name: str, gro
     score, accuracy, size = table(400)
     given = {name: size} if name == "partial" else None
     groups = groups_of(400) if grouped else None
-    found = bootstrap({name: both}, {"x": score}, accuracy, rng=np.random.default_rng(0), given=given, groups=groups, repeats=30)
+    found = bootstrap({name: both}, {"x": score}, accuracy, rng=np.random.default_rng(0), third_columns=given, groups=groups, repeats=30)
     assert found["x"][name].value == statistic(score, accuracy, *(given or {}).values())
     assert len(seen) > 1
 
@@ -367,7 +367,7 @@ def test_bootstrap_has_the_intervals_of_one_statistic_alone() -> None:
     scores = {"one": table(80)[0], "two": table(80, 1)[0]}
     accuracy, size = table(80)[1:]
     statistics = {"tau": kendall, "partial": partial_spearman}
-    found = bootstrap(statistics, scores, accuracy, rng=np.random.default_rng(5), given={"partial": size}, repeats=50, level=0.9)
+    found = bootstrap(statistics, scores, accuracy, rng=np.random.default_rng(5), third_columns={"partial": size}, repeats=50, level=0.9)
     for name, score in scores.items():
 
         def tau(x: Vector, y: Vector) -> float:

@@ -21,7 +21,7 @@ from diswot.errors import ConfigError
 from diswot.losses import LOSSES, NO_LABEL, Loss, SupervisedLoss, Terms, create, signature
 from diswot.models.zoo import ZOO
 from diswot.observe import Observation, Observer
-from tests import losses_by_hand as hand
+from tests.losses import losses_by_hand as hand
 
 TARGET = torch.tensor([0, 1, 2, 3, 0, 1])
 GENERATOR = torch.Generator().manual_seed(0)
