@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -71,6 +72,15 @@ class Registry(Generic[T]):
     def name_of(self, item: T) -> str | None:
         """The name that an item is known by, or None."""
         return next((name for items in (self._items, self._loaded) for name, known in items.items() if known is item), None)
+
+    @contextlib.contextmanager
+    def registered(self, name: str, item: T) -> Iterator[T]:
+        """Inside, a part is known by a name; for tests of parts."""
+        self.register(name)(item)
+        try:
+            yield item
+        finally:
+            del self._items[name]
 
     def loaded(self) -> list[str]:
         """The `module:name` of the parts of the user's own that have been asked for."""

@@ -59,7 +59,7 @@ def temperature_option(default: float) -> Any:
     return option(default, gt=0)
 
 
-@dataclass_transform(eq_default=False, field_specifiers=(option, weight_option, temperature_option, dataclasses.field))
+@dataclass_transform(eq_default=False)
 class _Options(nn.Module):
     """A module whose annotated attributes are options: its subclasses are dataclasses without being decorated."""
 

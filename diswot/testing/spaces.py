@@ -1,10 +1,4 @@
-"""The suite that every search space must pass, ours and yours.
-
-from diswot.testing import check_space
-
-def test_my_space():
-    check_space(my_space)
-"""
+"""The conformance check of search spaces."""
 
 from __future__ import annotations
 
@@ -19,21 +13,25 @@ from diswot.architecture import Architecture, canonical_json
 from diswot.budget import count_network
 from diswot.errors import ArchitectureError
 from diswot.observe import batch_statistics, observe
-from diswot.space import SearchSpace
+from diswot.space import SearchSpace, load_space
 
 _LARGEST_BUILT = 20_000_000  # parameters; larger samples are counted but not built
 
 
-def check_space(space: SearchSpace, *, samples: int = 8, input_size: int | None = None, seed: int = 0) -> None:
-    """Raises `AssertionError`, with the architecture at fault, where a space breaks the promises of `SearchSpace`.
+def check_space(space: SearchSpace | str, *, samples: int = 8, input_size: int | None = None, seed: int = 0) -> None:
+    """Check that a space keeps the promises of `SearchSpace`.
 
     Args:
+        space: the space, or its `module:name`.
         samples: random architectures that are looked at, built and run.
         input_size: side of the images they are run on; the space's own where None.
 
-    >>> from diswot.space import load_space
-    >>> check_space(load_space("s0"), samples=2)
+    Raises:
+        AssertionError: names the architecture at fault.
+
+    >>> check_space("s0", samples=2)
     """
+    space = load_space(space, trusted=True) if isinstance(space, str) else space
     side = input_size or space.input_size
     first, again = ([space.sample(rng) for _ in range(samples)] for rng in (np.random.default_rng(seed), np.random.default_rng(seed)))
     assert first == again, "sample must depend on nothing but its generator"

@@ -1,0 +1,49 @@
+"""The conformance check of proxies."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+
+from diswot.architecture import Architecture
+from diswot.config import ScoreConfig
+from diswot.execution import Execution
+from diswot.proxies import PROXIES, Proxy
+from diswot.scoring.recipe import ScorePlan, run_score
+
+_NETWORKS = ("resnet8", "resnet14")
+
+
+def check_proxy(proxy: Proxy | type[Proxy] | str, *, teacher: str = "resnet8") -> None:
+    """Check that a proxy keeps the promises of `diswot.proxies.Proxy`, on two networks of the CIFAR zoo.
+
+    Args:
+        proxy: the proxy, its class, or its name: `nwot`, `module:Class`.
+        teacher: the teacher that it is compared with, where it needs one.
+
+    Raises:
+        AssertionError: says which promise it breaks.
+
+    >>> check_proxy("nwot")
+    """
+    with contextlib.ExitStack() as stack:
+        if isinstance(proxy, str):
+            name = proxy
+        else:
+            name = "proxy-under-test"
+            stack.enter_context(PROXIES.registered(name, proxy() if isinstance(proxy, type) else proxy))
+        assert PROXIES[name].summary, f"{name}: no summary for `diswot list proxies`"
+        alone = _scores(name, name, teacher)
+        for network, values in alone.items():
+            assert all(map(math.isfinite, values)), f"{name}: {network} scores {values}, which is not finite"
+        assert _scores(name, name, teacher) == alone, f"{name}: another score the second time: draw from candidate.generator(...)"
+        among = _scores(name, f"snip,{name},jacov", teacher)
+        assert among == alone, f"{name}: another score when other proxies are scored beside it: does it change the network?"
+
+
+def _scores(name: str, proxies: str, teacher: str) -> dict[str, list[float]]:
+    """The scores by a proxy, scored beside others, by network."""
+    config = ScoreConfig(proxy=proxies, teacher=teacher, seeds=2, batch_size=8, num_classes=4, input_size=16)
+    archs = tuple(Architecture("zoo", network) for network in _NETWORKS)
+    rows = run_score(ScorePlan(config, archs), None, Execution("cpu", 1))
+    return {row.arch.choices: row.scores[name] for row in rows}

@@ -1,0 +1,75 @@
+"""The conformance check of training schemes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from diswot.losses import Loss
+from diswot.losses.logit import kd
+from diswot.observe import Observation
+from diswot.schemes import Alone, Scheme, StepObservations, Terms
+
+_IMAGES, _CLASSES = 8, 5
+
+
+def check_scheme(scheme: type[Scheme]) -> None:
+    """Check that a scheme keeps the promises of `diswot.schemes.Scheme`, with one student and with three.
+
+    Raises:
+        AssertionError: says which promise it breaks.
+
+    >>> from diswot.schemes import Peers
+    >>> check_scheme(Peers)
+    """
+    name = scheme.__name__
+    assert isinstance(getattr(scheme, "reference_name", None), str), f"{name}: reference_name is missing"
+    for asked in (1, 3):
+        made = scheme()
+        students = len(made.complete_students(list(range(asked))))
+        assert students >= asked, f"{name}: complete_students leaves students out"
+        groups = made.groups(students)
+        assert sorted(n for group in groups for n in group) == list(range(students)), f"{name}: groups must hold every student once"
+        alone = all(len(group) == 1 for group in groups)
+        assert alone or not scheme.independent_students, f"{name}: students that share a backward pass are not independent_students"
+        _check_steps(made, groups)
+
+
+def _check_steps(scheme: Scheme, groups: Sequence[Sequence[int]]) -> None:
+    name = type(scheme).__name__
+    first = _epoch(scheme, groups)
+    assert all(value.isfinite() for terms in first for value in terms.values()), f"{name}: a term is not finite"
+    again = _epoch(scheme, groups)
+    same = all(torch.equal(a[key], b[key]) for a, b in zip(first, again, strict=True) for key in a)
+    assert same, f"{name}: another epoch gives other terms for the same steps: begin_epoch must forget what is kept"
+
+
+def _epoch(scheme: Scheme, groups: Sequence[Sequence[int]]) -> list[Terms]:
+    """The terms of two steps."""
+    scheme.begin_epoch()
+    found = []
+    for step in range(2):
+        for group in groups:
+            students = {number: _observation(10 * step + number) for number in group}
+            teacher = _observation(99 + step) if scheme.uses_teacher else None
+            shown = StepObservations(students, teacher, torch.arange(_IMAGES) % _CLASSES, _IMAGES // 2 if step else 0)
+            for number in group:
+                references = scheme.references(number, students, teacher)
+                assert references, f"{type(scheme).__name__}: references must have an entry for each loss, None for the labels alone"
+                found.append(scheme.terms(number, [_Kd() for _ in references], shown))
+    return found
+
+
+def _observation(seed: int) -> Observation:
+    nothing = torch.empty(0)
+    return Observation(nothing, nothing, torch.randn(_IMAGES, _CLASSES, generator=torch.Generator().manual_seed(seed)), nothing)
+
+
+class _Kd(Loss):
+    """Softened logits, of as many images as the reference has; the labels alone where there is none."""
+
+    scheme = Alone
+
+    def distil(self, student: Observation, reference: Observation, target: torch.Tensor) -> Terms:
+        return {"kd": kd(student.logits[: len(reference.logits)], reference.logits)}
