@@ -112,13 +112,16 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
     >>> suggest("resnet65", ["resnet56", "vgg8"])
     'did you mean resnet56?'
+    >>> suggest("mylos", ["MyLoss", "Other"])
+    'did you mean MyLoss?'
     >>> suggest("x", ["b", "a"])
     'known: a, b'
     >>> suggest("x", map(str, range(1000)))
     '1,000 names are known, and none is like it'
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    spellings = {known_name.lower(): known_name for known_name in reversed(names)}
+    near = difflib.get_close_matches(name.lower(), spellings, n=1, cutoff=0.6)
     if near:
-        return f"did you mean {near[0]}?"
+        return f"did you mean {spellings[near[0]]}?"
     return f"known: {', '.join(names)}" if len(names) <= _MAX_SUGGESTIONS else f"{len(names):,} names are known, and none is like it"

@@ -74,7 +74,7 @@ class SearchSpace(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if not cls.name:
+        if "name" not in vars(cls):  # inherited, it would be another space's
             cls.name = f"{cls.__module__}:{cls.__qualname__}"
 
     @abstractmethod

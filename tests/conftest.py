@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from diswot.errors import speaking_flags
 from tests.processes import diswot_process
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: tests run side by side, one core each
@@ -23,6 +25,13 @@ REAL_DATA = ROOT.parent / "shared" / "data"
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing a test does touches the user's own cache."""
     monkeypatch.setenv("DISWOT_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(autouse=True)
+def _flags_in_messages() -> Iterator[None]:
+    """Messages are checked as the command line prints them, with flags; what Python callers read is tested in test_errors.py."""
+    with speaking_flags():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from pathlib import Path
 def diswot_process(*arguments: str, cwd: Path, **kwargs: object) -> subprocess.Popen[str]:
     """`diswot ...` in a process of its own, on one thread, so that tests do not fight for cores."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DISWOT_HOME": str(cwd / "home")}
-    command = [sys.executable, "-m", "diswot.cli", *arguments]
+    command = [sys.executable, "-m", "diswot", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=cwd, text=True, env=environment, **{**pipes, **kwargs})  # type: ignore[call-overload]
 
@@ -24,6 +24,78 @@ def finish(process: subprocess.Popen[str]) -> None:
     """Waits for a command that must succeed."""
     _, errors = process.communicate()
     assert process.returncode == 0, errors
+
+
+_DOOMED = """
+import os, signal, sys
+from diswot.architecture import canonical_json
+from diswot.cli import main
+from diswot.runs import RunDir
+
+left, moment, append = int(sys.argv[1]), sys.argv[2], RunDir.append
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def last():
+    global left
+    left -= 1
+    return left == 0
+
+def line(run, name, record):
+    ending = last()
+    if ending and moment == "torn":
+        with open(run.path / name, "a") as file:
+            file.write(canonical_json(dict(record))[:-1])
+    else:
+        append(run, name, record)
+    if ending:
+        kill()
+
+def step(function):
+    return lambda *arguments, **options: kill() if last() else function(*arguments, **options)
+
+if moment == "disk":
+    os.fsync, os.replace = step(os.fsync), step(os.replace)
+else:
+    RunDir.append = line
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+def _kill_at(cwd: Path, count: int, moment: str, *arguments: str) -> None:
+    """`diswot ...` in a process of its own, which ends by kill -9 at the `count`-th of these moments; it must come that far."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DISWOT_HOME": str(cwd / "home")}
+    command = [sys.executable, "-c", _DOOMED, str(count), moment, *arguments]
+    ended = subprocess.run(command, cwd=cwd, text=True, env=environment, capture_output=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr or f"it ended before number {count}"
+
+
+def kill_at_line(cwd: Path, line: int, torn: bool, *arguments: str) -> None:
+    """`diswot ...` in a process of its own, which ends by kill -9 once it has added so many lines to its journals; `torn`: while it writes
+    the last of them. It must come that far."""
+    _kill_at(cwd, line, "torn" if torn else "whole", *arguments)
+
+
+def kill_at_lines(cwd: Path, begin: Sequence[str], resume: Sequence[str], *, kills: int, most: int) -> None:
+    """kill -9 of a run, each time after 1 to `most` more lines of its journals, every other time in the middle of the last of them; each
+    time it is gone on with, but not after the last."""
+    rng = random.Random(0)
+    for number in range(kills):
+        kill_at_line(cwd, rng.randint(1, most), number % 2 == 0, *(resume if number else begin))
+
+
+def kill_on_disk(cwd: Path, begin: Sequence[str], resume: Sequence[str], *, kills: int, most: int) -> None:
+    """kill -9 of a run, each time between two of its next `most` steps on the disk (a file is flushed, or put in another's place), wherever
+    they come; each time it is gone on with, but not after the last. A run that was killed before it had begun is begun again."""
+    rng, folder = random.Random(0), cwd / resume[resume.index("--resume") + 1]
+    for _ in range(kills):
+        _kill_at(cwd, rng.randint(1, most), "disk", *(resume if (folder / "config.yaml").exists() else begin))
+
+
+def count_lines(path: Path) -> int:
+    """Whole lines; 0 where there is no file."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def kill_and_resume(

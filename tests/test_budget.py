@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from diswot.budget import Budget, cost_of, count_network, measure_latency, parse_range
 from diswot.errors import BudgetError
 from diswot.models.zoo import ZOO
-from diswot.space import BUILT_IN, Cost, load_space
+from diswot.space import BUILT_IN, Cost, ImageSpec, load_space
 
 
 @pytest.mark.parametrize(
@@ -98,16 +98,16 @@ def test_depth_of_parallel_paths_is_that_of_the_longer() -> None:
 def test_a_space_without_arithmetic_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
     space = load_space("s0")
     arch = space.extremes()[0]
-    exact = cost_of(space, arch, 100, 3, 32)
+    exact = cost_of(space, arch, ImageSpec(100, 3, 32))
     monkeypatch.setattr(type(space), "count", lambda *_: None)
-    assert cost_of(space, arch, 100, 3, 32) == exact
+    assert cost_of(space, arch, ImageSpec(100, 3, 32)) == exact
 
 
 @pytest.mark.parametrize("name", [n for n in BUILT_IN if n != "zoo"])
 def test_counting_by_arithmetic_builds_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     space = load_space(name)
     monkeypatch.setattr(type(space), "build", None)
-    assert cost_of(space, space.extremes()[0], 10, 3, 32).params > 0
+    assert cost_of(space, space.extremes()[0], ImageSpec(10, 3, 32)).params > 0
 
 
 def test_odd_image_sizes_are_counted_exactly() -> None:
@@ -122,4 +122,4 @@ def test_latency_is_the_median_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) 
     """With a clock of our own: the warm-up and one slow outlier leave no trace."""
     ticks = iter([0.0] * 3 + [0.0, 0.002] * 4 + [0.0, 5.0] + [0.0, 0.002] * 5)
     monkeypatch.setattr("diswot.budget.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
-    assert measure_latency(nn.Conv2d(3, 3, 1), 3, 4, torch.device("cpu"), repeats=10) == pytest.approx(2.0)
+    assert measure_latency(nn.Conv2d(3, 3, 1), (3, 4, 4), torch.device("cpu"), repeats=10) == pytest.approx(2.0)

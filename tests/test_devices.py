@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import diswot
 from diswot.export import run_export
-from diswot.inference import run_evaluate, run_predict, student_model
+from diswot.inference import EvaluateOptions, run_evaluate, run_predict, student_model
+from diswot.training.checkpoint import NEWEST
 from tests.pretend_cuda import DEVICE, pretended
 
 QUICK = {"epochs": 2, "batch_size": 16, "lr": 0.02, "teacher": "resnet8"}
@@ -18,7 +20,7 @@ MAPS = "fitnets + ofd + afd + mgd + pefd + rkd + diswot + cc + pkt + nst + ickd 
 TRAININGS = {
     "logits": {"loss": "kd"},
     "maps": {"loss": MAPS},
-    "remembered": {"loss": "dkd", "augment": "flip"},
+    "cached": {"loss": "dkd", "augment": "flip"},
     "mixed": {"loss": "kd", "mixup": 0.2, "cutmix": 1.0, "cutout": 3, "clip_grad": 1.0, "grad_accum_steps": 2},
     "trained first": {"loss": "kd", "teacher_weights": None},
     "assistants": {"loss": "fitnets", "assistants": "resnet14"},
@@ -59,47 +61,49 @@ def test_trainings_keep_to_one_device(
     options = {**QUICK, "data": str(small_npz), **TRAININGS[case]}
     if options["loss"] not in ("udml", "dlb"):
         options = {"teacher_weights": str(teacher_file), **options}
-    with pretended(monkeypatch):
+    with pretended(monkeypatch) as mode:
         found = diswot.distill("resnet8", folder=tmp_path / "there", device="cuda", **options)  # type: ignore[arg-type]
+        assert mode.held, "something was sent there"
     monkeypatch.setenv("DISWOT_HOME", str(tmp_path / "another home"))
     same = diswot.distill("resnet8", folder=tmp_path / "here", device="cpu", **options)  # type: ignore[arg-type]
+    assert len(found.history) == 2
     for there, here in zip(found.history, same.history, strict=True):
         assert there == pytest.approx(here, rel=1e-3)
 
 
 @pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")
 def test_a_kept_teacher_and_a_resumed_run_lie_there_too(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diswot.api import resume_distill
-
     with pretended(monkeypatch):
-        for name in ("first", "again"):
+        first, again = (
             diswot.distill("resnet8", folder=tmp_path / name, device="cuda", data=str(small_npz), **QUICK)  # type: ignore[arg-type]
-        (tmp_path / "again" / "last.safetensors").unlink()
-        finished = resume_distill("distill", tmp_path / "again", "cuda")(None, False)
+            for name in ("first", "again")
+        )
+        (tmp_path / "again" / NEWEST).unlink()
+        finished = diswot.resume(tmp_path / "again", device="cuda")
+    assert finished.history == again.history == first.history
     assert len(finished.history) == 2
 
 
 def test_trained_networks_are_used_there(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from PIL import Image
-
     result = diswot.train("resnet8", folder=tmp_path / "run", data=str(small_npz), epochs=1, batch_size=16, lr=0.02)
     Image.fromarray(np.full((20, 24, 3), 90, np.uint8)).save(tmp_path / "a.png")
     here = run_predict(student_model(tmp_path / "run"), [tmp_path / "a.png"])
     with pretended(monkeypatch):
-        assert run_evaluate(str(tmp_path / "run"), str(small_npz), device="cuda").accuracy == result.student
+        assert run_evaluate(str(tmp_path / "run"), str(small_npz), EvaluateOptions(), "cuda").accuracy == result.student
         there = run_predict(student_model(tmp_path / "run"), [tmp_path / "a.png"], "cuda")
     assert [name for name, _ in there[0].classes] == [name for name, _ in here[0].classes]
+    assert [share for _, share in there[0].classes] == pytest.approx([share for _, share in here[0].classes], rel=1e-4)
     assert run_export(student_model(tmp_path / "run"), tmp_path / "timm").difference == 0
 
 
 def test_scores_are_computed_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    from diswot.api import score
-
     options = {"proxy": "diswot,nwot,snip,grasp,fisher,jacov,params", "seeds": 1}
-    with pretended(monkeypatch):
-        there = score(["resnet8", "wrn_16_1"], device="cuda", workers=1, **options)  # type: ignore[arg-type]
-    here = score(["resnet8", "wrn_16_1"], device="cpu", workers=1, **options)  # type: ignore[arg-type]
+    with pretended(monkeypatch) as mode:
+        there = diswot.score(["resnet8", "wrn_16_1"], device="cuda", workers=1, **options)  # type: ignore[arg-type]
+    assert mode.held
+    here = diswot.score(["resnet8", "wrn_16_1"], device="cpu", workers=1, **options)  # type: ignore[arg-type]
     for one, other in zip(there, here, strict=True):
-        assert one.scores.keys() == other.scores.keys()
+        assert one.scores.keys() == other.scores.keys() >= {"nwot", "snip", "grasp", "fisher", "jacov", "params"}
+        assert (one.arch, one.rank) == (other.arch, other.rank)
         for name in one.scores:
             assert one.scores[name] == pytest.approx(other.scores[name], rel=1e-3), name

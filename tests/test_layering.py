@@ -1,56 +1,117 @@
-"""Imports go one way: a module imports only from its own layer or from those before it."""
+"""Imports go one way: a module or package of diswot imports only from floors below its own, wherever in a file the import stands."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
+import diswot
+
 ROOT = Path(__file__).resolve().parents[1]
-LAYERS = [
-    {"errors", "registry"},
-    {"architecture", "config", "progress"},
-    {"space"},
-    {"evolution"},
-    {"options"},
-    {"devices", "budget", "observe", "ranking", "similarity", "models", "runs"},
-    {"data", "proxies", "losses", "teacher", "testing"},
-    {"engine", "benchmarks", "training"},
-    {"recipes"},
-    {"report", "api"},
-    {"cli"},
+PACKAGE = ROOT / "diswot"
+FLOORS = [
+    {"errors"},
+    {"plugins", "progress", "config"},
+    {"registry", "architecture"},
+    {"space", "statistics"},
+    {"devices", "observe", "budget", "runs", "similarity"},
+    {"execution", "report", "models", "schemes"},
+    {"data", "losses"},
+    {"proxies"},
+    {"benchmarks", "scoring", "training"},
+    {"searching", "distillation"},
+    {"studies", "inference", "describe", "testing"},
+    {"export", "sessions"},
+    {"api"},
+    {"cli", "__init__"},  # `__init__` is what `import diswot` gives: the names of `api`, looked up when they are asked for
+    {"__main__"},
 ]
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+NEEDED_BY_SPACES = {"architecture", "errors", "registry", "space", "models"}
 
 
-def imports(path: Path) -> set[str]:
-    """What a file imports of diswot, wherever in it."""
+def imported(path: Path) -> set[str]:
+    """The modules and packages of diswot that a file imports: at its top, in functions and under TYPE_CHECKING; `__init__` for a name of
+    `import diswot` itself."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "diswot":
+        if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("diswot."):
-            found.add(node.module.split(".")[1])
-    return found
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{path}:{node.lineno}: write the whole name of the module"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    parts = [name.split(".") for name in found]
+    return {module_of(names[1] if len(names) > 1 else "__init__") for names in parts if names[0] == "diswot"}
 
 
-def test_imports_go_one_way() -> None:
-    files = [p for p in (ROOT / "diswot").rglob("*.py") if p.name != "__init__.py" or p.parent.name != "diswot"]
-    assert len(files) > 30
+def module_of(name: str) -> str:
+    """The name itself where it is a module or package of diswot, else `__init__`, which it is a name in."""
+    return name if (PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir() else "__init__"
+
+
+def owner(path: Path) -> str:
+    """The module or package that a file is, or is part of."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def modules() -> set[str]:
+    return {owner(path) for path in PACKAGE.rglob("*.py")}
+
+
+def test_every_module_stands_on_one_floor_and_every_floor_exists() -> None:
+    assert sorted(name for floor in FLOORS for name in floor) == sorted(modules())
+
+
+def test_imports_lead_only_to_lower_floors() -> None:
+    upward = [
+        f"{path.relative_to(ROOT)}: {owner(path)} imports {name}, which does not stand below it"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for name in imported(path) - {owner(path)}
+        if FLOOR[name] >= FLOOR[owner(path)]
+    ]
+    assert not upward, "\n".join(upward)
+
+
+def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "part.py").write_text(
+        "import numpy, diswot.runs\n"
+        "from diswot import api, Architecture\n"
+        "from diswotted import cli\n"
+        "if TYPE_CHECKING:\n    from diswot.data.images import Dataset\n"
+        "def late():\n    import diswot.export as export\n    from diswot.losses import base\n"
+    )
+    assert imported(tmp_path / "part.py") == {"runs", "api", "__init__", "data", "export", "losses"}
+
+
+def test_spaces_need_only_the_lower_floors_and_are_found_by_name_alone() -> None:
+    files = list((ROOT / "search_spaces").glob("*.py"))
+    assert len(files) > 8
     for path in files:
-        own = path.relative_to(ROOT / "diswot").parts[0].removesuffix(".py")
-        for name in imports(path):
-            type_checking_only = own == "report"
-            assert LEVEL[name] <= LEVEL[own] or type_checking_only, f"{path}: {own} imports {name}, which stands above it"
+        assert imported(path) <= NEEDED_BY_SPACES, path
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""]
+            assert not any(name.split(".")[0] in ("search_spaces", "tests") for name in names), path
 
 
-def test_spaces_need_only_the_lower_layers() -> None:
-    for path in (ROOT / "search_spaces").glob("*.py"):
-        assert imports(path) <= {"architecture", "errors", "registry", "space", "models"}, path
+def test_no_module_has_the_name_of_a_public_function() -> None:
+    """Importing the module would put it in the function's place."""
+    assert not modules() & set(diswot.__all__)
+    everything = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in PACKAGE.rglob("*.py"))
+    code = (
+        "import importlib, types, diswot\n"
+        f"for name in {everything}:\n    importlib.import_module(name)\n"
+        "print([name for name in diswot.__all__ if isinstance(getattr(diswot, name), types.ModuleType)])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout == "[]\n", found.stderr
 
 
-def test_torch_stays_out_of_what_help_and_evolution_need() -> None:
-    import subprocess
-    import sys
-
-    code = "import sys, diswot, diswot.cli, diswot.evolution, diswot.budget, diswot.runs; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+def test_torch_stays_out_of_what_help_and_search_strategies_need() -> None:
+    needed = "diswot, diswot.cli, diswot.searching.proposals, diswot.searching.strategies, diswot.budget, diswot.runs, diswot.sessions"
+    light, heavy = needed.rsplit(", ", 1)
+    for names, expected in ((light, "False\n"), (heavy, "True\n")):
+        code = f"import sys, {names}; print('torch' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations
 from types import SimpleNamespace
 
 import pytest
@@ -25,16 +26,16 @@ from diswot.space import Cost
 
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
 NO_COST = Cost(1, 1, 1)
-GRADIENTS = ("relation_jacobian", "relation_stem_grad")  # need a graph: tests/test_proxies.py
+GRADIENTS = ("relation_jacobian", "relation_stem_grad")  # need a graph: tests/proxies
 METRICS = [name for name in PROXIES if name.startswith(("semantic", "relation")) and name not in GRADIENTS]
 
 
-def view(seen: Observation, target: Tensor) -> NetworkSummary:
+def summary(seen: Observation, target: Tensor) -> NetworkSummary:
     return NetworkSummary(seen, target, [seen.features])
 
 
 def score(name: str, student: NetworkSummary, teacher: NetworkSummary) -> float:
-    """Of two views, without the network that a `Candidate` would run."""
+    """Of two summaries, without the network that a `Candidate` would run."""
     return float(PROXIES[name].score(SimpleNamespace(images=student), teacher, NO_COST))
 
 
@@ -110,8 +111,6 @@ def test_outer_product_distance_with_dead_channels() -> None:
 
 def test_profile_distance_is_the_mean_over_all_matchings_of_channels() -> None:
     """Over all 5,040 permutations of 7 channels: the mean cosine times the mean agreement, exactly."""
-    from itertools import permutations
-
     g, h = random(3, 7), random(3, 7)
     orders = torch.tensor(list(permutations(range(7))))
     shuffled = h[:, orders]  # (3, 5040, 7)
@@ -125,9 +124,9 @@ def test_profile_distance_is_the_mean_over_all_matchings_of_channels() -> None:
 def test_identical_networks_are_closest(name: str) -> None:
     """The metrics of the paper and the code are 0 where teacher and student agree, below 0 elsewhere."""
     seen, target = observation(), torch.tensor([0, 1, 2, 3, 0])
-    other = view(observation(), target)
-    same = score(name, view(seen, target), view(seen, target))
-    assert score(name, other, view(seen, target)) < 0
+    other = summary(observation(), target)
+    same = score(name, summary(seen, target), summary(seen, target))
+    assert score(name, other, summary(seen, target)) < 0
     if name != "semantic_profile":  # which forgets the order of the channels, and with it the identity
         assert same == pytest.approx(0, abs=1e-7)
 
@@ -140,8 +139,8 @@ def test_scores_do_not_depend_on_the_order_of_the_images(name: str) -> None:
     def shuffled(seen: Observation) -> Observation:
         return Observation(seen.features[order], seen.pooled[order], seen.logits[order], seen.weight)
 
-    plain = score(name, view(student, target), view(teacher, target))
-    moved = score(name, view(shuffled(student), target[order]), view(shuffled(teacher), target[order]))
+    plain = score(name, summary(student, target), summary(teacher, target))
+    moved = score(name, summary(shuffled(student), target[order]), summary(shuffled(teacher), target[order]))
     assert moved == pytest.approx(plain, rel=1e-9)
 
 
@@ -149,17 +148,17 @@ def test_scores_do_not_depend_on_the_order_of_the_images(name: str) -> None:
 def test_any_channel_counts_and_any_sizes_meet(name: str) -> None:
     student, teacher = observation(channels=6, side=3), observation(channels=11, side=4)
     target = torch.tensor([0, 1, 2, 3, 0])
-    assert math.isfinite(score(name, view(student, target), view(teacher, target)))
+    assert math.isfinite(score(name, summary(student, target), summary(teacher, target)))
 
 
 def test_metrics_that_need_equal_channels_say_so() -> None:
     target = torch.tensor([0, 1, 2, 3, 0])
     with pytest.raises(TeacherError, match="teacher has 11, the student 6"):
-        score("semantic_outer", view(observation(), target), view(observation(channels=11), target))
+        score("semantic_outer", summary(observation(), target), summary(observation(channels=11), target))
     seen = observation()
     hidden = Observation(seen.features, random(5, 9), seen.logits, random(4, 9))
     with pytest.raises(TeacherError, match="semantic_profile"):
-        score("semantic_cam", view(seen, target), view(hidden, target))
+        score("semantic_cam", summary(seen, target), summary(hidden, target))
 
 
 def test_frobenius_metrics_stay_in_their_range() -> None:
@@ -177,10 +176,10 @@ def test_a_dead_network_has_no_score_or_a_finite_one() -> None:
     target = torch.tensor([0, 1, 2, 3, 0])
     for name in METRICS:
         if name in ("semantic_profile", "semantic_outer"):
-            assert math.isfinite(score(name, view(dead, target), view(observation(), target))), name
+            assert math.isfinite(score(name, summary(dead, target), summary(observation(), target))), name
             continue
         with pytest.raises(ValueError, match="all zero"):
-            score(name, view(dead, target), view(observation(), target))
+            score(name, summary(dead, target), summary(observation(), target))
 
 
 def test_rankings_resolve_and_suggest() -> None:

@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +15,7 @@ from diswot.describe import Description
 from diswot.distillation.compare import Comparison
 from diswot.distillation.recipe import DistillResult
 from diswot.inference import Evaluation
+from diswot.report.terminal import plain_table
 from diswot.scoring.recipe import ScoreRow
 from diswot.searching.recipe import SearchResult
 from diswot.space import Cost
@@ -47,14 +47,6 @@ def millions(number: float) -> str:
 def short_name(arch: Architecture) -> str:
     """Short enough for a table: the name or string itself, or the digest of longer choices."""
     return arch.choices if isinstance(arch.choices, str) else arch.digest
-
-
-def plain_table(title: str, headings: Sequence[str], left: int) -> Table:
-    """A table without walls, so that the usual columns fit into 80 characters; the first `left` columns are text."""
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for index, heading in enumerate(headings):
-        table.add_column(heading.replace("_", " "), justify="left" if index < left else "right", overflow="fold")
-    return table
 
 
 def search_json(result: SearchResult) -> Json:

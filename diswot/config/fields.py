@@ -113,7 +113,7 @@ def range_fault(field: dataclasses.Field[Any], value: Any) -> str:
     '0 or more and below 1 is needed'
     """
     limits = field.metadata.get("limits")
-    if not limits or not isinstance(value, int | float) or isinstance(value, bool):
+    if limits is None or not isinstance(value, int | float) or isinstance(value, bool):
         return ""
     ge, gt, le, lt = map(limits.get, ("ge", "gt", "le", "lt"))
     inside = (ge is None or value >= ge) and (gt is None or value > gt) and (le is None or value <= le) and (lt is None or value < lt)

@@ -139,7 +139,7 @@ def _load(request: DataRequest) -> Dataset:
     if plugins.is_reference(source):
         return _own(request)
     names = [name for name in SOURCES if name.islower() and "/" not in name]
-    raise DataError(f"--data {source!r}: no such file, folder or data set; {suggest(source, names)}; module:name for your own")
+    raise DataError(f"--data {source!r}: no such file, folder or data set; {suggest(source, names)}; module:name for one of your own")
 
 
 def _generated(request: DataRequest) -> Dataset:

@@ -21,6 +21,7 @@ from diswot.schemes import Terms
 Option = float | int | bool | str | None
 _MAX_LENGTH = 2000  # characters of an expression
 _COLON = re.compile(r"(?<=\w):(?=[A-Za-z_])")  # module:Name becomes module.Name, which is Python
+_FLAG = re.compile(r"^--([\w-]+)")  # a fault names the flag of a field; an option is written as the field is named
 _HYPHEN = re.compile(r"(?<=[A-Za-z])-(?=[A-Za-z])")  # logit-std is logit_std
 
 
@@ -155,7 +156,12 @@ def _named_part(node: ast.expr, weight: float) -> _Part:
         return _Part(weight, name, {})
     if node.args or any(keyword.arg is None for keyword in node.keywords):
         raise ConfigError(f"loss {name}: write its options as option=value")
-    return _Part(weight, name, {str(keyword.arg): _value(name, keyword.value) for keyword in node.keywords})
+    options: dict[str, Any] = {}
+    for keyword in node.keywords:
+        if keyword.arg in options:
+            raise ConfigError(f"loss {name}: {keyword.arg} is given twice")
+        options[str(keyword.arg)] = _value(name, keyword.value)
+    return _Part(weight, name, options)
 
 
 def _name(node: ast.expr) -> str:
@@ -199,7 +205,8 @@ def _make(part: _Part) -> Loss:
     kind = LOSSES[part.name]
     values, faults = checked_values(kind, part.options)
     if faults:
-        raise ConfigError(f"loss {part.name}: {'; '.join(faults)}".replace("unknown key", "unknown option").replace(" --", " "))
+        told = "; ".join(_FLAG.sub(lambda flag: flag[1].replace("-", "_"), fault) for fault in faults)
+        raise ConfigError(f"loss {part.name}: {told}".replace("unknown key", "unknown option"))
     return kind(**values)
 
 

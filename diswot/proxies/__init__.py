@@ -17,10 +17,11 @@ from diswot.errors import ConfigError, TeacherError, suggest
 from diswot.proxies import definitions  # noqa: F401 - registers the built-in proxies
 from diswot.proxies.base import LOSS_PREFIX, PASSES, PROXIES, FunctionProxy, Proxy, get_proxy
 from diswot.proxies.candidate import Candidate
-from diswot.proxies.combine import COMBINE, Vector
+from diswot.proxies.combine import COMBINE
 from diswot.proxies.combine import combine as combined
 from diswot.proxies.forward_pass import ForwardPass
 from diswot.proxies.summary import NetworkSummary
+from diswot.statistics.ranked_values import Vector
 
 __all__ = [
     "PASSES",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from diswot.errors import ConfigError
+from diswot.statistics.ranked_values import Vector
 
-Vector = NDArray[np.float64]
 COMBINE = ("rank", "log", "sum")
 
 

@@ -16,7 +16,7 @@ import rich.table
 from rich.markup import escape
 from rich.text import Text
 
-from diswot.cli.output import plain_table
+from diswot.report.terminal import plain_table
 from diswot.report.text import replace_minus, single_line
 from diswot.runs import write_atomic
 from diswot.statistics.bootstrap import Estimate

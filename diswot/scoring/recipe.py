@@ -21,12 +21,12 @@ from diswot.execution import Execution
 from diswot.models.weights import file_digest
 from diswot.proxies import Ranking, adapt_to_teacher, resolve_ranking
 from diswot.proxies.base import LOSS_PREFIX
-from diswot.proxies.combine import Vector
 from diswot.runs import RunDir
 from diswot.scoring.candidates import ScoreResult
 from diswot.scoring.context import ScoringContext, make_scoring_context
 from diswot.scoring.engine import Engine
 from diswot.space import Cost, SearchSpace, is_built_in, load_space
+from diswot.statistics.ranked_values import Vector
 
 JOURNAL = "scores.jsonl"
 _CIFAR_SIZE = 32

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diswot.progress import Reporter
-from diswot.proxies.combine import Vector
 from diswot.runs import RunDir
 from diswot.statistics import correlation
 from diswot.statistics.bootstrap import Estimate, Resampling, bootstrap, seed_spread
 from diswot.statistics.correlation import SizeBand
+from diswot.statistics.ranked_values import Vector
 from diswot.studies.simulated_search import simulate_searches
 from diswot.studies.study import Study
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diswot.proxies import Ranking, get_proxy
-from diswot.proxies.combine import Vector
 from diswot.scoring.candidates import ScoreResult
 from diswot.space import Cost
+from diswot.statistics.ranked_values import Vector
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class RankingResult:
         fitness: (n,) the combined scores, higher is better.
         by_seed: (n, seeds) the same from each seed's scores alone.
         reason: why the first of the rows that are not complete is not; empty where all are.
-        milliseconds: median time for result network and seed; 0 for what is only counted.
+        milliseconds: median time for one network and seed; 0 for what is only counted.
     """
 
     name: str
@@ -52,7 +52,7 @@ def rank_rows(name: str, ranking: Ranking, results: Sequence[ScoreResult], costs
         ranking: its parts, and how they are combined.
         results: (n,) the outcome for the function that each row's network computes: what is measured.
         costs: (n,) the cost of each row's own network: what is counted.
-        milliseconds: time that the ranking takes for result network and seed.
+        milliseconds: time that the ranking takes for one network and seed.
     """
     seeds = max((len(values) for result in results for values in result.scores.values()), default=1)
     parts = np.stack([_part(part, results, costs, seeds) for part in ranking.parts], 2)  # (n, seeds, parts)

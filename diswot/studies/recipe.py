@@ -26,13 +26,13 @@ from diswot.devices import single_thread
 from diswot.errors import ConfigError, RunError, first_line
 from diswot.execution import Execution
 from diswot.proxies import Ranking, adapt_to_teacher, get_proxy, resolve_ranking
-from diswot.proxies.combine import Vector
 from diswot.runs import RunDir
 from diswot.scoring.candidates import ScoreResult, score_one
 from diswot.scoring.context import ScoringContext
 from diswot.scoring.engine import Engine
 from diswot.scoring.recipe import JOURNAL, input_digests, prepare_scoring, read_scores
 from diswot.space import Cost, SearchSpace, load_space
+from diswot.statistics.ranked_values import Vector
 from diswot.studies.dataset_report import DatasetReport, dataset_reports
 from diswot.studies.ranking_result import rank_rows
 from diswot.studies.report import write_report

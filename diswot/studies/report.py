@@ -19,7 +19,7 @@ from diswot.statistics.bootstrap import Estimate
 from diswot.studies.study import BASELINES
 
 if TYPE_CHECKING:
-    from diswot.proxies.combine import Vector
+    from diswot.statistics.ranked_values import Vector
     from diswot.studies.dataset_report import DatasetReport
     from diswot.studies.ranking_result import RankingResult
     from diswot.studies.study import Study

@@ -14,12 +14,12 @@ from diswot.config import SearchConfig
 from diswot.errors import RunError
 from diswot.progress import Reporter
 from diswot.proxies import Ranking
-from diswot.proxies.combine import Vector
 from diswot.runs import RunDir
 from diswot.searching.proposals import Proposer
 from diswot.searching.strategies import Member
 from diswot.space import SearchSpace, load_space
 from diswot.statistics.correlation import budgets_between
+from diswot.statistics.ranked_values import Vector
 from diswot.studies.study import Study
 
 SEARCHES = "searches.jsonl"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from diswot.architecture import Architecture
 from diswot.benchmarks import Benchmark
 from diswot.config import StudyConfig
-from diswot.proxies.combine import Vector
 from diswot.space import Cost
+from diswot.statistics.ranked_values import Vector
 from diswot.studies.ranking_result import RankingResult
 
 BASELINES = ("params", "flops")

@@ -41,7 +41,7 @@ def _check_steps(scheme: Scheme, groups: Sequence[Sequence[int]]) -> None:
     first = _epoch(scheme, groups)
     assert all(value.isfinite() for terms in first for value in terms.values()), f"{name}: a term is not finite"
     again = _epoch(scheme, groups)
-    same = all(torch.equal(a[key], b[key]) for a, b in zip(first, again, strict=True) for key in a)
+    same = all(a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a) for a, b in zip(first, again, strict=True))
     assert same, f"{name}: another epoch gives other terms for the same steps: begin_epoch must forget what is kept"
 
 

@@ -73,7 +73,7 @@ def check_optimizer(recipe: Recipe) -> None:
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise ConfigError(f"--opt {recipe.opt}: it cannot train here ({first_line(error, 100)}): use another") from None
     if not same:
-        raise ConfigError(f"--opt {recipe.opt}:: a training that was cut off would go on otherwise; use another")
+        raise ConfigError(f"--opt {recipe.opt}: a training that was cut off would go on otherwise; use another")
 
 
 def _try_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor) -> None:

@@ -1,3 +1,5 @@
+"""Teachers: the CIFAR zoo, timm's networks, networks of one's own, and the weights files they are given."""
+
 from __future__ import annotations
 
 import pickle
@@ -10,13 +12,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 from diswot.data.images import ArrayImages
-from diswot.errors import TeacherError
+from diswot.errors import ConfigError, TeacherError
 from diswot.models.teachers import NORMS, build_teacher, normalisation
 from diswot.models.weights import load_weights, read_weights
 from diswot.models.zoo import ZOO, zoo_name
 from diswot.observe import batch_statistics, observe
+from diswot.space import ImageSpec
 from diswot.training.evaluation import Network, Normalise, evaluate
 
+CIFAR10 = ImageSpec(10, 3, 32)
 PUBLISHED_PARAMS = {  # RepDistiller's zoo at 100 classes
     "resnet8x4": 1_233_540,
     "resnet32x4": 7_433_860,
@@ -59,7 +63,7 @@ TIMM = [
 @pytest.mark.parametrize("name", TIMM)
 def test_any_timm_network_is_observed_as_it_computes(name: str) -> None:
     side = 64
-    model = build_teacher(f"timm/{name}", 10, 3, side).eval()
+    model = build_teacher(f"timm/{name}", ImageSpec(10, 3, side)).eval()
     images = torch.randn(2, 3, side, side)
     with torch.inference_mode():
         seen = observe(model, images)
@@ -69,30 +73,35 @@ def test_any_timm_network_is_observed_as_it_computes(name: str) -> None:
 
 
 def test_tokens_become_a_map_in_reading_order() -> None:
-    model = build_teacher("vit_tiny_patch16_224", 10, 3, 64)
-    tokens = model.forward_features(torch.randn(1, 3, 64, 64))
-    features = observe(model, torch.randn(1, 3, 64, 64)).features
+    model = build_teacher("vit_tiny_patch16_224", ImageSpec(10, 3, 64)).eval()
+    images = torch.randn(1, 3, 64, 64)
+    tokens, features = model.forward_features(images), observe(model, images).features
     assert features.shape == (1, 192, 4, 4)
     assert tokens.shape == (1, 17, 192)  # one class token before the 16 patches
+    for row in range(4):
+        for column in range(4):
+            torch.testing.assert_close(features[0, :, row, column], tokens[0, 1 + 4 * row + column])
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "error", "says"),
     [
-        ("resnet65", "unknown teacher 'resnet65': did you mean resnet"),
-        ("mylab_nowhere:net", "cannot be made"),
-        ("collections:Counter", "cannot be made|not a torch.nn.Module"),
-        ("torch.nn:Identity", "does not follow timm's protocol"),
+        ("resnet65", TeacherError, "unknown teacher 'resnet65': did you mean resnet"),
+        ("mylab_nowhere:net", ConfigError, "'mylab_nowhere:net' cannot be imported .*: is its folder on PYTHONPATH"),
+        ("torch.nn:Idenity", ConfigError, "has no 'Idenity': did you mean Identity"),
+        ("collections:Counter", TeacherError, "'collections:Counter' gave Counter, not a torch.nn.Module"),
+        ("torch.nn:Linear", TeacherError, "'torch.nn:Linear' cannot be made .*: it is called with num_classes and in_chans"),
+        ("torch.nn:Identity", TeacherError, "does not follow timm's protocol"),
     ],
 )
-def test_unknown_teachers_are_named(name: str, says: str) -> None:
-    with pytest.raises(TeacherError, match=says):
-        build_teacher(name, 10, 3, 32)
+def test_unknown_teachers_are_named(name: str, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        build_teacher(name, CIFAR10)
 
 
 def test_a_teacher_that_cannot_take_the_images_says_so() -> None:
     with pytest.raises(TeacherError, match="32x32"):
-        build_teacher("inception_v3", 10, 3, 32)
+        build_teacher("inception_v3", CIFAR10)
 
 
 def plain_weights(name: str = "resnet8", classes: int = 10) -> dict[str, torch.Tensor]:
@@ -115,24 +124,30 @@ def test_the_usual_shapes_of_checkpoints_load(tmp_path: Path, wrap: str) -> None
         save_file(weights, path)
     else:
         torch.save(content, path)
-    model = build_teacher("resnet8", 10, 3, 32, str(path))
+    model = build_teacher("resnet8", CIFAR10, str(path))
     for key, value in model.state_dict().items():
         assert torch.equal(value, weights[key]), key
 
 
 class Payload:
-    def __reduce__(self) -> tuple:
-        return (Path.touch, (Path("/tmp/diswot-was-here"),))
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return (Path.touch, (self.marker,))
 
 
 def test_a_pickle_disguised_as_weights_is_refused_and_not_run(tmp_path: Path) -> None:
-    marker = Path("/tmp/diswot-was-here")
-    marker.unlink(missing_ok=True)
+    marker = tmp_path / "was-here"
+    pickle.loads(pickle.dumps(Payload(marker)))
+    marker.unlink()  # it would be there
     for name, protocol in (("old.pth", 2), ("new.pth", 4), ("x.safetensors", 4)):
-        (tmp_path / name).write_bytes(pickle.dumps({"state_dict": Payload()}, protocol))
+        (tmp_path / name).write_bytes(pickle.dumps({"state_dict": Payload(marker)}, protocol))
         with pytest.raises(TeacherError):
             read_weights(tmp_path / name)
-    torch.save({"state_dict": Payload()}, tmp_path / "zip.pth")
+    torch.save({"state_dict": Payload(marker)}, tmp_path / "zip.pth")
     with pytest.raises(TeacherError, match="refused"):
         read_weights(tmp_path / "zip.pth")
     assert not marker.exists()
@@ -152,18 +167,18 @@ def test_weights_that_do_not_fit_are_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     torch.save(plain_weights("resnet8", classes=7), path)
     with pytest.raises(TeacherError, match="know 7 classes, the data has 10"):
-        build_teacher("resnet8", 10, 3, 32, str(path))
+        build_teacher("resnet8", CIFAR10, str(path))
     torch.save(plain_weights("resnet8_pad"), path)
     with pytest.raises(TeacherError, match="use resnet8_pad"):
-        build_teacher("resnet8", 10, 3, 32, str(path))
+        build_teacher("resnet8", CIFAR10, str(path))
     torch.save(plain_weights("resnet8"), path)
     with pytest.raises(TeacherError, match=r"use resnet8$"):
-        build_teacher("resnet8_pad", 10, 3, 32, str(path))
+        build_teacher("resnet8_pad", CIFAR10, str(path))
     with pytest.raises(TeacherError, match=r"missing layer1\.1.* more"):
-        build_teacher("resnet14", 10, 3, 32, str(path))
+        build_teacher("resnet14", CIFAR10, str(path))
     torch.save({"a": 1}, path)
     with pytest.raises(TeacherError, match="no tensors"):
-        build_teacher("resnet8", 10, 3, 32, str(path))
+        build_teacher("resnet8", CIFAR10, str(path))
 
 
 def test_weights_that_do_not_fit_leave_the_model_alone(tmp_path: Path) -> None:
@@ -196,6 +211,7 @@ def test_batch_statistics_leave_the_running_ones_alone() -> None:
     assert not torch.equal(model.state_dict()["bn1.running_mean"], before["bn1.running_mean"]), "and training still updates them"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "file", "published"), [("resnet56_pad", "resnet56-4bfd9763.th", 93.39), ("resnet20_pad", "resnet20-12fca82f.th", 91.73)]
 )
@@ -203,7 +219,7 @@ def test_real_teachers_reach_their_published_accuracy(
     real_data: Path, cifar10_test: tuple[np.ndarray, np.ndarray], name: str, file: str, published: float
 ) -> None:
     images, labels = cifar10_test
-    model: nn.Module = build_teacher(name, 10, 3, 32, str(real_data / "teachers" / file))
+    model: nn.Module = build_teacher(name, CIFAR10, str(real_data / "teachers" / file))
     mean, std = (torch.tensor(values) for values in NORMS["imagenet"])
     model.to(memory_format=torch.channels_last)
     accuracy = evaluate(Network(model, Normalise(mean, std)), ArrayImages(images, labels.astype(np.int64)), "cpu")

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diswot.report import study as study_report
 from diswot.statistics.bootstrap import Estimate
 from diswot.statistics.correlation import SizeBand
+from diswot.studies import report as study_report
 from diswot.studies.dataset_report import DatasetReport
 from tests.report.samples import EVIL, NAN
 

@@ -15,9 +15,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from diswot.proxies.combine import Vector
 from diswot.report.charts.style import SMALL_SIZE, TEXT_COLOR
 from diswot.report.text import single_line
+from diswot.statistics.ranked_values import Vector
 
 
 class LargeNumberFormatter(EngFormatter):

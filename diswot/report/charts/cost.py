@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from diswot.proxies.combine import Vector
 from diswot.report.charts.axes import draw_zero_line, set_log_xaxis
 from diswot.report.charts.labels import label_points, missing_value_notes
 from diswot.report.charts.style import DOTTED, GREY, PALETTE, fix_layout, new_figure, to_vector, with_chart_style
+from diswot.statistics.ranked_values import Vector
 
 
 @with_chart_style

@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from diswot.proxies.combine import Vector
 from diswot.report.charts.axes import add_colorbar
 from diswot.report.charts.labels import estimate_label, short_label
 from diswot.report.charts.style import LIGHT_GREY, SMALL_SIZE, TEXT_COLOR, fix_layout, new_figure, with_chart_style
+from diswot.statistics.ranked_values import Vector
 
 _LUMA = (0.299, 0.587, 0.114)  # how bright red, green and blue look, ITU-R BT.601
 _LINES_PER_CELL = 2.9  # as many lines of its numbers' size as a cell has room for

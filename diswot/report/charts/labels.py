@@ -14,10 +14,10 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression
 
-from diswot.proxies.combine import Vector
 from diswot.report.charts.style import SMALL_SIZE, fix_limits, to_vector
 from diswot.report.tables import format_estimate
 from diswot.report.text import replace_minus, single_line
+from diswot.statistics.ranked_values import Vector
 
 _MAX_LABEL_LENGTH = 30  # characters
 

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
-from diswot.proxies.combine import Vector
 from diswot.report.charts.axes import draw_zero_line, set_log_xaxis
 from diswot.report.charts.labels import label_line_ends, missing_value_notes, short_label
 from diswot.report.charts.style import LINE_STYLES, MARKERS, PAGE_WIDTH, PALETTE, fix_layout, new_figure, to_vector, with_chart_style
 from diswot.report.tables import to_estimate
+from diswot.statistics.ranked_values import Vector
 
 _MAX_CURVES_WITH_INTERVALS = 3  # more intervals would hide the lines
 LineStyle = dict[str, Any]  # arguments of `Axes.plot`

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
-from diswot.proxies.combine import Vector
 from diswot.report.charts.axes import add_colorbar, set_log_ticks, slice_colormap
 from diswot.report.charts.style import GREY, LIGHT_GREY, PALETTE, TEXT_SIZE, fix_layout, new_figure, to_vector, with_chart_style
 from diswot.report.text import single_line
+from diswot.statistics.ranked_values import Vector
 
 MAX_POINTS = 2000  # more are drawn as a density
 _XLABEL = "rank of the score (percent of networks below)"

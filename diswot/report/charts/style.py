@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike
 
-from diswot.proxies.combine import Vector
 from diswot.report.text import single_line
 from diswot.runs import write_atomic
+from diswot.statistics.ranked_values import Vector
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -1,0 +1,16 @@
+"""How tables look on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+
+def plain_table(title: str, headings: Sequence[str], left: int) -> Table:
+    """A table without walls, so that the usual columns fit into 80 characters; the first `left` columns are text."""
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, heading in enumerate(headings):
+        table.add_column(heading.replace("_", " "), justify="left" if index < left else "right", overflow="fold")
+    return table

@@ -1,0 +1,75 @@
+"""Searches within budgets: nothing outside is scored, and what cannot be met is said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from torch import nn
+
+from diswot.architecture import Architecture
+from diswot.budget import parse_range
+from diswot.errors import BudgetError, ConfigError, DataError
+from diswot.scoring import engine
+from diswot.space import Cost, load_space
+from tests.searching.samples import search, search_config
+
+
+def test_infeasible_candidates_cost_no_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    scored: list[Architecture] = []
+    real = engine.score_one
+
+    def noted(context: Any, arch: Architecture, cost: Cost) -> Any:
+        scored.append(arch)
+        return real(context, arch, cost)
+
+    monkeypatch.setattr(engine, "score_one", noted)
+    result = search(search_config(params="0.1M..0.2M", iterations=10))
+    space = load_space("s1")
+    of_the_space = [arch for arch in scored if arch.space == "resnet_width"]
+    assert all(100_000 <= space.count(arch, 10, 3, 32).params <= 200_000 for arch in of_the_space)
+    assert len(of_the_space) == 10 + 2  # and the largest and the random one of the table
+    assert len(result.trials) == 10
+
+
+@pytest.mark.parametrize("limits", [{"depth": "12"}, {"flops": "20M"}, {"params": "0.1M..0.2M", "flops": "10M..60M", "depth": "8..30"}])
+def test_every_kind_of_budget_holds(limits: dict[str, str]) -> None:
+    result = search(search_config(**{"params": None, "iterations": 12, "proxy": "params", **limits}))
+    assert len(result.trials) == 12
+    for what, text in limits.items():
+        allowed = parse_range(what, text)
+        assert all(getattr(trial.cost, what) in allowed for trial in result.trials), what
+
+
+def test_latency_is_measured_once_for_each_network_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+
+    def by_size(model: nn.Module, *_: object) -> float:
+        measured.append(str(model))
+        return sum(p.numel() for p in model.parameters()) / 1e5
+
+    monkeypatch.setattr("diswot.searching.feasibility.measure_latency", by_size)
+    result = search(search_config(params=None, latency="1.5ms", iterations=12))
+    assert all(trial.latency is not None and trial.latency <= 1.5 for trial in result.trials)
+    assert all(trial.cost.params <= 150_000 for trial in result.trials)
+    assert all(trial.record()["latency_ms"] == trial.cost.params / 1e5 for trial in result.trials)
+    assert len(measured) == len(set(measured)) > 12
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"params": None}, BudgetError, "needs a budget"),
+        ({"params": "5k"}, BudgetError, "--params 5k: the smallest network of resnet_width has 5,378 params"),
+        ({"space": "s0", "params": "1M..2M"}, BudgetError, "largest network of resnet_depth has 661,338 params"),
+        ({"depth": "3"}, BudgetError, "smallest network of resnet_width has 11 depth"),
+        ({"params": "300000..300001", "flops": "2M..2.0001M"}, BudgetError, "was found within it"),
+        ({"space": "s0", "params": "0.35M..0.3501M", "flops": "10M"}, BudgetError, "smallest network of resnet_depth has 12,"),
+        ({"iterations": 0}, ConfigError, "--iterations 0: at least 1 is needed"),
+        ({"data": "noise", "num_classes": 1}, DataError, "at least 2"),
+        ({"batch_size": 1}, ConfigError, "--batch-size 1: at least 2 is needed"),
+    ],
+)
+def test_what_cannot_be_searched_is_said(options: dict[str, object], error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        search(search_config(**options))
