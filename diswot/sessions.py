@@ -139,7 +139,7 @@ class Session:
         verb = VERBS[self.plan.kind]
         if self._run_dir is None:
             return verb.run(self.plan, None, self._execution)
-        with self._run_dir, runs.disk_errors(self._run_dir.path):
+        with runs.disk_errors(self._run_dir.path), self._run_dir:
             return verb.run(self.plan, self._run_dir, self._execution)
 
     def __enter__(self) -> Session:

@@ -27,9 +27,15 @@ from diswot.sessions import VERBS, Session
 from diswot.studies.recipe import StudyPlan
 
 CPU = Execution("cpu", 1)
-NETWORKS = ["resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "wrn_16_1", "wrn_16_2", "vgg8"]
+NETWORKS = [*(f"resnet{depth}{shortcut}" for depth in (8, 14, 20, 32) for shortcut in ("", "_pad")), "wrn_16_1", "wrn_16_2"]
 TINY = {"num_classes": 4, "input_size": 8, "batch_size": 2, "seeds": 2, "teacher": "resnet8"}
 TRAINING: dict[str, Any] = {"epochs": 3, "batch_size": 16, "lr": 0.02}
+
+
+@pytest.fixture(autouse=True)
+def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study without its page and figures, which take seconds and are tested with the study."""
+    monkeypatch.setattr("diswot.studies.recipe.write_report", lambda *arguments: None)
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,10 @@ def test_there_is_a_way_to_begin_every_verb() -> None:
     assert all(callable(getattr(diswot, verb)) for verb in VERBS)
 
 
-@pytest.mark.parametrize("verb", BEGIN)
+SLOW = ("study", "compare")  # of these, one resumption is left to the faster tests
+
+
+@pytest.mark.parametrize("verb", [pytest.param(verb, marks=pytest.mark.slow if verb in SLOW else ()) for verb in BEGIN])
 def test_a_verb_cut_off_is_resumed_from_python_to_the_same_result(verb: str, files: Files, tmp_path: Path) -> None:
     """Cut off before its first line, after it, and before its last; each folder resumed once, and the last once more when it has ended."""
     whole = BEGIN[verb](files, tmp_path / "whole")
@@ -162,7 +171,8 @@ def test_a_verb_cut_off_is_resumed_from_python_to_the_same_result(verb: str, fil
 def test_the_command_line_resumes_what_python_began(verb: str, files: Files, tmp_path: Path, diswot: Any) -> None:
     BEGIN[verb](files, tmp_path / "whole")
     assert cut_off(lambda: BEGIN[verb](files, tmp_path / "cut"), 2) == 2
-    code, out, err = diswot(verb, "--resume", "cut", "--device", "cpu", "--json", "--quiet")
+    workers = ["--workers", "1"] if verb in ("search", "score", "study") else []
+    code, out, err = diswot(verb, "--resume", "cut", "--device", "cpu", "--json", "--quiet", *workers)
     assert code == 0, err
     json.loads(out)
     assert journals(verb, tmp_path / "cut") == journals(verb, tmp_path / "whole")
@@ -261,7 +271,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "[", "- 1\n", "\x00", "!!python/object/apply:os.system ['true']", "format: 1\nkind: search\n"])
 def test_a_damaged_folder_is_refused_in_one_line(begun: Path, content: str) -> None:
     (begun / "config.yaml").write_text(content)
-    with pytest.raises(RunError, match="cannot be read|a run of format") as caught:
+    with pytest.raises(RunError, match=r"cannot be read|a run of format") as caught:
         diswot.resume(begun)
     assert "\n" not in str(caught.value)
 

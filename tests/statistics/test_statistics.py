@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from diswot.errors import ConfigError
 from diswot.progress import PlainLines
 from diswot.proxies.combine import Vector, combine
-from diswot.statistics.bootstrap import bootstrap, bootstrap_interval, seed_spread
+from diswot.statistics.bootstrap import Resampling, bootstrap, bootstrap_interval, seed_spread
 from diswot.statistics.correlation import (
     SizeBand,
     best_rank_at,
@@ -350,7 +350,9 @@ def test_resampled_values_are_exactly_those_of_the_plain_function(name: str, gro
     score, accuracy, size = table(400)
     given = {name: size} if name == "partial" else None
     groups = groups_of(400) if grouped else None
-    found = bootstrap({name: both}, {"x": score}, accuracy, rng=np.random.default_rng(0), third_columns=given, groups=groups, repeats=30)
+    found = bootstrap(
+        {name: both}, {"x": score}, accuracy, rng=np.random.default_rng(0), third_columns=given, resampling=Resampling(groups, 30)
+    )
     assert found["x"][name].value == statistic(score, accuracy, *(given or {}).values())
     assert len(seen) > 1
 
@@ -367,7 +369,9 @@ def test_bootstrap_has_the_intervals_of_one_statistic_alone() -> None:
     scores = {"one": table(80)[0], "two": table(80, 1)[0]}
     accuracy, size = table(80)[1:]
     statistics = {"tau": kendall, "partial": partial_spearman}
-    found = bootstrap(statistics, scores, accuracy, rng=np.random.default_rng(5), third_columns={"partial": size}, repeats=50, level=0.9)
+    found = bootstrap(
+        statistics, scores, accuracy, rng=np.random.default_rng(5), third_columns={"partial": size}, resampling=Resampling(None, 50, 0.9)
+    )
     for name, score in scores.items():
 
         def tau(x: Vector, y: Vector) -> float:
@@ -397,7 +401,7 @@ def test_groups_are_drawn_whole_and_as_many_as_there_are() -> None:
         return 0.0
 
     rows = np.arange(6.0)
-    bootstrap({"": record}, {"": rows}, rows * 10, rng=np.random.default_rng(0), groups=labels, repeats=300)
+    bootstrap({"": record}, {"": rows}, rows * 10, rng=np.random.default_rng(0), resampling=Resampling(labels, 300))
     assert drawn[0].tolist() == rows.tolist()
     times = []
     for one in drawn[1:]:
@@ -410,8 +414,8 @@ def test_groups_are_drawn_whole_and_as_many_as_there_are() -> None:
 
 def test_groups_of_one_row_are_rows() -> None:
     score, accuracy, _ = table(50)
-    plain = bootstrap({"": spearman}, {"": score}, accuracy, rng=np.random.default_rng(0), repeats=20)
-    assert plain == bootstrap({"": spearman}, {"": score}, accuracy, rng=np.random.default_rng(0), groups=np.arange(50), repeats=20)
+    plain = bootstrap({"": spearman}, {"": score}, accuracy, rng=np.random.default_rng(0), resampling=Resampling(repeats=20))
+    assert plain == bootstrap({"": spearman}, {"": score}, accuracy, rng=np.random.default_rng(0), resampling=Resampling(np.arange(50), 20))
 
 
 def test_copies_of_rows_need_groups() -> None:
@@ -419,13 +423,13 @@ def test_copies_of_rows_need_groups() -> None:
     score, accuracy, _ = (np.tile(column, 9) for column in table(60))
     widths = []
     for groups in (None, np.tile(np.arange(60), 9)):
-        found = bootstrap({"": spearman}, {"": score}, accuracy, rng=np.random.default_rng(0), groups=groups, repeats=300)[""][""]
+        found = bootstrap({"": spearman}, {"": score}, accuracy, rng=np.random.default_rng(0), resampling=Resampling(groups, 300))[""][""]
         widths.append(found.high - found.low)
     assert widths[1] / widths[0] == pytest.approx(3, rel=0.25)
 
 
 def test_an_undefined_resample_leaves_no_interval() -> None:
-    found = bootstrap({"": spearman}, {"": [1, 2, 3]}, [1, 3, 2], rng=np.random.default_rng(0), repeats=100)[""][""]
+    found = bootstrap({"": spearman}, {"": [1, 2, 3]}, [1, 3, 2], rng=np.random.default_rng(0), resampling=Resampling(repeats=100))[""][""]
     assert found.value == 0.5
     assert math.isnan(found.low)
     assert math.isnan(found.high)
@@ -435,8 +439,8 @@ def test_plain_progress_says_how_far_how_fast_and_how_long(capsys: pytest.Captur
     import sys
 
     now = [0.0]
-    lines = PlainLines(sys.stderr, "candidate", every=10, clock=lambda: now[0])
-    lines.start(100, 20)
+    lines = PlainLines(sys.stderr, every=10, clock=lambda: now[0])
+    lines.start(100, 20, "candidate")
     for done in range(21, 61):
         now[0] += 0.5
         lines.update(done, lambda: "best 0.9")
@@ -452,8 +456,8 @@ def test_progress_does_not_take_the_start_for_the_pace(capsys: pytest.CaptureFix
     import sys
 
     now = [0.0]
-    lines = PlainLines(sys.stderr, "network", every=10, clock=lambda: now[0])
-    lines.start(100)
+    lines = PlainLines(sys.stderr, every=10, clock=lambda: now[0])
+    lines.start(100, unit="network")
     for step in (13.0, 13.5, 23.5):
         now[0] = step
         lines.update(round(step - 12) if step < 14 else 21, lambda: "")
@@ -467,7 +471,7 @@ def test_work_goes_on_when_nobody_reads_its_progress() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as stream:
-        lines = PlainLines(stream, "network", clock=lambda: 0.0)
+        lines = PlainLines(stream, clock=lambda: 0.0)
         lines.start(1)
         lines.update(1, lambda: "")
         lines.stop()
