@@ -132,7 +132,7 @@ class RunDir:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"{path} cannot be made ({error.strerror}): choose another --runs folder") from None
+            raise RunError(f"{path} cannot be made ({error.strerror}): choose another --runs") from None
         run._refuse_if_begun()
         run._take_lock()
         run._refuse_if_begun()  # another process may have begun and ended between the two

@@ -22,13 +22,14 @@ from benchmark_scoring import candidates, timed
 from torch.nn import functional as F
 
 from diswot.architecture import Architecture
+from diswot.budget import CostCounter
 from diswot.config.scoring import ScoreConfig
 from diswot.observe import batch_statistics
 from diswot.scoring.candidates import score_one
 from diswot.scoring.context import ScoringContext
 from diswot.scoring.engine import Engine
-from diswot.scoring.recipe import prepare
-from diswot.space import load_space
+from diswot.scoring.recipe import prepare_scoring
+from diswot.space import ImageSpec, load_space
 
 SPACE = load_space("nasbench201")
 TWENTY = [
@@ -74,8 +75,8 @@ SPECIAL = [
 ]
 
 
-def setting(names: list[str], batch: int) -> ScoringContext:
-    return prepare(ScoreConfig(proxy=",".join(names), batch_size=batch, seeds=1, num_classes=10), "cpu", SPACE)[1]
+def make_context(names: list[str], batch: int) -> ScoringContext:
+    return prepare_scoring(ScoreConfig(proxy=",".join(names), batch_size=batch, seeds=1, num_classes=10), "cpu", SPACE)[1]
 
 
 def fastest(run: Callable[[], object], repeats: int = 3) -> float:
@@ -97,16 +98,17 @@ def one_pass(arch: Architecture, fixed: ScoringContext) -> float:
 
 
 def ratios(archs: list[Architecture], batch: int) -> None:
-    groups = {"the twenty": setting(TWENTY, batch), "and the special ones": setting([*TWENTY, *SPECIAL], batch)}
+    counter = CostCounter(SPACE, ImageSpec(10, 3, 32))
+    groups = {"the twenty": make_context(TWENTY, batch), "and the special ones": make_context([*TWENTY, *SPECIAL], batch)}
     singles = {name: replace(groups["and the special ones"], proxies=(name,)) for name in (*TWENTY, *SPECIAL)}
     found: dict[str, list[float]] = {name: [] for name in (*groups, *singles)}
     for number, arch in enumerate(archs):
         bare = one_pass(arch, groups["the twenty"])
-        found["the twenty"].append(fastest(lambda: score_one(groups["the twenty"], arch)) / bare)  # noqa: B023
+        found["the twenty"].append(fastest(lambda: score_one(groups["the twenty"], arch, counter(arch))) / bare)  # noqa: B023
         if number < 5:
             named = {"and the special ones": groups["and the special ones"], **singles}
             for name, fixed in named.items():
-                found[name].append(timed(lambda: score_one(fixed, arch)) / bare)  # noqa: B023
+                found[name].append(timed(lambda: score_one(fixed, arch, counter(arch))) / bare)  # noqa: B023
     print(f"{len(archs)} networks of NAS-Bench-201, batch {batch}; times one forward and backward pass, median (range)")
     for name, values in found.items():
         print(f"  {name:22} {statistics.median(values):6.2f}  ({min(values):.2f} to {max(values):.2f})")
@@ -114,10 +116,10 @@ def ratios(archs: list[Architecture], batch: int) -> None:
 
 def peak(count: int, batch: int) -> None:
     """Peak memory of this process after scoring `count` networks, in MiB."""
-    fixed = setting(TWENTY, batch)
+    fixed = make_context(TWENTY, batch)
     rng = np.random.default_rng(1)
     with Engine(fixed, 1) as engine:
-        for _ in engine.score(SPACE.sample(rng) for _ in range(count)):
+        for _ in engine.score((SPACE.sample(rng) for _ in range(count)), CostCounter(SPACE, fixed.spec)):
             pass
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 

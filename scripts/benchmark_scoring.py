@@ -19,32 +19,25 @@ import numpy as np
 import torch
 
 from diswot.architecture import Architecture
+from diswot.budget import CostCounter
 from diswot.config.scoring import ScoreConfig
-from diswot.data import load_data, proxy_batches
+from diswot.data import load_data
 from diswot.observe import batch_statistics
 from diswot.proxies import resolve_ranking
 from diswot.scoring.candidates import score_one
 from diswot.scoring.context import ScoringContext, make_scoring_context
 from diswot.scoring.engine import Engine
-from diswot.space import load_space
+from diswot.space import ImageSpec, load_space
 
 CLASSES, BATCH = 100, 64
 DEFAULT = resolve_ranking("diswot")
 SPACE = load_space("nasbench201")
+COUNTER = CostCounter(SPACE, ImageSpec(CLASSES, 3, 32))
 
 
-def setting(batch: int, seeds: int) -> ScoringContext:
-    data = load_data("synthetic", num_classes=CLASSES)
-    defaults = ScoreConfig()
-    return make_scoring_context(
-        resolve_ranking("diswot").parts,
-        teacher="resnet56",
-        teacher_weights="random",
-        statistics=data.statistics,
-        init=defaults.init,
-        batches=proxy_batches(data, batch, range(seeds)),
-        num_classes=CLASSES,
-    )
+def make_context(batch_size: int, seeds: int) -> ScoringContext:
+    config = ScoreConfig(proxy="diswot", batch_size=batch_size, seeds=seeds, num_classes=CLASSES)
+    return make_scoring_context(config, DEFAULT, load_data("synthetic", num_classes=CLASSES))
 
 
 def timed(run: Callable[[], object]) -> float:
@@ -67,11 +60,11 @@ def throughput(archs: list[Architecture], same: ScoringContext, default: Scoring
     chunks = [archs[i : i + 16] for i in range(0, len(archs), 16)]
     with Engine(same, 2) as ours, Engine(default, 2) as defaults:
         for engine in (ours, defaults):  # processes start, caches fill
-            list(engine.score(archs[:4]))
+            list(engine.score(archs[:4], COUNTER))
         for chunk in chunks:
             theirs = timed(lambda: [authors_way.score(SPACE.build(a, CLASSES), images, target, CLASSES) for a in chunk])  # noqa: B023
             for name, engine in (("same batch", ours), ("default settings", defaults)):
-                ours_each = timed(lambda: [list(engine.score(chunk)) for _ in range(3)]) / 3  # noqa: B023
+                ours_each = timed(lambda: [list(engine.score(chunk, COUNTER)) for _ in range(3)]) / 3  # noqa: B023
                 ratios[name].append(theirs / ours_each)
             print(f"  {len(chunk)} candidates: {theirs / len(chunk) * 1e3:6.0f} ms each the published way", flush=True)
     for name, values in ratios.items():
@@ -85,12 +78,12 @@ def overhead(archs: list[Architecture], same: ScoringContext) -> None:
     images = same.batches[0].images
     best, plain = [], []
     for arch in archs:
-        score_one(same, arch)
+        score_one(same, arch, COUNTER(arch))
         model = SPACE.build(arch, CLASSES).to(memory_format=torch.channels_last)
         with torch.inference_mode(), batch_statistics(model):
             model(images)
             bare = min(timed(lambda: model(images)) for _ in range(3))  # noqa: B023
-            score = min(timed(lambda: score_one(same, arch)) for _ in range(3))  # noqa: B023
+            score = min(timed(lambda: score_one(same, arch, COUNTER(arch))) for _ in range(3))  # noqa: B023
         ordinary = SPACE.build(arch, CLASSES).train()
         with torch.no_grad():
             usual = min(timed(lambda: ordinary(images.contiguous())) for _ in range(3))  # noqa: B023
@@ -105,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--candidates", type=int, default=64)
     archs = candidates(parser.parse_args().candidates)
-    same, default = setting(BATCH, 1), setting(DEFAULT.batch, DEFAULT.seeds)
+    same, default = make_context(BATCH, 1), make_context(DEFAULT.batch_size, DEFAULT.seeds)
     print(f"{len(archs)} networks of NAS-Bench-201, teacher resnet56, batch {BATCH}; defaults: {DEFAULT.seeds} x {DEFAULT.batch} images")
     throughput(archs, same, default)
     overhead(archs[:20], same)

@@ -90,11 +90,12 @@ def ours(teacher: str, student: str, data: ArrayImages, recipe: Recipe, device: 
     """diswot's loop on the same networks and images."""
     normalise = Normalise(torch.tensor(MEAN), torch.tensor(STD))
     source = TrainingSet(data, np.arange(len(data.labels)), data.labels, CLASSES)
-    feed = MemoryLoader(source, recipe, device, DistributedContext(), BatchRequirements(least=recipe.batch_size))
+    loader = MemoryLoader(source, recipe, device, DistributedContext(), BatchRequirements(min_size=recipe.batch_size))
     example = normalise(torch.from_numpy(data.array[:4]).permute(0, 3, 1, 2))
-    teaching = FrozenTeacher(Network(build(teacher), normalise), frozenset({"logits"}), recipe, device, example=example)
-    teaching.remember(feed, recipe)
-    return Trainer([StudentSpec(student, Network(build(student), normalise), [create("kd")])], teaching, feed, recipe, device)
+    loss = create("kd")
+    frozen = FrozenTeacher(Network(build(teacher), normalise), loss, recipe, device, example=example)
+    frozen.cache(loader, recipe)
+    return Trainer([StudentSpec(student, Network(build(student), normalise), [loss])], frozen, loader, recipe, device)
 
 
 class Bare:
@@ -102,21 +103,21 @@ class Bare:
     its logits are remembered."""
 
     def __init__(self, trainer: Trainer) -> None:
-        self.trainer, self.batch = trainer, next(iter(trainer.feed.epoch(0)))
+        self.trainer, self.batch = trainer, next(iter(trainer.loader.epoch(0)))
 
     def epoch(self, steps: int) -> int:
-        learner, teaching = self.trainer.students[0], self.trainer.teaching
-        assert teaching is not None
-        pixels = learner.network.normalise(self.batch.pixels)
-        learner.model.train()
+        student, teacher = self.trainer.students[0], self.trainer.teacher
+        assert teacher is not None
+        pixels = student.network.normalise(self.batch.pixels)
+        student.model.train()
         for _ in range(steps):
-            with torch.no_grad(), self.trainer._precision():
-                if not teaching.remembers:
-                    teaching.observe(self.batch.pixels)
-            with self.trainer._precision():
-                logits = learner.observer(pixels).logits
+            with torch.no_grad(), self.trainer._autocast():
+                if not teacher.is_cached:
+                    teacher.observe(self.batch.pixels)
+            with self.trainer._autocast():
+                logits = student.observer(pixels).logits
             logits.float().sum().backward()
-            learner.model.zero_grad(set_to_none=True)
+            student.model.zero_grad(set_to_none=True)
         return steps * len(self.batch.target)
 
 
@@ -125,20 +126,20 @@ class Convolutions:
     beat without faster convolutions."""
 
     def __init__(self, trainer: Trainer) -> None:
-        self.trainer, self.batch = trainer, next(iter(trainer.feed.epoch(0)))
-        learner, teaching = self.trainer.students[0], self.trainer.teaching
-        assert teaching is not None
-        pixels = learner.network.normalise(self.batch.pixels)
-        self.student = _inputs(learner.model, lambda: learner.model(pixels))
-        self.teacher = [] if teaching.remembers else _inputs(teaching.network.model, lambda: teaching.observe(self.batch.pixels))
+        self.trainer, self.batch = trainer, next(iter(trainer.loader.epoch(0)))
+        student, teacher = self.trainer.students[0], self.trainer.teacher
+        assert teacher is not None
+        pixels = student.network.normalise(self.batch.pixels)
+        self.student = _inputs(student.model, lambda: student.model(pixels))
+        self.teacher = [] if teacher.is_cached else _inputs(teacher.network.model, lambda: teacher.observe(self.batch.pixels))
 
     def epoch(self, steps: int) -> int:
         for _ in range(steps):
-            with torch.no_grad(), self.trainer._precision():
+            with torch.no_grad(), self.trainer._autocast():
                 for layer, given in self.teacher:
                     layer(given)
             for number, (layer, given) in enumerate(self.student):
-                with self.trainer._precision():
+                with self.trainer._autocast():
                     output = layer(given.detach().requires_grad_(number > 0))  # images need no gradient
                 output.backward(output.detach())
                 layer.zero_grad(set_to_none=True)
@@ -215,7 +216,7 @@ def main() -> None:
     print(f"share of our step that is neither forward nor backward: {spread([1 - row[0] / row[2] for row in found], '.1%')}")
 
 
-def direction_entropy(values: list[float], form: str) -> str:
+def spread(values: list[float], form: str) -> str:
     """Median and range."""
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
+from diswot.budget import CostCounter
 from diswot.config.scoring import ScoreConfig
 from diswot.proxies.combine import combine
 from diswot.scoring.engine import Engine
-from diswot.scoring.recipe import prepare
+from diswot.scoring.recipe import prepare_scoring
 from diswot.space import load_space
 from diswot.statistics.correlation import partial_spearman
 
@@ -62,13 +63,13 @@ def main() -> None:
     print(f"{args.rows} even rows; FLOPs {spearmanr(flops, accuracy).statistic:.3f}")
     for data, init, batch, seeds in SETTINGS:
         config = ScoreConfig(proxy=PROXIES, data=data, init=init, batch_size=batch, seeds=seeds)  # type: ignore[arg-type]
-        _, setting = prepare(config, "cpu", load_space("nasbench201"))
+        _, context = prepare_scoring(config, "cpu", load_space("nasbench201"))
         start = time.perf_counter()
-        with Engine(setting, args.workers) as engine:
-            scored = list(engine.score([archs[i] for i in rows]))
+        with Engine(context, args.workers) as engine:
+            scored = list(engine.score([archs[i] for i in rows], CostCounter(load_space("nasbench201"), context.spec)))
         seconds = time.perf_counter() - start
         print(f"\n{data}, {init}, {seeds} x {batch} images ({seconds:.0f} s, {torch.__version__})")
-        means = {name: np.array([np.mean(s.scores[name]) for s in scored]) for name in setting.proxies}
+        means = {name: np.array([np.mean(s.scores[name]) for s in scored]) for name in context.proxies}
         for name, values in means.items():
             print(f"  {name:40} {spearmanr(values, accuracy).statistic:6.3f}  {partial_spearman(values, accuracy, flops):6.3f}")
         for semantic, relation, how in PAIRS:

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from scipy.stats import rankdata, spearmanr
 
+from diswot.budget import CostCounter
 from diswot.config.scoring import ScoreConfig
 from diswot.scoring.engine import Engine
-from diswot.scoring.recipe import fitness_of, prepare
+from diswot.scoring.recipe import fitness_of, prepare_scoring
 from diswot.space import load_space
 from diswot.statistics.bootstrap import bootstrap_interval
 from diswot.statistics.correlation import partial_spearman
@@ -36,15 +37,15 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 
 def report(name: str, values: np.ndarray, rows: np.ndarray, columns: dict[str, np.ndarray], data: str) -> None:
     accuracy, flops, params = (columns[f"{data}_{c}"][rows] for c in ("test_acc", "flops_m", "params_m"))
-    low, high = bootstrap_interval(spearman, values[rows], accuracy, rng=np.random.default_rng(0), aug_repeats=300)
+    low, high = bootstrap_interval(spearman, values[rows], accuracy, rng=np.random.default_rng(0), repeats=300)
     partial = partial_spearman(values[rows], accuracy, flops), partial_spearman(values[rows], accuracy, params)
     given = "     -       -" if name in ("flops", "params") else f"{partial[0]:6.3f}  {partial[1]:6.3f}"
     print(f"  {name:22} {spearman(values[rows], accuracy):6.3f}  [{low:.3f}, {high:.3f}]  {given}", flush=True)
 
 
-def authors(count: int, archs: list, setting, columns: dict, fitness: np.ndarray) -> None:  # type: ignore[no-untyped-def, type-arg]
+def authors(count: int, archs: list, context, columns: dict, fitness: np.ndarray) -> None:  # type: ignore[no-untyped-def, type-arg]
     rows = np.sort(np.random.default_rng(2).choice(np.arange(0, len(archs), 2), count, replace=False))
-    _, wide = prepare(ScoreConfig(batch_size=64, seeds=1, proxy="diswot"), "cpu", SPACE)
+    _, wide = prepare_scoring(ScoreConfig(batch_size=64, seeds=1, proxy="diswot"), "cpu", SPACE)
     images, target = wide.batches[0].images.contiguous(), wide.batches[0].target
     torch.manual_seed(0)
     scores = np.array([authors_way.score(SPACE.build(archs[i], 100), images, target, 100) for i in rows])
@@ -63,10 +64,10 @@ def main() -> None:
     archs, columns = nasbench201_table.read(args.table)
     forms = [SPACE.canonical(arch) for arch in archs]
     unique = list(dict.fromkeys(forms))
-    ranking, setting = prepare(ScoreConfig(seed=args.seed, proxy="diswot"), "cpu", SPACE)
+    ranking, context = prepare_scoring(ScoreConfig(seed=args.seed, proxy="diswot"), "cpu", SPACE)
     start = time.perf_counter()
-    with Engine(setting, args.workers) as engine:
-        found = dict(zip(unique, engine.score(unique), strict=True))
+    with Engine(context, args.workers) as engine:
+        found = dict(zip(unique, engine.score(unique, CostCounter(SPACE, context.spec)), strict=True))
     print(f"{len(unique):,} different networks scored in {time.perf_counter() - start:.0f} s, seed {args.seed}", flush=True)
     scores = [found[form].scores for form in forms]
     fitness = fitness_of(ranking, scores)
@@ -81,7 +82,7 @@ def main() -> None:
             for name, values in {"diswot": fitness, **columns_of, **baselines}.items():
                 report(name, values, rows, columns, data)
     if args.authors:
-        authors(args.authors, archs, setting, columns, fitness)
+        authors(args.authors, archs, context, columns, fitness)
 
 
 if __name__ == "__main__":

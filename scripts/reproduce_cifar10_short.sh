@@ -12,7 +12,7 @@ for seed in 0 1 2; do
         if [ -d "$run/student" ]; then continue; fi
         if [ -f "$run/config.yaml" ]; then diswot distill --resume "$run" --quiet > /dev/null; continue; fi
         diswot distill resnet20 --loss "${losses[$i]}" --teacher resnet56_pad --teacher-weights "$weights" --teacher-norm imagenet \
-            --data "$data" --limit 12500 --epochs 8 --schedule cosine --augment flip --measure-every 8 --seed "$seed" \
+            --data "$data" --limit 12500 --epochs 8 --sched cosine --augment flip --val-interval 8 --seed "$seed" \
             --runs "$folder" --name "${names[$i]}-$seed" --quiet > /dev/null
     done
 done

@@ -25,10 +25,10 @@ python "$here/scripts/choose_diswot_plus.py" "$runs/parts" --table "$table"
 for rows in even odd unseen distinct; do
     study "plus_$rows" "$table" plus --scores-of "$runs/parts" "rows=$rows"
 done
-study plus "$table" plus --scores-of "$runs/parts" searches=20
-study rivals "$table" rivals searches=20
-study rivals_noise "$table" rivals --scores-of "$runs/rivals" rows=even sample=300
-study rivals_drawn "$table" rivals data=synthetic num_classes=100 batch=8 seeds=3 rows=even sample=300
+study plus "$table" plus --scores-of "$runs/parts" simulated_searches=20
+study rivals "$table" rivals simulated_searches=20
+study rivals_noise "$table" rivals --scores-of "$runs/rivals" rows=even sample_rows=300
+study rivals_drawn "$table" rivals data=synthetic num_classes=100 batch_size=8 seeds=3 rows=even sample_rows=300
 study rivals_distinct "$table" rivals --scores-of "$runs/rivals" rows=distinct
 study metrics "$table" metrics
 for teacher in resnet20 resnet56 resnet110 wrn-40-2; do

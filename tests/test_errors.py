@@ -2,41 +2,104 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import diswot
 from diswot import errors
-from diswot.errors import ConfigError, DiswotError, first_line, flags_to_arguments, speaking_flags
+from diswot.cli.main import cli
+from diswot.errors import (
+    ConfigError,
+    DataError,
+    DiswotError,
+    RunError,
+    TeacherError,
+    brief_repr,
+    first_line,
+    flags_to_arguments,
+    speaking_flags,
+    suggest,
+)
+
+PACKAGE = Path(inspect.getfile(diswot)).parent
 
 
 @pytest.fixture(autouse=True)
-def _flags_in_messages():  # type: ignore[no-untyped-def]
+def _flags_in_messages() -> Iterator[None]:
     """Here messages are read as Python callers read them."""
     yield
 
 
-@pytest.mark.parametrize(
-    ("flags", "arguments"),
-    [
-        ("--batch-size 1: at least 2 is needed", "batch_size 1: at least 2 is needed"),
-        ("use --no-teacher-cache", "use teacher_cache=False"),
-        ("go on with --resume runs/a; or", "go on with diswot.resume(runs/a); or"),
-        ("choose another --name", "choose another folder"),
-        ("a--b and --- stay", "a--b and --- stay"),
-    ],
-)
+MESSAGES = [
+    ("--batch-size 1: at least 2 is needed", "batch_size 1: at least 2 is needed"),
+    ("use --no-teacher-cache", "use teacher_cache=False"),
+    ("go on with --resume runs/a; or", "go on with diswot.resume(runs/a); or"),
+    (
+        "exists: resume it with --resume runs/a, or choose another --name",
+        "exists: resume it with diswot.resume(runs/a), or choose another folder",
+    ),
+    ("choose another --runs folder", "choose another folder folder"),
+    ("--iterations 0: x; --top-k -1: y", "iterations 0: x; top_k -1: y"),
+    ("a--b and --- stay, and -v, and --Name", "a--b and --- stay, and -v, and --Name"),
+    ("(--space mylab:Mine)", "(space mylab:Mine)"),
+    ("no flag at all", "no flag at all"),
+]
+
+
+@pytest.mark.parametrize(("flags", "arguments"), MESSAGES)
 def test_flags_become_arguments(flags: str, arguments: str) -> None:
     assert flags_to_arguments(flags) == arguments
-    assert str(DiswotError(flags)) == arguments
-    with speaking_flags():
-        assert str(DiswotError(flags)) == flags
+    for kind in (DiswotError, ConfigError, RunError):
+        assert str(kind(flags)) == arguments
+        with speaking_flags():
+            assert str(kind(flags)) == flags
 
 
-def test_python_callers_read_the_arguments_name() -> None:
-    with pytest.raises(ConfigError, match=r"^batch_size 1: at least 2 is needed$"):
-        diswot.score(["resnet8"], batch_size=1)
+def test_python_callers_read_the_arguments_name(tmp_path: Path) -> None:
+    for call, error, says in (
+        (lambda: diswot.score(["resnet8"], batch_size=1), ConfigError, r"^batch_size 1: at least 2 is needed$"),
+        (
+            lambda: diswot.search(top_k=0, iterations="x"),
+            ConfigError,
+            r"^iterations 'x' is not a whole number; top_k 0: |^top_k 0: at least 1",
+        ),
+        (
+            lambda: diswot.train("resnet8", folder=tmp_path / "a", data="cifar100", data_dir=tmp_path),
+            DataError,
+            "add download, or say data_dir",
+        ),
+        (lambda: diswot.distill("resnet8", folder=tmp_path / "a", teacher_weights="random"), TeacherError, "^teacher_weights random: "),
+        (lambda: diswot.search(workers=-1, params="1M"), ConfigError, r"^workers -1: 0 \(one for each core\) or more is needed$"),
+        (lambda: diswot.search(device="tpu", params="1M"), ConfigError, r"^device 'tpu': known: auto, cpu, cuda, mps$"),
+    ):
+        with pytest.raises(error, match=says) as caught:
+            call()
+        assert "--" not in str(caught.value)
+
+
+def test_the_command_line_speaks_of_flags(diswot: Any) -> None:
+    code, _, err = diswot("score", "resnet8", "--batch-size", "1")
+    assert code == 2 and err == "diswot: --batch-size 1: at least 2 is needed\n"
+    assert not errors._flags_spoken, "and of arguments again once it has ended"
+
+
+def test_a_folder_that_exists_is_resumed_as_the_reader_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from diswot.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "mine").write_text("")
+    with pytest.raises(RunError, match=r"runs/a exists: resume it with diswot\.resume\(runs/a\), or choose another folder$"):
+        diswot.search(folder="runs/a", params="1M")
+    assert main(["search", "--params", "1M", "--name", "a", "--quiet"]) == 2
+    assert capsys.readouterr().err == "diswot: runs/a exists: resume it with --resume runs/a, or choose another --name\n"
 
 
 def test_reasons_in_journals_do_not_depend_on_who_reads_them() -> None:
@@ -48,5 +111,37 @@ def test_reasons_in_journals_do_not_depend_on_who_reads_them() -> None:
 
 def test_flags_are_spoken_inside_alone() -> None:
     with contextlib.suppress(RuntimeError), speaking_flags():
+        with speaking_flags():
+            assert errors._flags_spoken
+        assert errors._flags_spoken, "the inner of two does not end the outer"
         raise RuntimeError
     assert not errors._flags_spoken
+
+
+FLAGS = {flag for command in cli.commands.values() for option in command.params for flag in (*option.opts, *option.secondary_opts)}
+NOT_OURS = {"--nproc-per-node", "--standalone", "--help"}  # torchrun's, and every command's
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """The texts in a module's code: what it may say to a user, and its docstrings."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_flag_that_is_spoken_of_is_there(path: Path) -> None:
+    spoken = {flag for text in _texts(path) for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9](?![\w{-])", text)}
+    assert spoken - FLAGS - NOT_OURS == set()
+
+
+def test_a_value_is_shown_in_one_short_line() -> None:
+    assert brief_repr("a\nb") == "'a\\nb'" and brief_repr(None) == "None" and brief_repr({"a": 1}) == "a dict"
+    assert len(brief_repr("x" * 1000)) < 70 and len(brief_repr(10**1000)) < 70
+
+
+def test_the_nearest_name_is_found_whatever_its_capitals() -> None:
+    assert suggest("mylos", ["MyLoss", "other"]) == "did you mean MyLoss?"
+    assert suggest("RESNET56", ["resnet56", "vgg8"]) == "did you mean resnet56?"
+    assert suggest("x", [str(number) for number in range(101)]) == "101 names are known, and none is like it"
+    assert suggest("x", [str(number) for number in range(100)]).startswith("known: 0, 1, 10")
