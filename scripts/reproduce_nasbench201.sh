@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The figures of docs/studies.md, from the table of NAS-Bench-201: about four hours on two cores. Broken off, it goes on where it was.
+# The figures of docs/results/studies.md, from the table of NAS-Bench-201: about four hours on two cores. Broken off, it goes on where it was.
 #
 #     scripts/reproduce_nasbench201.sh nasbench201.csv.gz [folder for the runs [CIFAR-10 images (.npz) [teacher's weights]]]
 #

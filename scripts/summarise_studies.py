@@ -1,4 +1,4 @@
-"""The tables of docs/studies.md, from the runs that scripts/reproduce_nasbench201.sh leaves.
+"""The tables of docs/results/studies.md, from the runs that scripts/reproduce_nasbench201.sh leaves.
 
     python scripts/summarise_studies.py runs [--table nasbench201.csv.gz]
 

@@ -6,7 +6,7 @@ import ast
 import contextlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ MESSAGES = [
         "exists: resume it with --resume runs/a, or choose another --name",
         "exists: resume it with diswot.resume(runs/a), or choose another folder",
     ),
-    ("choose another --runs folder", "choose another folder folder"),
+    ("cannot be made (x): choose another --runs", "cannot be made (x): choose another folder"),
     ("--iterations 0: x; --top-k -1: y", "iterations 0: x; top_k -1: y"),
     ("a--b and --- stay, and -v, and --Name", "a--b and --- stay, and -v, and --Name"),
     ("(--space mylab:Mine)", "(space mylab:Mine)"),
@@ -62,26 +62,25 @@ def test_flags_become_arguments(flags: str, arguments: str) -> None:
             assert str(kind(flags)) == flags
 
 
-def test_python_callers_read_the_arguments_name(tmp_path: Path) -> None:
-    for call, error, says in (
-        (lambda: diswot.score(["resnet8"], batch_size=1), ConfigError, r"^batch_size 1: at least 2 is needed$"),
-        (
-            lambda: diswot.search(top_k=0, iterations="x"),
-            ConfigError,
-            r"^iterations 'x' is not a whole number; top_k 0: |^top_k 0: at least 1",
-        ),
-        (
-            lambda: diswot.train("resnet8", folder=tmp_path / "a", data="cifar100", data_dir=tmp_path),
-            DataError,
-            "add download, or say data_dir",
-        ),
-        (lambda: diswot.distill("resnet8", folder=tmp_path / "a", teacher_weights="random"), TeacherError, "^teacher_weights random: "),
-        (lambda: diswot.search(workers=-1, params="1M"), ConfigError, r"^workers -1: 0 \(one for each core\) or more is needed$"),
-        (lambda: diswot.search(device="tpu", params="1M"), ConfigError, r"^device 'tpu': known: auto, cpu, cuda, mps$"),
-    ):
-        with pytest.raises(error, match=says) as caught:
-            call()
-        assert "--" not in str(caught.value)
+CALLS = [
+    (lambda: diswot.score(["resnet8"], batch_size=1), ConfigError, r"^batch_size 1: at least 2 is needed$"),
+    (lambda: diswot.search(top_k=0), ConfigError, r"^top_k 0: at least 1 is needed$"),
+    (lambda: diswot.search(top_k="x"), ConfigError, r"^top_k 'x' is not a whole number$"),
+    (lambda: diswot.search(workers=-1, params="1M"), ConfigError, r"^workers -1: 0 \(one for each core\) or more is needed$"),
+    (lambda: diswot.search(device="tpu", params="1M"), ConfigError, r"^device 'tpu': known: auto, cpu, cuda, mps$"),
+    (lambda: diswot.distill("resnet8", folder="a", teacher_weights="random"), TeacherError, r"^teacher_weights random: "),
+    (lambda: diswot.train("resnet8", folder="a", data_dir="none"), DataError, r": add download, or say data_dir$"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "says"), CALLS)
+def test_python_callers_read_the_arguments_name(
+    call: Callable[[], object], error: type[Exception], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=says) as caught:
+        call()
+    assert "--" not in str(caught.value)
 
 
 def test_the_command_line_speaks_of_flags(diswot: Any) -> None:

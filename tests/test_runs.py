@@ -1,3 +1,5 @@
+"""A run's folder: what is in it, what is refused, and what a crash or a full disk leaves of it."""
+
 from __future__ import annotations
 
 import json
@@ -86,14 +88,15 @@ def test_runs_of_others_are_refused(tmp_path: Path, change: dict[str, object], s
         RunDir.open(tmp_path / "run", "search")
 
 
-@pytest.mark.parametrize("content", ["!!python/object/apply:os.system ['touch /tmp/diswot-was-here']", "[", "- 1\n", "", "\x00"])
-def test_configurations_that_are_none_are_refused(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize("content", ["!!python/object/apply:os.system ['touch diswot-was-here']", "[", "- 1\n", "", "\x00"])
+def test_configurations_that_are_none_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    monkeypatch.chdir(tmp_path)
     make(tmp_path / "run").close()
     (tmp_path / "run" / "config.yaml").write_text(content)
     with pytest.raises(RunError) as caught:
         RunDir.open(tmp_path / "run", "search")
     assert "\n" not in str(caught.value)
-    assert not Path("/tmp/diswot-was-here").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"], "nothing was run"
 
 
 def test_no_run_to_resume(tmp_path: Path) -> None:
@@ -148,3 +151,81 @@ def test_nothing_is_written_after_ctrl_c(tmp_path: Path) -> None:
         finally:
             runs.interrupted.clear()
         assert run.read("j.jsonl") == [{"a": 1}]
+
+
+def test_the_verb_of_a_run_is_read_off_its_folder(tmp_path: Path) -> None:
+    make(tmp_path / "run").close()
+    assert runs.kind_of(tmp_path / "run") == "search"
+    with pytest.raises(RunError, match="no run is there"):
+        runs.kind_of(tmp_path)
+
+
+def test_a_run_is_opened_where_there_is_one_and_created_where_there_is_none(tmp_path: Path) -> None:
+    for _ in range(2):
+        with RunDir.open_or_create(tmp_path / "run", "teacher", {"epochs": 3}, {}) as run:
+            run.append("j.jsonl", {"a": 1})
+    assert run.read("j.jsonl") == [{"a": 1}, {"a": 1}]
+    with pytest.raises(RunError, match="a run of `diswot teacher`, not of `diswot assistant`"):
+        RunDir.open_or_create(tmp_path / "run", "assistant", {}, {})
+
+
+def test_a_run_is_read_beside_the_process_that_writes_it(tmp_path: Path) -> None:
+    with make(tmp_path / "run") as writer:
+        writer.append("j.jsonl", {"a": 1})
+        reader, _ = RunDir.open(tmp_path / "run", "search", lock=False)
+        assert reader.read("j.jsonl") == [{"a": 1}]
+
+
+def test_inputs_that_changed_are_named(tmp_path: Path) -> None:
+    with make(tmp_path / "run") as run:
+        run.check_inputs("inputs.json", {"images": "abc", "device": "cpu"})
+        run.check_inputs("inputs.json", {"images": "abc", "device": "cpu"})
+        with pytest.raises(RunError, match=r"begun with other images \(abc, now def\): bring them back, or start a new run"):
+            run.check_inputs("inputs.json", {"images": "def", "device": "cpu"})
+        with pytest.raises(RunError, match=r"begun with other code of a:b \(None, now 1\)"):
+            run.check_inputs("inputs.json", {"images": "abc", "device": "cpu", "code of a:b": "1"})
+        for damaged in ("{", "[]", "\x00"):
+            (run.path / "inputs.json").write_text(damaged)
+            with pytest.raises(RunError, match=r"inputs\.json: damaged"):
+                run.check_inputs("inputs.json", {"images": "abc"})
+
+
+def test_a_journal_is_cut_down_to_its_first_lines(tmp_path: Path) -> None:
+    with make(tmp_path / "run") as run:
+        run.truncate_journal("j.jsonl", 3)  # there is none yet
+        assert not (run.path / "j.jsonl").exists()
+        for number in range(5):
+            run.append("j.jsonl", {"n": number})
+        for count in (9, 5, 2, 0):
+            run.truncate_journal("j.jsonl", count)
+            assert run.read("j.jsonl") == [{"n": number} for number in range(min(count, 5))]
+
+
+@pytest.mark.parametrize(("error", "gone"), [(RunError("x"), True), (KeyboardInterrupt(), False), (RuntimeError(), False)])
+def test_a_new_run_is_taken_away_again_after_a_mistake_of_the_users_alone(tmp_path: Path, error: BaseException, gone: bool) -> None:
+    with pytest.raises(type(error)), make(tmp_path / "deep" / "run") as run:
+        run.check_inputs("inputs.json", {"a": 1})
+        raise error
+    assert (not (tmp_path / "deep").exists()) == gone
+
+
+def test_a_run_that_has_computed_something_stays_after_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(RunError), make(tmp_path / "run") as run:
+        run.append("j.jsonl", {"a": 1})
+        raise RunError("x")
+    with pytest.raises(RunError), RunDir.open(tmp_path / "run", "search")[0]:
+        raise RunError("x")
+    assert run.read("j.jsonl") == [{"a": 1}]
+
+
+def test_a_run_that_is_resumed_stays_after_a_mistake(tmp_path: Path) -> None:
+    make(tmp_path / "run").close()
+    with pytest.raises(RunError), RunDir.open(tmp_path / "run", "search")[0]:
+        raise RunError("x")
+    assert runs.kind_of(tmp_path / "run") == "search"
+
+
+def test_the_environment_says_what_made_a_run() -> None:
+    found = runs.environment("cpu")
+    assert {"diswot", "python", "torch", "timm", "numpy", "scipy", "platform", "processor", "device", "threads", "command"} == set(found)
+    assert found["device"] == "cpu" and json.dumps(found)

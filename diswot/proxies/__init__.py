@@ -89,7 +89,7 @@ class Ranking:
         return self.shape[0] if self.shape else max(get_proxy(part).seeds for part in self.parts)
 
 
-# chosen on even rows of NAS-Bench-201, CIFAR-100 (docs/studies.md)
+# chosen on even rows of NAS-Bench-201, CIFAR-100 (docs/results/studies.md)
 _PLUS = {
     "effective_flops": 2.0,
     "depth": 1.0,

@@ -55,7 +55,7 @@ _add(
 )
 
 
-# --- similarity to the teacher: many initialisations with few images each rank best (docs/trust.md) --------------------------------------
+# --- similarity to the teacher: many initialisations with few images each rank best (docs/results/trust.md) --------------------------------------
 
 
 def _semantic_outer(candidate: Candidate, teacher: NetworkSummary, cost: Cost) -> Tensor:

@@ -1,3 +1,5 @@
+"""Images: generated ones, files, folders and arrays; what they are normalised by, and what is refused."""
+
 from __future__ import annotations
 
 import hashlib
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 
 from diswot.data import load_data, proxy_batches
+from diswot.data.images import ArrayImages, channel_statistics, to_rgb
 from diswot.data.synthetic import dead_leaves
 from diswot.errors import DataError
 
@@ -17,8 +20,6 @@ from diswot.errors import DataError
 @pytest.mark.parametrize("channels", [1, 3])
 def test_mean_and_deviation_are_those_of_all_pixels(channels: int) -> None:
     """So many that a sum in single precision would stop growing."""
-    from diswot.data.images import ArrayImages, channel_statistics
-
     rng = np.random.default_rng(0)
     pixels = rng.integers(100, 256, (700, 224, 224, channels), dtype=np.uint8)
     mean, std = channel_statistics(ArrayImages(pixels, np.zeros(700, np.int64)), np.arange(700))
@@ -259,3 +260,16 @@ def test_statistics_of_real_images_are_the_published_ones(cifar10_test: tuple[np
     mean, std = load_data(str(tmp_path / "c.npz")).statistics
     np.testing.assert_allclose(mean, (0.4914, 0.4822, 0.4465), atol=0.01)
     np.testing.assert_allclose(std, (0.2470, 0.2435, 0.2616), atol=0.01)
+
+
+def test_images_are_upright_and_of_eight_bits(tmp_path: Path) -> None:
+    pixels = np.arange(12 * 3, dtype=np.uint8).reshape(4, 3, 3) * 7
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as image:
+        assert (np.asarray(to_rgb(image)) == np.rot90(pixels, -1)).all()
+    deep = (np.arange(12, dtype=np.uint16) * 5000).reshape(4, 3)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    with Image.open(tmp_path / "deep.png") as image:
+        assert (np.asarray(to_rgb(image))[:, :, 0] == deep // 256).all()

@@ -1,0 +1,73 @@
+"""Students compared: the same recipe, the same seeds, the same teacher."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from scipy import stats
+
+import diswot
+from diswot.distillation.compare import ComparedStudent
+from diswot.space import Cost
+from diswot.training.loop import Trainer
+from tests.trained import ARCH, QUICK
+
+
+def compared(first: list[float], second: list[float]) -> tuple[ComparedStudent, ComparedStudent]:
+    cost = Cost(1, 1, 1)
+    return ComparedStudent("a", ARCH, first, cost, 1.0), ComparedStudent("b", ARCH, second, cost, 1.0)
+
+
+def test_the_interval_of_a_difference_is_scipys() -> None:
+    a, b = [71.2, 70.8, 71.9, 71.1], [70.1, 70.6, 70.9, 70.2]
+    first, second = compared(a, b)
+    mean, width = first.ahead_of(second)
+    interval = stats.ttest_rel(a, b).confidence_interval(0.95)
+    assert (mean - width, mean + width) == pytest.approx((interval.low, interval.high))
+    assert first.spread == pytest.approx(np.std(a, ddof=1))
+    one, other = compared([71.0], [70.0])
+    assert one.ahead_of(other)[0] == 1.0 and math.isnan(one.ahead_of(other)[1]) and math.isnan(one.spread)
+
+
+def test_a_comparison_is_the_single_runs(tmp_path: Path, small_npz: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut off in its second seed and resumed; each student as if trained alone with that seed."""
+    options = {**QUICK, "data": str(small_npz), "teacher": "resnet8", "teacher_weights": str(teacher_file)}
+    real, calls = Trainer.epoch, 0
+
+    def fail(self: Trainer, number: int) -> dict[str, float]:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return real(self, number)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "epoch", fail)
+        diswot.compare([ARCH, "resnet14"], folder=tmp_path / "c", seeds=2, seed=5, **options)  # type: ignore[arg-type]
+    found = diswot.resume(tmp_path / "c", device="cpu")
+    assert [row.name for row in found.rows] == [ARCH.digest, "resnet14"]
+    assert found.rows[1].cost.params > found.rows[0].cost.params and len(found.teacher) == 2
+    for arch, row in zip((ARCH, "resnet14"), found.rows, strict=True):
+        for place, seed in enumerate((5, 6)):
+            alone = diswot.distill(arch, folder=tmp_path / f"{row.name}-{seed}", seed=seed, **options)  # type: ignore[arg-type]
+            assert row.top1[place] == alone.student.top1
+            kept = load_file(tmp_path / "c" / f"seed-{seed}" / "students" / row.name / "model.safetensors")
+            theirs = load_file(alone.students[0].folder / "model.safetensors")
+            assert all(torch.equal(kept[name], value) for name, value in theirs.items())
+
+
+def test_compare_from_the_command_line(small_npz: Path, diswot: Any) -> None:
+    options = ["--data", str(small_npz), "--loss", "none", "--epochs", "1", "--batch-size", "16", "--seeds", "2", "--quiet"]
+    code, out, err = diswot("compare", "resnet8", "resnet14", *options, "--name", "c")
+    assert code == 0 and "resnet14" in out and "±" in out and "ahead" in out, err
+    found = json.loads(diswot("compare", "--resume", "runs/c", "--json", "--quiet")[1])
+    assert [len(row["top1"]) for row in found["students"]] == [2, 2] and found["students"][0]["difference"] is None
+    code, _, err = diswot("compare", "resnet8", *options)
+    assert code == 2 and "two students at least" in err
