@@ -86,6 +86,10 @@ class Registry(Generic[T]):
         """The `module:name` of the parts of the user's own that have been asked for."""
         return list(self._loaded)
 
+    def forget_loaded(self) -> None:
+        """Forget the parts of the user's own, so that they are loaded anew; for tests whose modules come and go."""
+        self._loaded.clear()
+
     def __contains__(self, name: object) -> bool:
         return name in self._items
 

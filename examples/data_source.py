@@ -1,7 +1,7 @@
 """A data source of one's own: stripes in four directions, drawn in code.
 
-    diswot train resnet8 --data data_source:Stripes --epochs 5
-    diswot search --data data_source:Stripes --params 0.3M
+diswot train resnet8 --data data_source:Stripes --epochs 5
+diswot search --data data_source:Stripes --params 0.3M
 """
 
 import numpy as np

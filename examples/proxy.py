@@ -1,7 +1,7 @@
 """A proxy of one's own: how different the logits of different images are, over what they are on average.
 
-    diswot search --proxy proxy:LogitContrast --params 0.3M
-    diswot score resnet20 vgg8 --proxy proxy:LogitContrast,params
+diswot search --proxy proxy:LogitContrast --params 0.3M
+diswot score resnet20 vgg8 --proxy proxy:LogitContrast,params
 """
 
 from torch import Tensor

@@ -1,6 +1,6 @@
 """A training scheme of one's own, and a loss that is trained by it: every student learns from the mean of all students' logits.
 
-    diswot distill resnet20 resnet14 --loss scheme:Consensus --data images.npz
+diswot distill resnet20 resnet14 --loss scheme:Consensus --data images.npz
 """
 
 from collections.abc import Mapping, Sequence

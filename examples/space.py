@@ -1,6 +1,6 @@
 """A search space of one's own: plain convolutional networks of three stages, each with a width and a depth.
 
-    diswot search --space space:PlainSpace --params 0.2M --iterations 200
+diswot search --space space:PlainSpace --params 0.2M --iterations 200
 """
 
 from collections.abc import Iterator

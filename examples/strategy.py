@@ -1,6 +1,6 @@
 """A search strategy of one's own: the neighbours of the best member, one after the other, then those of the next best.
 
-    diswot search --strategy strategy:LocalSearch --params 0.3M
+diswot search --strategy strategy:LocalSearch --params 0.3M
 """
 
 from collections.abc import Iterator

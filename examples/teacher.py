@@ -1,7 +1,7 @@
 """A teacher of one's own: any function that is called with num_classes and in_chans and gives a torch module.
 
-    diswot distill resnet20 --teacher teacher:wide_teacher --data images.npz
-    diswot search --teacher teacher:wide_teacher --params 0.3M
+diswot distill resnet20 --teacher teacher:wide_teacher --data images.npz
+diswot search --teacher teacher:wide_teacher --params 0.3M
 """
 
 from torch import nn

@@ -88,9 +88,11 @@ class TrainingContext:
         """Take one step on black images with untrained networks.
 
         Raises:
-            DiswotError: a network that cannot take the images, a loss that cannot be computed, an optimizer that cannot be used.
+            DiswotError: a network that cannot take the images, a loss that cannot be computed, an optimizer that cannot be used, batches of a
+                size that cannot be.
         """
         plan = self.plan
+        self.splits.batch_requirements(self.recipe, self.distributed, plan.make_loss())
         for entry in plan.entries:
             self._check_size(entry.arch)
         teachers: list[nn.Module] = []

@@ -92,7 +92,7 @@ class Engine:
             self._executor = ProcessPoolExecutor(self.workers, spawn, _start_worker, (self._digest, self._blob))
             self._owned = True
             with _interrupts_ignored():
-                self._executor.submit(os.getpid)  # starts the processes
+                self._executor.submit(os.getpid)  # starts the first of the processes
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -122,6 +122,14 @@ class Engine:
             while pending:
                 yield pending.popleft().result()
         except BrokenProcessPool:
+            self._end_processes()
             raise RunError(
                 "a scoring process died (out of memory?): use fewer --workers or a smaller --batch-size, then --resume"
             ) from None
+
+    def _end_processes(self) -> None:
+        """End what is left of a broken pool of our own. It ends its processes itself, but overlooks one that is being started as another
+        dies, and would wait for it forever."""
+        processes = getattr(self._executor, "_processes", None) if self._owned else None
+        for process in list((processes or {}).values()):
+            process.terminate()

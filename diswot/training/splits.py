@@ -60,8 +60,8 @@ class DataSplits:
         trained = self.images.parts if isinstance(self.images, JoinedImages) else [self.images]
         return digest_of([*trained, *self.tests.values()])
 
-    def batch_loader(self, recipe: Recipe, device: str, distributed: DistributedContext, loss: Loss, workers: int) -> BatchLoader:
-        """The batches of a training, from memory where that is possible.
+    def batch_requirements(self, recipe: Recipe, distributed: DistributedContext, loss: Loss) -> BatchRequirements:
+        """What a loss asks of the batches.
 
         Raises:
             ConfigError: batches of this size cannot be had, or not with this loss.
@@ -74,6 +74,15 @@ class DataSplits:
         needs = BatchRequirements(repeat_half=loss.scheme.repeats_half_batch, min_size=least)
         if len(epoch_batches(len(self.labels), recipe, 0, needs)[1]) < (2 if needs.repeat_half else 1):
             raise ConfigError(f"{size}: too large for {len(self.labels):,} images, of which an epoch shows half twice")
+        return needs
+
+    def batch_loader(self, recipe: Recipe, device: str, distributed: DistributedContext, loss: Loss, workers: int) -> BatchLoader:
+        """The batches of a training, from memory where that is possible.
+
+        Raises:
+            ConfigError: as `batch_requirements`.
+        """
+        needs = self.batch_requirements(recipe, distributed, loss)
         source = TrainingSet(self.images, self.chosen, self.labels, self.data.num_classes)
         if fits_in_memory(self.images, recipe):
             return MemoryLoader(source, recipe, device, distributed, needs)

@@ -182,7 +182,7 @@ def test_without_test_images_training_images_are_held_out(tmp_path: Path, small_
 
 @pytest.mark.slow
 def test_ten_kills_during_training_change_nothing(spawn: Any, tmp_path: Path, small_npz: Path) -> None:
-    """kill -9 of real processes of the command line, wherever they write: between two lines, within a checkpoint, before the first epoch."""
+    """kill -9 of real processes of the command line, wherever they write: within a checkpoint, between lines, before all of them."""
     (tmp_path / "c.yaml").write_text(f"data: {small_npz}\nloss: none\nepochs: 20\nbatch_size: 16\nlr: 0.02\n")
     begin = ["distill", "resnet8", "--config", "c.yaml", "--quiet", "--name"]
     finish(spawn(*begin, "whole"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -105,8 +106,6 @@ def test_a_network_that_cannot_be_built_is_a_state_with_a_reason(monkeypatch: py
 
 
 def test_a_teacher_that_does_not_fit_ends_a_search_and_is_a_failure_in_a_study() -> None:
-    import dataclasses
-
     context = make_context(("semantic_outer",), seeds=1, teacher="resnet8x4")
     with pytest.raises(TeacherError, match="256"):
         score(context, SMALL)

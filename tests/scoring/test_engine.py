@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,6 +22,7 @@ from tests.scoring.samples import SMALL, count_cost, make_context, score
 
 @pytest.mark.parametrize("count", [30, pytest.param(200, marks=pytest.mark.slow)])
 def test_scores_of_cells_do_not_depend_on_order_or_processes(count: int) -> None:
+    """And an error of the user's comes back from another process as it is."""
     space, rng = load_space("nasbench201"), np.random.default_rng(0)
     archs = [space.sample(rng) for _ in range(count)]
     shuffled = archs.copy()
@@ -29,6 +32,8 @@ def test_scores_of_cells_do_not_depend_on_order_or_processes(count: int) -> None
         alone = dict(zip(shuffled, engine.score(shuffled, count_cost), strict=True))
     with Engine(context, workers=2) as engine:
         together = dict(zip(archs, engine.score(archs, count_cost), strict=True))
+        with pytest.raises(ConfigError, match="unknown space 'nowhere'"):
+            list(engine.score([Architecture("nowhere", 1)], lambda _: Cost(1, 1, 1)))
     assert shuffled != archs and len(together) > count / 2
     for arch in archs:
         assert alone[arch].scores == together[arch].scores, arch
@@ -63,27 +68,26 @@ def test_any_executor_scores_and_is_left_open() -> None:
         assert [result.scores for result in foreign] == [score(context, arch).scores for arch in archs]
 
 
-def test_errors_of_the_user_come_back_from_other_processes() -> None:
+@pytest.mark.slow
+def test_a_teacher_that_does_not_fit_is_told_by_other_processes() -> None:
     context = make_context(("semantic_outer",), seeds=1, teacher="resnet8x4")
     with Engine(context, workers=2) as engine, pytest.raises(TeacherError, match="256"):
         list(engine.score([Architecture("zoo", "resnet8")], count_cost))
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_run_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while the next process is being started."""
     monkeypatch.setattr("diswot.scoring.engine._score_in_worker", _die)
     with Engine(make_context(("params",)), workers=2) as engine, pytest.raises(RunError, match=r"process died .*fewer --workers"):
         list(engine.score([SMALL], count_cost))
 
 
 def _die(*_: Any) -> ScoreResult:
-    import os
-
     os._exit(1)
 
 
 def test_workers_must_be_positive_and_an_accelerator_is_not_shared() -> None:
-    import dataclasses
-
     context = make_context(("params",))
     for workers in (-1, 0):
         with pytest.raises(ConfigError, match=f"--workers {workers}: at least 1 is needed"):

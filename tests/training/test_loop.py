@@ -163,6 +163,16 @@ def test_half_precision_stays_near(precision: str) -> None:
     assert not same(weights(half), weights(whole)), "the forward pass is another"
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_norm_of_the_gradient_is_clipped_as_it_is_and_not_as_it_is_scaled(precision: str) -> None:
+    """A step by plain gradient descent is then as long as the learning rate times the largest norm."""
+    one = trainer("none", make_recipe(batch_size=48, weight_decay=0.0, lr=0.5, clip_grad=1e-3, precision=precision), students=["small"])
+    before = weights(one)
+    one.epoch(0)
+    length = torch.stack([(value - before[name]).norm() for name, value in weights(one).items()]).norm()
+    assert length.item() == pytest.approx(0.5 * 1e-3, rel=1e-2)
+
+
 def test_losses_are_computed_in_full_precision_whatever_networks_run_in(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = set()
     real = F.cross_entropy
