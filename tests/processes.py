@@ -98,6 +98,13 @@ def count_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+def wait_for_line(process: subprocess.Popen[str], path: Path) -> None:
+    """Wait until a process has written a whole line; it must come that far."""
+    while not count_lines(path):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
 def kill_and_resume(
     spawn: Callable[..., subprocess.Popen[str]],
     begin: Sequence[str],

@@ -1,0 +1,109 @@
+"""Ctrl-C, a full disk, kill -9: what is said, and what is left."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diswot import runs
+from diswot.runs import RunDir
+from tests.cli.samples import QUICK, SEARCH
+from tests.processes import count_lines, wait_for_line
+
+LONG = ["search", "--proxy", "diswot", *QUICK, "--iterations", "5000", "--params", "0.3M", "--name", "long"]
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_stops_a_search_which_says_how_to_go_on(
+    diswot: Any, tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It comes while the third line is written; even if the exception is lost on its way, no line follows."""
+    append = RunDir.append
+
+    def signalled(run: RunDir, name: str, record: Any) -> None:
+        if record["index"] == 2:
+            signal.raise_signal(number)
+        append(run, name, record)
+
+    handlers = [signal.getsignal(one) for one in SIGNALS]
+    monkeypatch.setattr(RunDir, "append", signalled)
+    with pytest.raises(SystemExit) as ended:
+        diswot(*LONG)
+    assert ended.value.code == 128 + number
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped; go on with: diswot search --resume runs/long"
+    assert count_lines(tmp_path / "runs" / "long" / "trials.jsonl") == 2
+    assert not runs.interrupted.is_set() and [signal.getsignal(one) for one in SIGNALS] == handlers
+    monkeypatch.undo()
+
+
+def test_a_command_without_a_folder_is_stopped_without_a_word_on_resuming(
+    diswot: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("diswot.scoring.recipe.prepare_scoring", stop)
+    with pytest.raises(SystemExit) as ended:
+        diswot("score", "resnet8")
+    assert ended.value.code == 130 and capsys.readouterr().err == "stopped\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_interrupted_process_says_how_to_go_on(spawn: Any, tmp_path: Path, number: signal.Signals) -> None:
+    process = spawn(*LONG)
+    wait_for_line(process, tmp_path / "runs" / "long" / "trials.jsonl")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 128 + number
+    assert err.splitlines()[-1] == "stopped; go on with: diswot search --resume runs/long"
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_nothing_is_lost(spawn: Any, tmp_path: Path) -> None:
+    """No file may grow beyond 4 kB: the journal meets the limit in the middle of the search, which then goes on without it."""
+    resource = pytest.importorskip("resource")
+    words = [*SEARCH[1:], "--quiet", "--iterations", "40"]
+    process = spawn("search", *words, "--name", "a", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)))
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 2
+    assert err.count("\n") == 1 and "File too large" in err and "--resume runs/a" in err
+    kept = (tmp_path / "runs" / "a" / "trials.jsonl").read_text()
+    assert 0 < len(kept) <= 4096 and kept.endswith("\n")
+    for arguments in (["--resume", "runs/a", "--quiet", "--workers", "1"], [*words, "--name", "whole"]):
+        process = spawn("search", *arguments)
+        assert process.communicate(timeout=600) and process.returncode == 0
+    a, whole = ((tmp_path / "runs" / name / "trials.jsonl").read_text() for name in ("a", "whole"))
+    assert a == whole and a.startswith(kept)
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_parent(spawn: Any, tmp_path: Path) -> None:
+    process = spawn(*LONG, "--workers", "2", "--quiet")
+    wait_for_line(process, tmp_path / "runs" / "long" / "trials.jsonl")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        process.kill()
+        process.communicate()
+        pytest.skip("this system does not list child processes")
+    workers = [int(pid) for pid in children.read_text().split()]
+    assert len(workers) >= 2
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 600
+    while any(_alive(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(_alive(pid) for pid in workers)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
