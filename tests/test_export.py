@@ -89,3 +89,11 @@ def test_export_from_the_command_line(student: Path, diswot: Any) -> None:
     assert code == 0 and "local-dir:out" in out, err
     code, _, err = diswot("export", str(student), "out")
     assert code == 2 and "out exists" in err
+
+
+@pytest.mark.parametrize("name", ["student.pt2", "student"])
+def test_what_a_killed_export_left_does_not_stop_the_next(student: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / f".tmp-{name}").mkdir()
+    (tmp_path / f".tmp-{name}" / "half").write_text("x")
+    assert run_export(student_model(student), tmp_path / name).difference < 1e-5
+    assert not list(tmp_path.glob(".tmp*")) and not (tmp_path / name / "half").exists()

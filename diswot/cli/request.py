@@ -20,6 +20,7 @@ from diswot.config.fields import flag_of
 from diswot.errors import ConfigError, RunError, brief_repr
 
 if TYPE_CHECKING:
+    from diswot.progress import Reporter
     from diswot.sessions import Plan
 
 
@@ -97,7 +98,7 @@ class Request:
                 plan, named = make_plan(), flags.get("name")
                 folder = Path(flags["runs_folder"]) / (named or _run_name(*name_parts())) if named or keep else None
                 session = Session.create(plan, folder, execution)
-            with session, _resumable(session.folder, self.verb):
+            with session, _resumable(session.folder, self.verb, reporter):
                 return Outcome(session.run(), session.folder, session.is_main)
 
 
@@ -110,8 +111,8 @@ def _run_name(*parts: str | None) -> str:
 class _resumable:
     """Inside, Ctrl-C, or being asked to end (SIGTERM, as schedulers do), says how to go on, and exits as interrupted programs do."""
 
-    def __init__(self, folder: Path | None, verb: str) -> None:
-        self.folder, self.verb = folder, verb
+    def __init__(self, folder: Path | None, verb: str, reporter: Reporter) -> None:
+        self.folder, self.verb, self.reporter = folder, verb, reporter
 
     def __enter__(self) -> None:
         from diswot.runs import interrupted
@@ -130,6 +131,7 @@ class _resumable:
             signal.signal(number, handler)
         self.interrupted.clear()
         if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.reporter.stop()  # how to go on is the last line
             how = f"; go on with: diswot {self.verb} --resume {self.folder}" if self.folder is not None else ""
             click.echo(f"stopped{how}", err=True)
             raise SystemExit(128 + self.number)

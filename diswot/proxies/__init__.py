@@ -117,7 +117,7 @@ RANKINGS = {
 _BLIND = 1e-3  # class means of classifier gradients below this say nothing
 
 
-def adapt_to_teacher(ranking: Ranking, proxy: str, teachers: list[NetworkSummary]) -> Ranking:
+def adapt_to_teacher(ranking: Ranking, proxy: str, teachers: list[NetworkSummary], *, warn: bool = True) -> Ranking:
     """The ranking, with the parts replaced that say nothing about this teacher; what replaces them is logged as a warning.
 
     A teacher whose classifier reads layer-normalised features (ConvNeXt, transformers) has gradients with zero mean over the channels:
@@ -129,6 +129,7 @@ def adapt_to_teacher(ranking: Ranking, proxy: str, teachers: list[NetworkSummary
         ranking: the ranking that was asked for.
         proxy: the names that it was asked for by.
         teachers: what the teacher showed of the batch of each seed.
+        warn: whether the warning is logged; not where it has been already.
 
     Raises:
         TeacherError: a part that says nothing was asked for by its own name.
@@ -142,7 +143,8 @@ def adapt_to_teacher(ranking: Ranking, proxy: str, teachers: list[NetworkSummary
     for part, (instead, reason) in replacements.items():
         if part in asked_for:
             raise TeacherError(f"{part} cannot see this teacher: {reason}; use {instead}")
-        logger.warning("%s cannot see this teacher (%s); %s ranks in its place", part, reason, instead)
+        if warn:
+            logger.warning("%s cannot see this teacher (%s); %s ranks in its place", part, reason, instead)
     if not replacements:
         return ranking
     kept = {part: weight for part, weight in ranking.weighted.items() if part not in replacements}

@@ -157,8 +157,9 @@ def _prepare(plan: StudyPlan, device: str, space: SearchSpace) -> tuple[dict[str
     asked = plan.rankings()
     _, context = prepare_scoring(dataclasses.replace(plan.config, proxy=",".join(asked)), device, space)
     context = dataclasses.replace(context, record_failures=True)
-    adapted = {name: adapt_to_teacher(ranking, name, context.teachers) if context.teachers else ranking for name, ranking in asked.items()}
-    return adapted, context
+    if not context.teachers:
+        return asked, context
+    return {name: adapt_to_teacher(ranking, name, context.teachers, warn=False) for name, ranking in asked.items()}, context
 
 
 def _accuracies(config: StudyConfig, benchmark: Benchmark) -> dict[str, Vector]:

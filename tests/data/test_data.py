@@ -17,7 +17,7 @@ from diswot.data.synthetic import dead_leaves
 from diswot.errors import DataError
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_mean_and_deviation_are_those_of_all_pixels(channels: int) -> None:
     """So many that a sum in single precision would stop growing."""
     rng = np.random.default_rng(0)
@@ -254,6 +254,7 @@ def test_what_timms_factory_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         load_data("torch/nonsense", data_dir=tmp_path)
 
 
+@pytest.mark.slow
 def test_statistics_of_real_images_are_the_published_ones(cifar10_test: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     x, y = cifar10_test
     np.savez(tmp_path / "c.npz", x_train=x, y_train=y)

@@ -14,7 +14,7 @@ from diswot.space import ImageSpec
 
 FAMILIES = [
     *("wrn_16_1", "vgg8", "mobilenetv2", "shufflenetv2", "resnet10t"),
-    *("convnext_atto", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"),
+    *("convnext_atto", "vit_tiny_patch16_224", pytest.param("swin_tiny_patch4_window7_224", marks=pytest.mark.slow)),
 ]
 
 

@@ -77,6 +77,7 @@ def test_cutout_blacks_out_loaded_images_too() -> None:
     (batch,) = decoding_loader(recipe, source).epoch(0)
     black = (batch.pixels == 0).flatten(1).sum(1) // 3
     assert ((black > 0) & (black <= 16)).all() and black.max() == 16
+    assert len({tuple(image.flatten().tolist()) for image in batch.pixels == 0}) > 5, "each image has its own"
 
 
 def test_random_erasing_blacks_out_a_rectangle_of_some_images() -> None:
@@ -89,6 +90,7 @@ def test_random_erasing_blacks_out_a_rectangle_of_some_images() -> None:
             black = (image == 0).all(0)
             rows, columns = black.any(1).nonzero(), black.any(0).nonzero()
             assert black[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].all(), "a rectangle"
+        assert len({tuple(image.flatten().tolist()) for image in touched}) > len(touched) - 3, "each its own"
 
 
 def test_a_policy_comes_after_the_crop_that_was_asked_for() -> None:

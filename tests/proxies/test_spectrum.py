@@ -1,0 +1,131 @@
+"""Proxies of spectra and of changes of the input, each by numpy from its definition."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diswot.models.init import initialise
+from diswot.observe import observe, watch_blocks
+from diswot.proxies import (
+    Candidate,
+    spectrum,
+)
+from tests.proxies.networks import BATCH, CLASSES, layers, score
+
+
+def jacobian(candidate: Candidate) -> np.ndarray[Any, Any]:
+    images = candidate.input("images").clone().requires_grad_()
+    observe(copy.deepcopy(candidate.model), images).logits.sum().backward()
+    assert images.grad is not None
+    return images.grad.flatten(1).numpy()
+
+
+def test_jacov_by_numpy(candidate: Candidate) -> None:
+    values = np.linalg.eigvalsh(np.corrcoef(jacobian(candidate)))
+    assert score("jacov", candidate) == pytest.approx(-sum(math.log(v + 1e-5) + 1 / (v + 1e-5) for v in values), rel=1e-6)
+
+
+def test_epe_nas_by_loops_over_classes(candidate: Candidate) -> None:
+    rows, total = jacobian(candidate), 0.0
+    for label in range(CLASSES):
+        members = [n for n in range(BATCH) if int(candidate.target[n]) == label]
+        if len(members) > 1:
+            correlations = np.corrcoef(rows[members])
+            total += abs(sum(math.log(abs(r) + 1e-5) for r in correlations.ravel()))
+    assert score("epe_nas", candidate) == pytest.approx(total, rel=1e-6)
+    with pytest.raises(ValueError, match="no class has two images"):
+        spectrum.epe_nas(torch.randn(2, 5), torch.tensor([0, 1]))
+
+
+def test_entropies_of_directions_and_of_channels_by_numpy(candidate: Candidate) -> None:
+    """Of the first stage: the block at the finest resolution."""
+    blocks = [block.detach().numpy() for block in candidate.images.blocks]
+    assert list(candidate.images.first_stage) == [1]
+
+    def entropy_of(matrix: np.ndarray[Any, Any]) -> float:
+        values = np.linalg.eigvalsh(matrix).clip(0)
+        share = values / values.sum()
+        return float(-(share * np.log(share + 1e-8)).sum())
+
+    pixels = np.moveaxis(blocks[1], 1, -1).reshape(-1, blocks[1].shape[1])
+    directions = pixels / np.linalg.norm(pixels, axis=1, keepdims=True).clip(1e-12)
+    expected = entropy_of(directions.T @ directions / len(pixels))
+    assert score("direction_entropy", candidate) == score("direction_entropy_first", candidate) == pytest.approx(expected, rel=1e-6)
+    assert score("entropy", candidate) == pytest.approx(entropy_of(np.cov(pixels.T, bias=True)), rel=1e-6)
+
+
+def test_diversity_and_the_norm_of_the_jacobian_by_numpy(candidate: Candidate) -> None:
+    stem = candidate.images.gradients_seen[1].flatten(1).numpy()
+    assert score("diversity", candidate) == pytest.approx(np.log(np.linalg.eigvalsh(np.corrcoef(stem)) + 1e-3).sum(), rel=1e-6)
+    assert score("neg_jacobian_log_norm", candidate) == pytest.approx(-np.log(np.linalg.norm(jacobian(candidate), axis=1)).mean(), rel=1e-9)
+
+
+def test_te_ntk_by_numpy(candidate: Candidate) -> None:
+    rows = []
+    for n in range(BATCH):
+        model = copy.deepcopy(candidate.model)
+        observe(model, candidate.input("images")).logits[n].sum().backward()
+        rows.append(np.concatenate([layer.weight.grad.numpy().ravel() for layer in layers(model)]))
+    values = np.linalg.eigvalsh(np.array(rows) @ np.array(rows).T)
+    assert score("te_ntk", candidate) == pytest.approx(-values[-1] / values[0], rel=1e-6)
+
+
+def block_maps(candidate: Candidate) -> list[Tensor]:
+    with watch_blocks(candidate.model) as blocks:
+        observe(candidate.model, candidate.input("noise").requires_grad_())
+    return [block.output for block in blocks]
+
+
+def test_az_nas_expressivity_and_progressivity_by_numpy(candidate: Candidate) -> None:
+    entropies = []
+    for block in block_maps(candidate):
+        values = np.linalg.eigvalsh(np.cov(block.detach().transpose(0, 1).flatten(1).numpy(), bias=True)).clip(0)
+        share = values / values.sum()
+        entropies.append(-sum(p * math.log(p + 1e-8) for p in share))
+    assert len(entropies) == 4  # the stem and three blocks
+    assert score("az_expressivity", candidate) == pytest.approx(sum(entropies), rel=1e-6)
+    assert score("az_progressivity", candidate) == pytest.approx(min(b - a for a, b in itertools.pairwise(entropies)), abs=1e-6)
+
+
+def test_az_nas_trainability_block_by_block(candidate: Candidate) -> None:
+    blocks, generator, expected = block_maps(candidate), candidate.generator(4), []
+    for inner, outer in itertools.pairwise(blocks):
+        signs = torch.randint(0, 2, outer.shape, generator=generator).to(outer) * 2 - 1
+        (back,) = torch.autograd.grad(outer, inner, signs, retain_graph=True)
+        if back.shape[-1] != signs.shape[-1]:
+            back = F.pixel_unshuffle(back, 2)
+        matrix = np.zeros((back.shape[1], signs.shape[1]))
+        for n in range(BATCH):
+            for i in range(signs.shape[2]):
+                for j in range(signs.shape[3]):
+                    matrix += np.outer(back[n, :, i, j], signs[n, :, i, j])
+        top = np.linalg.svd(matrix / (BATCH * signs.shape[2] * signs.shape[3]))[1][0]
+        expected.append(2 - top - 1 / (top + 1e-6))
+    assert score("az_trainability", candidate) == pytest.approx(np.mean(expected), rel=1e-6)
+
+
+def test_maps_whose_sides_do_not_divide_are_padded() -> None:
+    assert math.isfinite(spectrum.block_trainability(torch.randn(2, 3, 7, 7), torch.randn(2, 5, 4, 4)))
+
+
+def test_zen_by_hand(candidate: Candidate) -> None:
+    initialise(candidate.model, "gaussian", 7)
+    model, scales = copy.deepcopy(candidate.model), []
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_pre_hook(lambda _m, x: scales.append(math.sqrt(float(x[0].detach().var((0, 2, 3)).mean()))))
+    noise = candidate.input("noise")
+    step = torch.randn(noise.shape, generator=candidate.generator(2)).double()
+    before = observe(model, noise).features
+    of_first = list(scales)
+    change = float((observe(model, noise + 0.01 * step).features - before).detach().abs().mean())
+    assert score("zen", candidate) == pytest.approx(math.log(change) + sum(map(math.log, of_first)), rel=1e-9)
