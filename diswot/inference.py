@@ -86,7 +86,7 @@ class EvaluateOptions:
     space: str | None = None
 
 
-def run_evaluate(what: str, data: str, options: EvaluateOptions, device: str = "cpu") -> Evaluation:
+def run_evaluate(what: str, data: str, options: EvaluateOptions | None = None, device: str = "cpu") -> Evaluation:
     """Measure a student's folder, or a network by name with its weights.
 
     Args:
@@ -95,6 +95,7 @@ def run_evaluate(what: str, data: str, options: EvaluateOptions, device: str = "
         options: how it is measured.
         device: where.
     """
+    options = options or EvaluateOptions()
     weights, norm, crop_pct, split = options.weights, options.norm, options.crop_pct, options.split
     model = student_model(what, options.space) if weights is None else None
     if model is not None and (norm is not None or crop_pct is not None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -121,6 +122,8 @@ def range_fault(field: dataclasses.Field[Any], value: Any) -> str:
 
 
 def _range_text(ge: float | None, gt: float | None, le: float | None, lt: float | None) -> str:
+    if ge is not None and le is not None and ge != 0:
+        return f"from {ge:,} to {le:,}"
     low = f"more than {gt:,}" if gt is not None else "0 or more" if ge == 0 else f"at least {ge:,}" if ge is not None else ""
     high = f"below {lt:,}" if lt is not None else f"at most {le:,}" if le is not None else ""
     return " and ".join(filter(None, (low, high))) or "a finite number"
@@ -184,7 +187,7 @@ def coerce(hint: Any, value: Any) -> Any:
             return float(value)
         except (TypeError, ValueError):
             pass
-    if hint is str and isinstance(value, str | int | float) and not isinstance(value, bool):
+    if hint is str and isinstance(value, str | int | float | os.PathLike) and not isinstance(value, bool):
         return str(value)
     raise ValueError(_TYPES.get(hint, str(hint)))
 

@@ -88,7 +88,7 @@ class TrainingContext:
         """Take one step on black images with untrained networks.
 
         Raises:
-            DiswotError: a network that cannot take the images, a loss that cannot be computed, an optimizer that cannot be used, batches of a
+            DiswotError: a network that cannot take the images, a loss that cannot be computed, an optimizer that cannot be used, a batch
                 size that cannot be.
         """
         plan = self.plan

@@ -55,7 +55,7 @@ _add(
 )
 
 
-# --- similarity to the teacher: many initialisations with few images each rank best (docs/results/trust.md) --------------------------------------
+# --- similarity to the teacher: many initialisations with few images each rank best (docs/results/trust.md) ----------
 
 
 def _semantic_outer(candidate: Candidate, teacher: NetworkSummary, cost: Cost) -> Tensor:
@@ -145,7 +145,7 @@ _add(
 )
 
 
-# --- gradients of the weights ------------------------------------------------------------------------------------------------------------
+# --- gradients of the weights ----------------------------------------------------------------------------------------
 
 _BACKWARD: dict[str, Any] = {"needs": "labels images:graph", "passes": "forward, backward"}
 
@@ -194,7 +194,7 @@ _add(
 )
 
 
-# --- activations -------------------------------------------------------------------------------------------------------------------------
+# --- activations -----------------------------------------------------------------------------------------------------
 
 
 _add("nwot", "log determinant of how far images share active units", lambda s, *_: activation.nwot(s.images.signs), "images:agreements")
@@ -214,7 +214,7 @@ _add(
 )
 
 
-# --- spectra -----------------------------------------------------------------------------------------------------------------------------
+# --- spectra ---------------------------------------------------------------------------------------------------------
 
 
 def _expressivity(candidate: Candidate, *_: Any) -> Tensor:

@@ -133,7 +133,7 @@ def score_table(plan: StudyPlan, run: RunDir | None, execution: Execution) -> St
     rows = choose_rows(config, [forms[arch] for arch in benchmark.archs])
     _check_accuracies(config, accuracies, rows)
     rankings, context = _prepare(plan, device, space)
-    inputs = {**input_digests(config, context, space.name), "table": _digest(benchmark)}
+    inputs = {**input_digests(config, context, space.name), "space": space.name, "table": _digest(benchmark)}
     known = _scores_of(plan, context, inputs)
     if run is not None:
         run.check_inputs("inputs.json", inputs)

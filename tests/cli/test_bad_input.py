@@ -51,7 +51,7 @@ BAD = [
     (["search", "--params", "1M", "--latency", "1e-9ms"], "the smallest network of resnet_width takes"),
     (["search", "--params", "1M", "--seed", "99999999999999999999"], "seed 99999999999999999999"),
     (["search", "--params", "1M", "--input-size", "-3"], "--input-size -3"),
-    (["search", "--params", "1M", "--num-classes", "99999999999"], "--num-classes 99999999999: at least 1 and at most 100,000"),
+    (["search", "--params", "1M", "--num-classes", "99999999999"], "--num-classes 99999999999: from 1 to 100,000"),
     (["search", "--params", "1M", "--teacher", ":"], "unknown teacher ':'"),
     (["search", "--params", "1M", "--space", ":"], "unknown space ':'"),
     (["search", "--params", "1M", "--teacher", "no_such_module:net"], "'no_such_module:net' cannot be imported"),

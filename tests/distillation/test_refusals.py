@@ -64,7 +64,7 @@ from tests.trained import ARCH
         ({"loss": "dlb(ce_weight=0)"}, ConfigError, "dlb: with ce_weight 0"),
         ({"loss": "dlb", "batch_size": 32, "limit": 64}, ConfigError, "--batch-size 32: too large for 64 images"),
         ({"loss": "dml", "weights": "w.pth"}, ConfigError, "the peers of dml would begin as one"),
-        ({"loss": "pefd(projectors=1e9)"}, ConfigError, "loss pefd: projectors 1000000000: at least 1 and at most 64"),
+        ({"loss": "pefd(projectors=1e9)"}, ConfigError, "loss pefd: projectors 1000000000: from 1 to 64 is needed"),
         ({"aa": "foo"}, ConfigError, "timm does not know it"),
         ({"layer_decay": 0.5}, ConfigError, "layer-decay 0.5"),
         ({"opt": "adahessian"}, ConfigError, "cannot train here"),
