@@ -61,7 +61,8 @@ def load_object(reference: str, kind: str, *, trusted: bool = True) -> Any:
         module = importlib.import_module(module_name)
     except Exception as error:  # a module of the user's may raise anything
         reason = f"{type(error).__name__}: {first_line(error)}"
-        raise ConfigError(f"the {kind} {reference!r} cannot be imported ({reason}): is its folder on PYTHONPATH?") from None
+        remedy = ": is its folder on PYTHONPATH?" if isinstance(error, ModuleNotFoundError) else ""
+        raise ConfigError(f"the {kind} {reference!r} cannot be imported ({reason}){remedy}") from None
     if not hasattr(module, attribute):
         public = [name for name in vars(module) if not name.startswith("_")]
         raise ConfigError(f"the {kind} {reference!r}: the module {module_name} has no {attribute!r}: {suggest(attribute, public)}"[:300])

@@ -99,7 +99,9 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=64)
     archs = candidates(parser.parse_args().candidates)
     same, default = make_context(BATCH, 1), make_context(DEFAULT.batch_size, DEFAULT.seeds)
-    print(f"{len(archs)} networks of NAS-Bench-201, teacher resnet56, batch {BATCH}; defaults: {DEFAULT.seeds} x {DEFAULT.batch_size} images")
+    print(
+        f"{len(archs)} networks of NAS-Bench-201, teacher resnet56, batch {BATCH}; defaults: {DEFAULT.seeds} x {DEFAULT.batch_size} images"
+    )
     throughput(archs, same, default)
     overhead(archs[:20], same)
 

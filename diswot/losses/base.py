@@ -59,13 +59,13 @@ def temperature_option(default: float) -> Any:
     return option(default, gt=0)
 
 
-@dataclass_transform(eq_default=False)
+@dataclass_transform(eq_default=False, kw_only_default=True)
 class _Options(nn.Module):
     """A module whose annotated attributes are options: its subclasses are dataclasses without being decorated."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        dataclasses.dataclass(eq=False)(cls)
+        dataclasses.dataclass(eq=False, kw_only=True)(cls)
 
 
 class Loss(_Options):

@@ -20,9 +20,9 @@ from diswot.schemes import Terms
 
 Option = float | int | bool | str | None
 _MAX_LENGTH = 2000  # characters of an expression
-_COLON = re.compile(r"(?<=\w):(?=[A-Za-z_])")  # module:Name becomes module.Name, which is Python
+# What to write differently in Python outside quoted texts: module:Name as module.Name, logit-std as logit_std.
+_SPELLING = re.compile(r"""(?P<quoted>'[^']*'|"[^"]*")|(?<=\w):(?=[A-Za-z_])|(?<=[A-Za-z])-(?=[A-Za-z])""")
 _FLAG = re.compile(r"^--([\w-]+)")  # a fault names the flag of a field; an option is written as the field is named
-_HYPHEN = re.compile(r"(?<=[A-Za-z])-(?=[A-Za-z])")  # logit-std is logit_std
 
 
 class WeightedSum(Loss):
@@ -119,7 +119,7 @@ def create(expression: str, **options: Any) -> Loss:
 
 def _parse(expression: str) -> list[_Part]:
     """The parts of an expression: it is a Python expression of sums, products with numbers, and calls with keywords."""
-    python = _HYPHEN.sub("_", _COLON.sub(".", expression.strip()))
+    python = _SPELLING.sub(lambda found: found["quoted"] or {":": ".", "-": "_"}[found[0]], expression.strip())
     try:
         if len(python) > _MAX_LENGTH:
             raise ValueError

@@ -189,7 +189,7 @@ class FitNets(SingleTermLoss):
     """
 
     weight: float = weight_option(100.0)
-    stage: int | None = option(None, ge=-1_000_000, le=-1)
+    stage: int | None = option(None, le=-1)
 
     summary = "a map in the middle (Romero et al. 2015)"
     needs = frozenset({"logits", "stages"})
@@ -207,8 +207,8 @@ class FitNets(SingleTermLoss):
         self.regressor = _conv_bn(*self._pair(student, reference), nn.ReLU())
 
     def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
-        of_student, teacher_normalisation = self._pair(student, reference)
-        return fitnets(*to_smaller(self.regressor(of_student), teacher_normalisation))
+        of_student, of_teacher = self._pair(student, reference)
+        return fitnets(*to_smaller(self.regressor(of_student), of_teacher))
 
 
 @LOSSES.register("at")
@@ -300,9 +300,9 @@ class OFD(SingleTermLoss):
     def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
         total = student.logits.new_zeros(())
         last = len(self.connectors) - 1
-        for index, (of_student, teacher_normalisation) in enumerate(paired(student.preacts, reference.preacts)):
-            adapted = resized(self.connectors[index](of_student), teacher_normalisation)
-            total = total + ofd(adapted, teacher_normalisation, self.get_buffer(f"margin{index}")) / 2 ** (last - index)
+        for index, (of_student, of_teacher) in enumerate(paired(student.preacts, reference.preacts)):
+            adapted = resized(self.connectors[index](of_student), of_teacher)
+            total = total + ofd(adapted, of_teacher, self.get_buffer(f"margin{index}")) / 2 ** (last - index)
         return total
 
 

@@ -46,7 +46,7 @@ def apply_augmentation(source: Tensor, indices: Tensor, augmentations: Augmentat
     """Show some images as they are augmented.
 
     Args:
-        source: (n, H', W', C) uint8, from `padded`.
+        source: (n, H', W', C) uint8, from `pad_images`.
         indices: (B,) which of them.
         augmentations: those of B images.
         side: height and width of the result.

@@ -18,7 +18,7 @@ from diswot.training.augment import Augmentations, apply_augmentation, pad_image
 from diswot.training.distributed import DistributedContext
 
 Ints = NDArray[np.int64]
-_CHUNK = 1000  # images decoded between two looks at the clock
+_CHUNK = 1000  # images decoded at a time
 
 
 @dataclass(frozen=True)

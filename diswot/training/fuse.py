@@ -1,4 +1,4 @@
-"""Batch norms of a frozen network, fuse_conv_bn into the convolutions before them."""
+"""Batch norms of a frozen network, fused into the convolutions before them."""
 
 from __future__ import annotations
 

@@ -51,12 +51,12 @@ class Logs:
 
 
 def as_csv(history: Sequence[Mapping[str, Any]]) -> str:
-    """The history as CSV, with a column for everything that any line has.
+    """The history as CSV, with a column for everything that any line has: the epoch, the learning rate, the rest by name.
 
-    >>> as_csv([{"epoch": 1, "ce": 0.5}, {"epoch": 2, "ce": 0.25, "kd": 1.0}]).split()
-    ['epoch,ce,kd', '1,0.5,', '2,0.25,1.0']
+    >>> as_csv([{"ce": 0.5, "epoch": 1}, {"epoch": 2, "ce": 0.25, "lr": 0.1, "kd": 1.0}]).split()
+    ['epoch,lr,ce,kd', '1,,0.5,', '2,0.1,0.25,1.0']
     """
-    names = list(dict.fromkeys(name for line in history for name in line))
+    names = sorted({name for line in history for name in line}, key=lambda name: (name != "epoch", name != "lr", name))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
     writer.writeheader()

@@ -10,6 +10,7 @@ import pytest
 from diswot.errors import ConfigError
 from diswot.losses import LOSSES, WeightedSum, create
 from diswot.losses.expression import options_of
+from diswot.losses.logit import KD
 from diswot.schemes import UnderTeacher
 from tests.losses.observations import STUDENT, TARGET, TEACHER, linear_options, near, numbers
 
@@ -176,3 +177,15 @@ def test_hyphens_and_capitals_are_no_other_names(written: str, name: str) -> Non
     loss: Any = create(written)
     assert type(loss) is LOSSES[name]
     assert loss.kd_weight == (2 if "(" in written else options_of(name)["kd_weight"])
+
+
+class Spelled(KD):
+    """Keeps the text it is given."""
+
+    mode: str = "none"
+
+
+def test_a_quoted_text_stays_as_it_is_written() -> None:
+    with LOSSES.registered("spelled", Spelled):
+        loss: Any = create("spelled(mode='top-k of a:b') + 2*logit-std").parts[0]  # type: ignore[attr-defined]
+    assert loss.mode == "top-k of a:b"
