@@ -72,7 +72,7 @@ def test_names_of_data_sets_stay_inside_the_report(diswot: CommandLine, table: P
         (["{table}", "--proxy", ""], "--proxy '': name at least one"),
         (["{table}", "--dataset", ","], "--dataset ',': name at least one"),
         (["{table}", "--accuracy-column", "top1"], "top1"),
-        (["{table}", "--bootstrap-resamples", "1"], "--bootstrap-resamples 1: at least 20"),
+        (["{table}", "--bootstrap-resamples", "1"], "--bootstrap-resamples 1: from 20 to 100,000"),
         (["{table}", "--proxy", "params", "--scores-of", "runs/none"], "runs/none: no run is there"),
         ([], "diswot study TABLE.csv"),
     ],
