@@ -18,12 +18,15 @@ from diswot.searching.strategies import STRATEGIES
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
-SEARCH = "search --iterations 6 --population-size 4 --generation-size 2 --seeds 1 --batch-size 2 --num-classes 4 --workers 1 --quiet --json"
+SEARCH = (
+    "search --iterations 6 --population-size 4 --generation-size 2 --seeds 1 --batch-size 2 --num-classes 4 --input-size 16 "
+    "--params 300K --workers 1 --quiet --json"
+)
 TRAIN = "--data example_data_source:Stripes --input-size 16 --epochs 1 --batch-size 32 --quiet --json"
 COMMANDS = {
     "space": f"{SEARCH} --space example_space:PlainSpace --depth 8 --proxy params,flops",
-    "proxy": f"{SEARCH} --proxy example_proxy:LogitContrast --space s0",
-    "strategy": f"{SEARCH} --strategy example_strategy:LocalSearch --proxy params,flops --space s0",
+    "proxy": f"{SEARCH} --proxy example_proxy:LogitContrast --space s0 --teacher resnet8",
+    "strategy": f"{SEARCH} --strategy example_strategy:LocalSearch --proxy params,flops --space s0 --teacher resnet8",
     "teacher": f"{SEARCH} --teacher example_teacher:wide_teacher --proxy relation --space s0",
     "loss": f"distill resnet8 --teacher resnet8 --loss example_loss:HuberLogits(delta=2)+0.5*kd {TRAIN}",
     "scheme": f"distill resnet8 resnet14 --loss example_scheme:Consensus {TRAIN}",
@@ -55,7 +58,8 @@ def test_every_example_runs_from_the_command_line_and_resumes(examples: Path, di
     words = COMMANDS[kind].split()
     code, out, err = diswot(*words, "--name", "run")
     assert (code, err) == (0, ""), err
-    again = diswot(words[0], "--resume", "runs/run", "--quiet", "--json")
+    alone = ["--workers", "1"] if words[0] == "search" else []
+    again = diswot(words[0], "--resume", "runs/run", "--quiet", "--json", *alone)
     assert (again[0], again[2]) == (0, "")
     assert json.loads(again[1]) == json.loads(out)
 

@@ -65,18 +65,19 @@ def test_a_name_out_of_a_file_is_refused_and_not_imported(tmp_path: Path, module
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("def net(:", "SyntaxError"),
-        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def net(:", r"SyntaxError: .*\)"),
+        ("1 / 0", r"ZeroDivisionError: division by zero\)"),
         ("raise ValueError('one\\ntwo')", r"ValueError: one\)"),
-        ("import mylab_that_is_not_there", "ModuleNotFoundError"),
-        ("raise KeyError()", "KeyError: KeyError"),
+        (
+            "import mylab_that_is_not_there",
+            r"ModuleNotFoundError: No module named 'mylab_that_is_not_there'\): is its folder on PYTHONPATH\?",
+        ),
+        ("raise KeyError()", r"KeyError: KeyError\)"),
     ],
 )
 def test_a_module_that_fails_is_one_line_that_says_why(module: Write, source: str, reason: str) -> None:
     name = module(source)
-    with pytest.raises(
-        ConfigError, match=rf"^the teacher '{name}:net' cannot be imported \({reason}.*: is its folder on PYTHONPATH\?$"
-    ) as caught:
+    with pytest.raises(ConfigError, match=rf"^the teacher '{name}:net' cannot be imported \({reason}$") as caught:
         plugins.load_object(f"{name}:net", "teacher")
     assert "\n" not in str(caught.value)
 
