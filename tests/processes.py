@@ -103,32 +103,3 @@ def wait_for_line(process: subprocess.Popen[str], path: Path) -> None:
     while not count_lines(path):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-
-
-def kill_and_resume(
-    spawn: Callable[..., subprocess.Popen[str]],
-    begin: Sequence[str],
-    resume: Sequence[str],
-    written: Callable[[], int],
-    *,
-    kills: int,
-    most: int,
-    pause: float = 0.0,
-) -> int:
-    """kill -9 at random moments: each time once the run has written up to `most` more, and a random part of `pause` seconds have passed.
-    Resumes it each time, and at last to its end; returns how often it was killed before it had ended of itself."""
-    rng, command = random.Random(0), begin
-    for done in range(kills):
-        process = spawn(*command)
-        aim = written() + rng.randint(1, most)
-        while process.poll() is None and written() < aim:
-            time.sleep(0.002)
-        time.sleep(rng.random() * pause)
-        process.kill()
-        _, errors = process.communicate()
-        assert process.returncode in (0, -signal.SIGKILL), errors
-        command = resume
-        if process.returncode == 0:
-            return done
-    finish(spawn(*command))
-    return kills

@@ -99,6 +99,7 @@ def assert_same_study(one: Path, two: Path) -> None:
     assert (one / TIMES).exists() and (one / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_of_a_line_changes_nothing(diswot: CommandLine, table: Path, tmp_path: Path) -> None:
     """kill -9 of a real process of the command line."""
     assert diswot(*kept(table, "whole"))[0] == 0

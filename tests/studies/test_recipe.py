@@ -287,6 +287,7 @@ def test_a_table_of_a_space_that_is_not_the_tables_is_refused(table: Path) -> No
         score(table, proxy="params", space="s0")
 
 
+@pytest.mark.slow
 def test_nasbench201_whole_table_is_read_and_counted(real_data: Path) -> None:
     """The baseline over all rows, as published with this data: .753, .728, .692 for parameters and test accuracy. What a study does with
     the rows of a table is tested on small ones."""
