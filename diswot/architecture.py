@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diswot.errors import ArchitectureError
+from diswot.errors import ArchitectureError, first_line
 
 FORMAT = 2
 MAX_BYTES = 1_000_000
@@ -22,7 +23,16 @@ def canonical_json(value: Any) -> str:
     >>> canonical_json({"b": 1, "a": [1.5, None]})
     '{"a":[1.5,null],"b":1}'
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False, default=_plain_number)
+
+
+def _plain_number(value: Any) -> Any:
+    """A number of numpy as Python's own."""
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} is not plain JSON")
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,11 @@ class Architecture:
 
     Attributes:
         space: name of the space (`diswot.space.load_space` turns it into the space).
-        choices: plain JSON (text, numbers, lists, dicts); the space says which are valid.
+        choices: plain JSON (text, numbers, lists, dicts); the space says which are valid. They are kept as JSON would give them back: the
+            keys of dicts sorted, tuples as lists. So a search that is resumed sees what an undisturbed one sees.
+
+    Raises:
+        ArchitectureError: the choices are not plain JSON.
 
     >>> a = Architecture("resnet_depth", {"depths": [5, 5, 7]})
     >>> a == Architecture("resnet_depth", {"depths": [5, 5, 7]}), a.digest
@@ -40,6 +54,14 @@ class Architecture:
 
     space: str
     choices: Any
+
+    def __post_init__(self) -> None:
+        if isinstance(self.choices, str):
+            return
+        try:
+            object.__setattr__(self, "choices", _sorted(self.choices))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ArchitectureError(f"the choices of an architecture of {self.space} must be plain JSON: {first_line(error)}") from None
 
     @property
     def key(self) -> str:
@@ -66,7 +88,7 @@ def arch_json(arch: Architecture, provenance: Mapping[str, Any] | None = None) -
         arch: the identity of the network.
         provenance: how it was found (the search, its scores, its cost); it stands beside the identity and is not hashed.
     """
-    document: dict[str, Any] = {"format": FORMAT, "space": arch.space, "choices": _sorted(arch.choices)}
+    document: dict[str, Any] = {"format": FORMAT, "space": arch.space, "choices": arch.choices}
     if provenance is not None:
         document["provenance"] = _sorted(dict(provenance))
     return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"

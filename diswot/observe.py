@@ -91,7 +91,8 @@ def _observe_final(model: nn.Module, images: Tensor, features_too: bool) -> Obse
         features = protocol.forward_features(images)
         pooled = protocol.forward_head(features, pre_logits=True)
     except AttributeError as error:
-        raise TeacherError(f"{type(model).__name__} does not follow timm's protocol ({error})") from None
+        remedy = "subclass diswot.models.base.ImageClassifier and call init_classifier, or use proxies and losses of logits"
+        raise TeacherError(f"{type(model).__name__} does not follow timm's protocol ({error}): {remedy}") from None
     if not isinstance(classifier, nn.Linear):
         raise TeacherError(f"{type(model).__name__}: its classifier is {type(classifier).__name__}, not one linear layer")
     shown = _as_map(model, features) if features_too else pooled.new_empty(0)

@@ -14,13 +14,19 @@ import importlib
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar, cast
 
 from diswot.errors import ConfigError, brief_repr, first_line, suggest
 
 P = TypeVar("P")
+_LOADED: dict[str, str] = {}  # by source file of a module that a part came from, what the part is: "strategy mylab:Annealing"
+_INSTALLED = {"site-packages", "dist-packages"}  # folders of what was installed; a virtual environment may lie beside a part
+_OURS = {"diswot", "search_spaces"}
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -66,7 +72,20 @@ def load_object(reference: str, kind: str, *, trusted: bool = True) -> Any:
     if not hasattr(module, attribute):
         public = [name for name in vars(module) if not name.startswith("_")]
         raise ConfigError(f"the {kind} {reference!r}: the module {module_name} has no {attribute!r}: {suggest(attribute, public)}"[:300])
+    if source := getattr(module, "__file__", None):
+        _LOADED.setdefault(source, f"{kind} {reference}")
     return getattr(module, attribute)
+
+
+def part_at_fault(error: BaseException) -> str:
+    """The part of the user's own in whose code an exception was raised, in this process or in another, with the line; "" where in none.
+
+    >>> part_at_fault(ValueError("not in a part"))
+    ''
+    """
+    frames = _FRAME.findall("".join(traceback.format_exception(error)))
+    file, line = next(((file, line) for file, line in reversed(frames) if file in _LOADED), ("", ""))
+    return f"{_LOADED[file]} (line {line} of {Path(file).name})" if file else ""
 
 
 def load_part(reference: str, kind: str, contract: type[P], *, trusted: bool = True) -> P:
@@ -81,7 +100,7 @@ def load_part(reference: str, kind: str, contract: type[P], *, trusted: bool = T
             found = cast(P, _only_instance(cast(Any, found)))
         except Exception as error:  # it is the user's own code
             reason = f"{type(error).__name__}: {first_line(error)}"
-            raise ConfigError(f"the {kind} {reference!r} cannot be made without arguments ({reason})") from None
+            raise ConfigError(f"the {kind} {reference!r} cannot be made by calling it without arguments ({reason})") from None
     if not isinstance(found, contract):
         what = found.__name__ if isinstance(found, type) else type(found).__name__
         raise ConfigError(f"the {kind} {reference!r} is {what}, which is no subclass of {contract.__module__}.{contract.__qualname__}")
@@ -89,7 +108,9 @@ def load_part(reference: str, kind: str, contract: type[P], *, trusted: bool = T
 
 
 def code_digests(*names: str) -> dict[str, str]:
-    """By name, the first 12 hexadecimal digits of the SHA-256 of the source file, for those of the names that are `module:name`.
+    """By name, the first 12 hexadecimal digits of the SHA-256 of the source, for those of the names that are `module:name`.
+
+    The source is that of the module, and of the modules beside it, or in folders below, that it imports by its first lines.
 
     >>> list(code_digests("resnet56", "json:loads"))
     ['json:loads']
@@ -97,9 +118,33 @@ def code_digests(*names: str) -> dict[str, str]:
     digests = {}
     for name in filter(is_reference, names):
         part = load_object(name, "part")
-        source = inspect.getfile(part if inspect.isclass(part) or inspect.isroutine(part) else type(part))
-        digests[name] = hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12]
+        found = part if inspect.isclass(part) or inspect.isroutine(part) else type(part)
+        files = sorted(_sources(sys.modules[name.partition(":")[0]]) | {inspect.getfile(found)})
+        digests[name] = hashlib.sha256(b"\0".join(Path(file).read_bytes() for file in files)).hexdigest()[:12]
     return digests
+
+
+def _sources(module: ModuleType) -> set[str]:
+    """The source files of a module and of those that its names come from, as far as they lie in its folder and are nobody else's."""
+    own = getattr(module, "__file__", None)
+    if own is None or Path(own).parent.name in _INSTALLED:
+        return set() if own is None else {own}
+    folder, found, left = Path(own).parent, set[str](), [module]
+    while left:
+        current = left.pop()
+        file = getattr(current, "__file__", None)
+        if file is None or file in found or not Path(file).is_relative_to(folder) or current.__name__.split(".")[0] in _OURS:
+            continue
+        if not _INSTALLED & set(Path(file).relative_to(folder).parts):
+            found.add(file)
+            left += filter(None, map(_module_of, vars(current).values()))
+    return found
+
+
+def _module_of(value: Any) -> ModuleType | None:
+    """The module that a value is, or that it was defined in."""
+    name = getattr(value, "__module__", None)
+    return value if inspect.ismodule(value) else sys.modules.get(name) if isinstance(name, str) else None
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import textwrap
@@ -15,4 +16,5 @@ def write_module(folder: Path, source: str) -> str:
     name = f"own_{os.getpid()}_{next(_numbers)}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.py").write_text(textwrap.dedent(source))
+    importlib.invalidate_caches()  # the folder may have been listed a moment before
     return name

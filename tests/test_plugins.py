@@ -134,7 +134,7 @@ def test_a_class_is_made_once_and_an_instance_is_taken(module: Write) -> None:
 @pytest.mark.parametrize(
     ("attribute", "says"),
     [
-        ("Needs", r"cannot be made without arguments \(TypeError"),
+        ("Needs", r"cannot be made by calling it without arguments \(TypeError"),
         ("Other", "is Other, which is no subclass of tests.test_plugins.Part"),
         ("function", "is function, which is no subclass of tests.test_plugins.Part"),
     ],

@@ -39,7 +39,11 @@ _RUNNING = {
     "resume": click.option("--resume", help="go on with the run in this folder"),
     "scores-of": click.option("--scores-of", help="take over the scores of this study's folder, where it has them"),
     "tensorboard": click.option("--tensorboard", is_flag=True, help="write TensorBoard's files into the run's folder too"),
-    "out": click.option("--out", default="arch.json", help="file for the winner; an earlier one is kept beside it \\[arch.json]"),
+    "out": click.option(
+        "--out",
+        default="arch.json",
+        help="the winner; an earlier one is kept beside it, and --resume needs it again \\[arch.json]",
+    ),
 }
 
 click.rich_click.STYLE_HELPTEXT_FIRST_LINE = "bold"

@@ -10,6 +10,7 @@ from click.exceptions import Exit
 
 from diswot.cli import listing, network, searching, studying, training
 from diswot.errors import DiswotError, speaking_flags
+from diswot.plugins import part_at_fault
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
@@ -57,7 +58,10 @@ def _main(arguments: list[str] | None) -> int:
     except Exception as error:
         if os.environ.get("DISWOT_TRACEBACK"):
             raise
-        _fail(f"{type(error).__name__}: {error}; this is a fault of diswot's, please report it; DISWOT_TRACEBACK=1 shows where it is")
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        if part := part_at_fault(error):
+            return _fail(f"the {part} failed with {what:.300}; DISWOT_TRACEBACK=1 shows where")
+        _fail(f"{what}; this is a fault of diswot's, please report it; DISWOT_TRACEBACK=1 shows where it is")
         return 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -48,8 +49,9 @@ class DataRequest:
         source: what `--data` says.
         data_dir: the folder of named data sets.
         download: whether the data set may be downloaded.
-        num_classes: number of classes that it must have, or, of generated images, is to have; None for its own.
-        input_size: side in pixels that images are to be generated or decoded at; None for its own.
+        num_classes: number of classes that it must have, or, of generated images, is to have; None, where nobody asked, for its own.
+        input_size: side in pixels that images are to be generated or decoded at; None, where nobody asked, for its own. A source that
+            cannot give what is asked for may ignore both: the mismatch is refused with one line.
         seed: random seed of generated images.
     """
 
@@ -159,9 +161,18 @@ def _own(request: DataRequest) -> Dataset:
         raise DataError(f"--data {request.source}: {type(error).__name__}: {first_line(error)}") from None
     if not isinstance(data, Dataset):
         raise DataError(f"--data {request.source}: load() gave {type(data).__name__}, not a diswot.data.Dataset")
-    for images in filter(None, (data.train, data.test)):
-        check_labels(f"--data {request.source}", images.labels, data.num_classes)
-    return data
+    name = f"--data {request.source}"
+    test = None if data.test is None else _checked(f"{name}: test", data.test, data.num_classes)
+    return dataclasses.replace(data, train=_checked(f"{name}: train", data.train, data.num_classes), test=test)
+
+
+def _checked(name: str, images: ImageSet, num_classes: int) -> ImageSet:
+    """Images of a user's own source, once their labels and their pixels (of sets that are not in memory, the first image's) are right."""
+    labels = check_labels(name, np.asarray(images.labels), num_classes)
+    if isinstance(images, ArrayImages):
+        return ArrayImages(_check_images(name, images.array, labels), labels)
+    _check_images(name, images.images(np.arange(1)), labels[:1])
+    return images
 
 
 def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -184,7 +184,22 @@ class Loss(_Options):
         self.make_adapters(student, reference)
         terms = self.supervised(student, target)
         if reference is not None:
-            terms |= self.distil(student, reference if self.grad_to_reference else reference.detach(), target)
+            terms |= self.checked_terms(student, reference if self.grad_to_reference else reference.detach(), target)
+        return terms
+
+    def checked_terms(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
+        """What `distil` gives.
+
+        Raises:
+            ConfigError: it is no dict of scalar tensors.
+        """
+        terms = self.distil(student, reference, target)
+        if not isinstance(terms, dict):
+            raise ConfigError(f"loss {self.label}: distil must return a dict of scalar tensors by name, not {type(terms).__name__}")
+        for name, value in terms.items():
+            if not isinstance(value, Tensor) or value.ndim:
+                what = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+                raise ConfigError(f"loss {self.label}: the term {name} must be a scalar tensor, not {what}")
         return terms
 
     def supervised(self, student: Observation, target: Tensor) -> Terms:
@@ -238,6 +253,8 @@ def check_loss(name: str, loss: type[Loss]) -> None:
     without = [field.name for field in dataclasses.fields(loss) if field.init and field.default is dataclasses.MISSING]
     if without:
         raise ConfigError(f"loss {name}: the option {without[0]!r} has no default")
+    if issubclass(loss, SingleTermLoss) and loss.value is SingleTermLoss.value and loss.distil is SingleTermLoss.distil:
+        raise ConfigError(f"loss {name}: define value(student, reference, target), or distil")
 
 
 LOSSES = Registry[type[Loss]]("loss", load=_load, check=check_loss)

@@ -75,7 +75,7 @@ class WeightedSum(Loss):
     def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
         terms: Terms = {}
         for loss, weight in zip(self.parts, self.weights, strict=True):
-            for name, value in loss.distil(student, reference, target).items():
+            for name, value in loss.checked_terms(student, reference, target).items():
                 terms[f"{loss.label}.{name}" if name in terms else name] = weight * value
         return terms
 

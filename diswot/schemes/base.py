@@ -108,6 +108,19 @@ class Scheme(ABC):
             teacher: the teacher's observation, or None.
         """
 
+    def checked_references(self, student: int, students: Mapping[int, T], teacher: T | None) -> list[T | None]:
+        """What `references` gives.
+
+        Raises:
+            ConfigError: it is no list, or an empty one; or it holds the teacher, and the scheme does not say that it uses one.
+        """
+        name, found = type(self).__name__, self.references(student, students, teacher)
+        if not isinstance(found, list) or not found:
+            raise ConfigError(f"scheme {name}: references must return a list with an entry for each loss (None for the labels alone)")
+        if teacher is not None and not self.uses_teacher and any(entry is teacher for entry in found):
+            raise ConfigError(f"scheme {name}: it compares students with the teacher; say uses_teacher = True")
+        return found
+
     def groups(self, num_students: int) -> list[list[int]]:
         """The numbers of the students that share a backward pass; each by itself unless gradients flow from one to another."""
         return [[student] for student in range(num_students)]
@@ -117,6 +130,6 @@ class Scheme(ABC):
 
     def terms(self, student: int, losses: Sequence[DistillationLoss], step: StepObservations) -> Terms:
         """The weighted terms of a student's losses in one step, each a scalar; the mean over its losses where it has several."""
-        references = self.references(student, step.students, step.teacher)
+        references = self.checked_references(student, step.students, step.teacher)
         each = [loss(step.students[student], reference, step.target) for loss, reference in zip(losses, references, strict=True)]
         return each[0] if len(each) == 1 else {name: torch.stack([terms[name] for terms in each]).mean() for name in each[0]}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from diswot import plugins
 from diswot.architecture import Architecture
 from diswot.budget import cost_of
 from diswot.config.scoring import Init
@@ -74,7 +75,7 @@ def _run_network(context: ScoringContext, arch: Architecture, proxies: Sequence[
     except (DiswotError, RuntimeError, ValueError, torch.OutOfMemoryError) as error:
         if isinstance(error, DiswotError) and not context.record_failures:
             raise
-        result.failed.update((proxy.name, first_line(error, 200)) for proxy in proxies)
+        result.failed.update((proxy.name, _reason(error)) for proxy in proxies)
 
 
 def _score_seed(
@@ -90,12 +91,18 @@ def _score_seed(
         except Exception as error:  # whatever a foreign network makes of an unusual pass
             if isinstance(error, DiswotError) and not record_failures:
                 raise
-            result.failed[proxy.name] = first_line(error, 200)
+            result.failed[proxy.name] = _reason(error)
             continue
         if math.isfinite(value):
             result.scores.setdefault(proxy.name, []).append(value)
         else:
             result.failed[proxy.name] = f"{proxy.name} is not finite: {value}"
+
+
+def _reason(error: Exception) -> str:
+    """Why there is no score, with the line of a user's own part that is to blame."""
+    part = plugins.part_at_fault(error)
+    return f"{part}: {type(error).__name__}: {first_line(error, 200)}" if part else first_line(error, 200)
 
 
 def _candidates(model: nn.Module, context: ScoringContext, proxies: Sequence[Proxy], count_cost: Callable[[], Cost]) -> Iterator[Candidate]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from diswot import plugins
 from diswot.architecture import Architecture
 from diswot.config.scoring import SearchConfig
+from diswot.errors import ConfigError
 from diswot.searching.strategies import STRATEGIES, Member, SearchState, Strategy
 from diswot.space import SearchSpace
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 _SAMPLES = 300  # random candidates that are tried before the budget is walked into, or a small space is listed
 _WALKS = 20  # of these, the nearest to the budget that walks begin at
 _WALK_STEPS = 300
+_CANDIDATES = 10_000  # of a strategy, before a random candidate is taken; ours yield a few hundred
 
 
 class Feasibility(Protocol):
@@ -65,11 +69,27 @@ class Proposer:
 
         if started >= self.config.population_size and history:
             sizes = self.config.population_size, self.config.tournament_size, self.config.top_k
-            bred = self.strategy.candidates(SearchState(self.space, history, rng, *sizes))
+            bred = self._bred(SearchState(self.space, history, rng, *sizes))
             if (found := next((pair for pair in bred if fresh(pair[0])), None)) is not None:
                 return found
         arch = self.random(rng, fresh)
         return None if arch is None else (arch, None)
+
+    def _bred(self, state: SearchState) -> Iterator[tuple[Architecture, Architecture | None]]:
+        """What the strategy yields, as far as it is of any use to ask."""
+        name, found = self.config.strategy, self.strategy.candidates(state)
+        if not isinstance(found, Iterable):
+            raise ConfigError(f"strategy {name}: candidates() must yield pairs, it returned {type(found).__name__}")
+        for pair in itertools.islice(found, _CANDIDATES):
+            if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], Architecture)):
+                raise ConfigError(
+                    f"strategy {name}: candidates() must yield (architecture, its parent or None), not {type(pair).__name__} {pair!s:.80}"
+                )
+            if plugins.is_reference(name):
+                if pair[0].space != self.space.name:
+                    raise ConfigError(f"strategy {name}: it yields {pair[0]!s:.80}, and the space is {self.space.name}")
+                self.space.check(pair[0])
+            yield pair
 
     def random(self, rng: np.random.Generator, fresh: Callable[[Architecture], bool]) -> Architecture | None:
         """A random candidate: by rejection, else by enumeration, else by walking from samples into a budget that few of them meet."""

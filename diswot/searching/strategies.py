@@ -33,7 +33,8 @@ class SearchState:
 
     Attributes:
         space: the search space.
-        history: the members scored so far, in the order of their trials; never empty.
+        history: the members scored so far, in the order of their trials; never empty. Their fitness is relative to one another, and so
+            changes as the history grows.
         rng: the random generator of this candidate; whatever is drawn must come from it.
         population_size: members to keep, as `--population-size`.
         tournament_size: members to draw a parent from, as `--tournament-size`.
@@ -51,9 +52,9 @@ class SearchState:
 class Strategy(ABC):
     """Base class of the search strategies. To write one, subclass it and define `candidates`; `--strategy module:Class` finds it.
 
-    A search begins with as many random candidates as the population has members. From then on `candidates` is called for every trial. It
-    must depend on the state alone, and keep nothing from one call to the next: that is what makes a search resumable. Candidates of one
-    generation are bred from the same history.
+    A search begins with as many random candidates as the population has members, or as a generation has, where that is more. From then on
+    `candidates` is called for every trial. It must depend on the state alone, and keep nothing from one call to the next: that is what
+    makes a search resumable. Candidates of one generation are bred from the same history. Candidates that failed are not part of it.
     """
 
     summary: ClassVar[str] = ""
@@ -62,8 +63,8 @@ class Strategy(ABC):
     def candidates(self, state: SearchState) -> Iterator[tuple[Architecture, Architecture | None]]:
         """Yield candidates, each with the parent it was bred from, or None.
 
-        The search takes the first that is within the budget and has not been tried, and asks for no more. After the last one a random
-        candidate is taken.
+        The search takes the first that is within the budget and has not been tried, and asks for no more. After the last one, or the
+        10,000th, a random candidate is taken. A candidate need not be canonical, but it must be valid in `state.space`.
         """
 
 

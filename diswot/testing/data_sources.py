@@ -9,8 +9,10 @@ import numpy as np
 from diswot.data import Dataset, DataSource, load_data, proxy_batches
 from diswot.data.sources import DataRequest
 from diswot.plugins import load_part
+from diswot.testing.promises import told_as_assertions
 
 
+@told_as_assertions
 def check_data_source(source: DataSource | type[DataSource] | str, data_dir: str | Path = ".") -> None:
     """Check that a data source keeps the promises of `diswot.data.DataSource`.
 
@@ -32,8 +34,11 @@ def check_data_source(source: DataSource | type[DataSource] | str, data_dir: str
             continue
         some = np.arange(min(8, len(images.labels)))
         pixels = images.images(some)
-        assert pixels.dtype == np.uint8 and pixels.shape == (len(some), *images.shape), f"{name}: pixels {pixels.dtype} of {pixels.shape}"
+        assert pixels.dtype == np.uint8 and pixels.shape == (len(some), *images.shape), (
+            f"{name}: images() gave {pixels.dtype} of shape {pixels.shape}, not uint8 of {(len(some), *images.shape)}"
+        )
         assert images.shape[0] == images.shape[1], f"{name}: images must be square, they are {images.shape}"
+        assert isinstance(images.labels, np.ndarray) and images.labels.dtype == np.int64, f"{name}: labels must be an int64 array"
         assert images.labels.min() >= 0 and images.labels.max() < first.num_classes, f"{name}: labels must be 0 to {first.num_classes - 1}"
         assert np.array_equal(pixels, same.images(some)) and np.array_equal(images.labels, same.labels), (
             f"{name}: other images the second time"

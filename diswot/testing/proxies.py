@@ -10,10 +10,12 @@ from diswot.errors import RunError
 from diswot.execution import Execution
 from diswot.proxies import PROXIES, Proxy
 from diswot.scoring.recipe import ScorePlan, run_score
+from diswot.testing.promises import told_as_assertions
 
 _NETWORKS = ("resnet8", "resnet14")
 
 
+@told_as_assertions
 def check_proxy(proxy: Proxy | type[Proxy] | str, *, teacher: str = "resnet8") -> None:
     """Check that a proxy keeps the promises of `diswot.proxies.Proxy`, on two networks of the CIFAR zoo.
 

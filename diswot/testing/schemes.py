@@ -9,13 +9,19 @@ import torch
 from diswot.losses import Loss
 from diswot.losses.logit import kd
 from diswot.observe import Observation
+from diswot.plugins import load_object
 from diswot.schemes import Alone, Scheme, StepObservations, Terms
+from diswot.testing.promises import told_as_assertions
 
 _IMAGES, _CLASSES = 8, 5
 
 
-def check_scheme(scheme: type[Scheme]) -> None:
+@told_as_assertions
+def check_scheme(scheme: type[Scheme] | str) -> None:
     """Check that a scheme keeps the promises of `diswot.schemes.Scheme`, with one student and with three.
+
+    Args:
+        scheme: the class, or its `module:Class`.
 
     Raises:
         AssertionError: says which promise it breaks.
@@ -23,6 +29,8 @@ def check_scheme(scheme: type[Scheme]) -> None:
     >>> from diswot.schemes import Peers
     >>> check_scheme(Peers)
     """
+    scheme = load_object(scheme, "scheme") if isinstance(scheme, str) else scheme
+    assert isinstance(scheme, type) and issubclass(scheme, Scheme), f"{scheme!r} is no subclass of diswot.schemes.Scheme"
     name = scheme.__name__
     assert isinstance(getattr(scheme, "reference_name", None), str), f"{name}: reference_name is missing"
     for asked in (1, 3):
@@ -55,8 +63,8 @@ def _epoch(scheme: Scheme, groups: Sequence[Sequence[int]]) -> list[Terms]:
             teacher = _observation(99 + step) if scheme.uses_teacher else None
             shown = StepObservations(students, teacher, torch.arange(_IMAGES) % _CLASSES, _IMAGES // 2 if step else 0)
             for number in group:
-                references = scheme.references(number, students, teacher)
-                assert references, f"{type(scheme).__name__}: references must have an entry for each loss, None for the labels alone"
+                scheme.checked_references(number, students, teacher or _observation(99))
+                references = scheme.checked_references(number, students, teacher)
                 found.append(scheme.terms(number, [_Kd() for _ in references], shown))
     return found
 

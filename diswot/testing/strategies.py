@@ -9,10 +9,12 @@ import numpy as np
 from diswot.architecture import Architecture
 from diswot.searching.strategies import STRATEGIES, Member, SearchState, Strategy
 from diswot.space import SearchSpace, load_space
+from diswot.testing.promises import told_as_assertions
 
 _MOST = 100_000  # candidates that are asked for before a strategy is thought never to end
 
 
+@told_as_assertions
 def check_strategy(strategy: Strategy | type[Strategy] | str, space: str = "resnet_depth") -> None:
     """Check that a strategy keeps the promises of `diswot.searching.strategies.Strategy`.
 

@@ -10,8 +10,10 @@ from torch import nn
 from diswot.models.teachers import build_teacher
 from diswot.observe import batch_statistics, observe
 from diswot.space import ImageSpec
+from diswot.testing.promises import told_as_assertions
 
 
+@told_as_assertions
 def check_teacher(teacher: Callable[..., nn.Module] | str, spec: ImageSpec | None = None, *, logits_only: bool = False) -> None:
     """Check that a teacher can be used everywhere: it takes the images, knows the classes, and follows timm's protocol.
 

@@ -212,13 +212,6 @@ class ReadsMore(Gap):
         return student.pooled.mean() + reference.pooled.mean()
 
 
-class SeveralNumbers(Gap):
-    summary = "breaks a promise"
-
-    def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
-        return (student.logits - reference.logits).abs().mean(1)
-
-
 class TeachesNothing(Loss):
     ce_weight: float = 0.0
     summary = "breaks a promise"
@@ -234,8 +227,7 @@ class TeachesNothing(Loss):
         (RelatesImages, "relates the images of a batch; say needs_whole_batch = True"),
         (HasLayers, "it has layers of its own; say has_adapters = True"),
         (SaysGradients, "grad_to_reference is True, gradients say False"),
-        (ReadsMore, "must be one finite number"),
-        (SeveralNumbers, "must be one finite number"),
+        (ReadsMore, "does it read what is not in its needs"),
         (TeachesNothing, "no gradient reaches the student"),
         (Gap, "no summary"),
     ],

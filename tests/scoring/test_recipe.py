@@ -211,7 +211,7 @@ def test_a_network_that_cannot_be_scored_is_named_and_those_before_it_are_kept(t
 
     with monkeypatch.context() as patched:
         patched.setattr(engine, "score_one", fragile)
-        with pytest.raises(RunError, match="^zoo:vgg8 cannot be scored: out of memory$"):
+        with pytest.raises(RunError, match=r"^zoo:vgg8 cannot be scored: out of memory$"):
             begin(tmp_path / "run", score_plan())
     assert count_lines(tmp_path / "run" / JOURNAL) == 2
     assert resume(tmp_path / "run") == whole
@@ -219,7 +219,7 @@ def test_a_network_that_cannot_be_scored_is_named_and_those_before_it_are_kept(t
 
 @pytest.mark.parametrize("document", [{}, {"archs": None}, {"archs": [{"space": "zoo"}]}, {"archs": ["resnet8"]}, {"archs": 3}])
 def test_a_folder_that_names_no_architectures_is_refused(tmp_path: Path, document: dict[str, Any]) -> None:
-    with pytest.raises((RunError, ArchitectureError), match="names no architectures: start a new run|no architecture was given"):
+    with pytest.raises((RunError, ArchitectureError), match=r"names no architectures: start a new run|no architecture was given"):
         ScorePlan.restore({**ScorePlan(ScoreConfig(), ARCHS).document(), "archs": None, **document}, tmp_path)
 
 

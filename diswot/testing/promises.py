@@ -1,0 +1,34 @@
+"""What a part breaks is told as an AssertionError, also where it shows as an exception that its code raises."""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec
+
+from diswot.errors import DiswotError, first_line
+
+P = ParamSpec("P")
+
+
+def told_as_assertions(check: Callable[P, None]) -> Callable[P, None]:
+    """A conformance check that raises AssertionErrors, and the errors that a user would meet; nothing else."""
+
+    @functools.wraps(check)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            check(*args, **kwargs)
+        except (AssertionError, DiswotError):
+            raise
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise AssertionError(f"{_name(args[0])}: {reason} (line {where.lineno} of {Path(where.filename).name})") from error
+
+    return checked
+
+
+def _name(part: Any) -> str:
+    return part if isinstance(part, str) else getattr(part, "__name__", type(part).__name__)
