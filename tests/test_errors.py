@@ -14,7 +14,7 @@ import pytest
 
 import diswot
 from diswot import errors
-from diswot.cli.main import cli
+from diswot.cli.app import cli
 from diswot.errors import (
     ConfigError,
     DataError,

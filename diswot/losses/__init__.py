@@ -8,9 +8,9 @@ teacher's side is detached.
 from diswot.losses.base import LOSSES, NO_LABEL, Loss, SingleTermLoss, SupervisedLoss
 from diswot.losses.block_attention import afd
 from diswot.losses.expression import WeightedSum, create, signature
-from diswot.losses.feature import at, attention, fitnets, ickd, mgd, nst, ofd, ofd_margin, pefd
-from diswot.losses.logit import dist, dkd, kd, logit_std, skd, spherical, ssld, symmetric, wsl
-from diswot.losses.relation import cc, pkt, relation, rkd_angle, rkd_distance, semantic, sp
+from diswot.losses.features import at, attention, fitnets, ickd, mgd, nst, ofd, ofd_margin, pefd
+from diswot.losses.logits import dist, dkd, kd, logit_std, skd, spherical, ssld, symmetric, wsl
+from diswot.losses.relations import cc, pkt, relation, rkd_angle, rkd_distance, semantic, sp
 from diswot.schemes import Terms
 
 __all__ = [

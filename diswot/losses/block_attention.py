@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from diswot.config.fields import option
 from diswot.losses.base import LOSSES, Loss, temperature_option, weight_option
-from diswot.losses.feature import attention, resized, softened_term
+from diswot.losses.features import attention, resized, softened_term
 from diswot.observe import Observation
 from diswot.schemes.base import Terms
 

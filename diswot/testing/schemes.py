@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from diswot.losses import Loss
-from diswot.losses.logit import kd
+from diswot.losses.logits import kd
 from diswot.observe import Observation
 from diswot.plugins import load_object
 from diswot.schemes import Alone, Scheme, StepObservations, Terms

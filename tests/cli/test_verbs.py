@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from diswot.cli.main import cli
+from diswot.cli.app import cli
 from tests.cli.samples import QUICK, SEARCH
 
 

@@ -10,7 +10,7 @@ import pytest
 from diswot.errors import ConfigError
 from diswot.losses import LOSSES, WeightedSum, create
 from diswot.losses.expression import options_of
-from diswot.losses.logit import KD
+from diswot.losses.logits import KD
 from diswot.schemes import UnderTeacher
 from tests.losses.observations import STUDENT, TARGET, TEACHER, linear_options, near, numbers
 

@@ -13,7 +13,7 @@ from diswot.config.fields import option
 from diswot.errors import ConfigError
 from diswot.losses import LOSSES, Loss, SingleTermLoss, SupervisedLoss, Terms, create
 from diswot.losses.expression import options_of
-from diswot.losses.logit import KD
+from diswot.losses.logits import KD
 from diswot.observe import Observation
 from diswot.schemes import Alone, Peers, Scheme
 from diswot.testing import check_loss

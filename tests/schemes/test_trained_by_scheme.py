@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import diswot
 from diswot.config.fields import option
 from diswot.losses import LOSSES, Loss, Terms
-from diswot.losses.logit import kd
+from diswot.losses.logits import kd
 from diswot.observe import Observation
 from diswot.schemes import PreviousStep, Scheme, StepObservations
 from diswot.schemes.base import DistillationLoss
@@ -205,7 +205,7 @@ def test_a_scheme_of_ones_own_is_distilled_with_by_the_name_of_its_loss(
     """Students of one name begin with other weights, as the scheme says."""
     (tmp_path / "row_of_mine.py").write_text(
         "from diswot.losses import Loss\n"
-        "from diswot.losses.logit import kd\n"
+        "from diswot.losses.logits import kd\n"
         "from diswot.schemes import Scheme\n"
         "class Row(Scheme):\n"
         "    reference_name = 'neighbour'\n"

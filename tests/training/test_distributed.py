@@ -12,7 +12,7 @@ from torch import nn
 
 from diswot.training.distributed import DistributedContext, init_distributed, is_main_process, launched_by_torchrun
 from tests.training.samples import make_recipe, trainer, weights
-from tests.training.torchrun import history, run_diswot, run_script
+from tests.training.torchrun import history, launch, run_diswot, run_script
 
 CURVES = """
 import sys, torch
@@ -94,6 +94,26 @@ def test_a_run_of_two_processes_is_resumed_and_its_faults_are_told_once(tmp_path
     faults = [line for line in done.stderr.splitlines() if line.startswith("diswot:")]
     assert len(faults) == 1 and "--lr -1.0: more than 0 is needed" in faults[0]
     assert not (tmp_path / "runs" / "other").exists()
+
+
+ERRORS = """
+import os, sys, time
+from diswot.cli import app
+app.WAIT_FOR_FIRST = float(sys.argv[3])
+rank = os.environ["RANK"]
+time.sleep(2 if rank == "0" else 0)
+sys.exit(app.main(["train", "resnet8", "--lr", "-1"]) if rank in sys.argv[2] else time.sleep(60))
+"""
+
+
+@pytest.mark.parametrize(("faulty", "waits", "says"), [("01", "50", "diswot: --lr -1.0"), ("1", "0.1", "diswot: process 1: --lr -1.0")])
+def test_an_error_is_told_once_whichever_process_ends_first(tmp_path: Path, faulty: str, waits: str, says: str) -> None:
+    """torchrun ends the other processes as soon as one has failed: the one that prints must not be among them."""
+    script = tmp_path / "script.py"
+    script.write_text(ERRORS)
+    done = launch(tmp_path, 2, str(script), str(tmp_path), faulty, waits)
+    faults = [line for line in done.stderr.splitlines() if line.startswith("diswot:")]
+    assert len(faults) == 1 and faults[0].startswith(says), done.stderr
 
 
 BATCH_NORM = """

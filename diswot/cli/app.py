@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 import rich_click as click
 from click.exceptions import Exit
@@ -11,6 +12,9 @@ from click.exceptions import Exit
 from diswot.cli import listing, network, searching, studying, training
 from diswot.errors import DiswotError, speaking_flags
 from diswot.plugins import part_at_fault
+
+WAIT_FOR_FIRST = 10.0
+"""Seconds that the second and further processes of a training wait for the first to print an error."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
@@ -72,9 +76,15 @@ def _one_line(error: click.ClickException) -> str:
 
 
 def _fail(message: str) -> int:
-    """Print the error. Of the processes that torchrun starts, which all meet the same one, the first prints it."""
-    if os.environ.get("RANK", "0") == "0":
-        click.echo(f"diswot: {' '.join(message.split())}", err=True)
+    """Print the error once, of however many processes torchrun has started.
+
+    Mostly all of them meet the same error, and the first prints it. torchrun ends the others as soon as one has failed, so they leave
+    the first the time to print; one that is still there after it is alone with its error.
+    """
+    if (rank := os.environ.get("RANK", "0")) != "0":
+        time.sleep(WAIT_FOR_FIRST)
+        message = f"process {rank}: {message}"
+    click.echo(f"diswot: {' '.join(message.split())}", err=True)
     return 2
 
 

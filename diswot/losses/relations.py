@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from diswot.config.fields import option
 from diswot.losses.base import LOSSES, Loss, SingleTermLoss, weight_option
-from diswot.losses.logit import KD
+from diswot.losses.logits import KD
 from diswot.observe import Observation
 from diswot.schemes.base import Terms
 from diswot.similarity import cam_gram, gram_distance, sample_gram

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from diswot.config.fields import option
 from diswot.errors import ConfigError
 from diswot.losses.base import LOSSES, Loss, SingleTermLoss, temperature_option, weight_option
-from diswot.losses.logit import kd, symmetric
+from diswot.losses.logits import kd, symmetric
 from diswot.observe import Observation
 from diswot.schemes.base import Terms
 from diswot.schemes.peers import Peers
