@@ -215,6 +215,7 @@ def _check_combination(names: list[str], losses: list[Loss]) -> None:
     if odd is not None:
         raise ConfigError(f"loss {odd} stands alone: only losses that look at the teacher can be combined or weighted")
     if len({loss.scheme for loss in losses}) > 1:
-        raise ConfigError(f"loss {' + '.join(names)}: these are trained by different schemes, and cannot be combined")
+        schemes = ", ".join(f"{name} by {loss.scheme.__name__}" for name, loss in zip(names, losses, strict=True))
+        raise ConfigError(f"loss {' + '.join(names)}: they are trained by different schemes ({schemes}), and cannot be combined")
     if len(set(names)) < len(names):
         raise ConfigError(f"loss {' + '.join(names)}: each one once")

@@ -40,7 +40,7 @@ def nwot(agreements: Tensor) -> Tensor:
     Eigenvalues are raised to a tiny positive value, so that the result is finite if two images activate exactly the same units.
 
     Args:
-        agreements: (B, B) sum over the activation layers of `agreement`.
+        agreements: (B, B) sum over the activation layers of `activation_agreement`.
 
     >>> round(nwot(torch.tensor([[3.0, 1.0], [1.0, 3.0]])).item(), 4)  # log 8
     2.0794

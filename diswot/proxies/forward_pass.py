@@ -30,8 +30,8 @@ class ForwardPass(NetworkSummary):
     Attributes:
         images: (B, C, H, W) the input.
         blocks: maps after the stem and each block, where they were asked for.
-        agreements: (B, B) sum over activation layers of `activation.agreement`, where asked for.
-        codes: each layer's `activation.codes` of the first images, where asked for.
+        agreements: (B, B) sum over activation layers of `activation.activation_agreement`, where asked for.
+        codes: each layer's `activation.activation_codes` of the first images, where asked for.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, target: Tensor, wanted: frozenset[str]) -> None:

@@ -105,7 +105,9 @@ def test_losses_of_different_schemes_cannot_be_combined() -> None:
         scheme = Odd
 
     with LOSSES.registered("odd_gap", OddGap):
-        with pytest.raises(ConfigError, match=r"loss kd \+ odd_gap: these are trained by different schemes"):
+        with pytest.raises(
+            ConfigError, match=r"loss kd \+ odd_gap: they are trained by different schemes \(kd by UnderTeacher, odd_gap by Odd"
+        ):
             create("kd + odd_gap")
         assert create("2*odd_gap").scheme is Odd
 
