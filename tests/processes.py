@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -27,12 +27,15 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 
 _DOOMED = """
-import os, signal, sys
+import json, os, signal, sys
+from pathlib import Path
+import diswot.distillation.recipe, diswot.searching.recipe, diswot.studies.recipe  # imported once, for all that are forked below
 from diswot.architecture import canonical_json
 from diswot.cli import main
 from diswot.runs import RunDir
 
-left, moment, append = int(sys.argv[1]), sys.argv[2], RunDir.append
+deaths, begin, resume, config = json.loads(sys.argv[1])
+append = RunDir.append
 
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -55,42 +58,46 @@ def line(run, name, record):
 def step(function):
     return lambda *arguments, **options: kill() if last() else function(*arguments, **options)
 
-if moment == "disk":
-    os.fsync, os.replace = step(os.fsync), step(os.replace)
-else:
-    RunDir.append = line
-sys.exit(main(sys.argv[3:]))
+for left, moment in deaths:
+    if not (child := os.fork()):
+        if moment == "disk":
+            os.fsync, os.replace = step(os.fsync), step(os.replace)
+        else:
+            RunDir.append = line
+        os._exit(main(resume if Path(config).exists() else begin))
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != -signal.SIGKILL:
+        sys.exit(f"it ended before {moment} number {left}")
 """
 
 
-def _kill_at(cwd: Path, count: int, moment: str, *arguments: str) -> None:
-    """`diswot ...` in a process of its own, which ends by kill -9 at the `count`-th of these moments; it must come that far."""
+def _kill(cwd: Path, deaths: Sequence[tuple[int, str]], begin: Sequence[str], resume: Sequence[str]) -> None:
+    """`diswot ...` again and again, each time in a process of its own, which ends by kill -9 at the n-th of these moments; it must come
+    that far. A run that is there is gone on with; one that was killed before it had begun is begun again."""
+    folder = resume[resume.index("--resume") + 1] if "--resume" in resume else "."
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DISWOT_HOME": str(cwd / "home")}
-    command = [sys.executable, "-c", _DOOMED, str(count), moment, *arguments]
+    command = [sys.executable, "-c", _DOOMED, json.dumps([deaths, begin, resume, f"{folder}/config.yaml"])]
     ended = subprocess.run(command, cwd=cwd, text=True, env=environment, capture_output=True)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr or f"it ended before number {count}"
+    assert ended.returncode == 0, ended.stderr
 
 
 def kill_at_line(cwd: Path, line: int, torn: bool, *arguments: str) -> None:
     """`diswot ...` in a process of its own, which ends by kill -9 once it has added so many lines to its journals; `torn`: while it writes
     the last of them. It must come that far."""
-    _kill_at(cwd, line, "torn" if torn else "whole", *arguments)
+    _kill(cwd, [(line, "torn" if torn else "whole")], arguments, arguments)
 
 
 def kill_at_lines(cwd: Path, begin: Sequence[str], resume: Sequence[str], *, kills: int, most: int) -> None:
     """kill -9 of a run, each time after 1 to `most` more lines of its journals, every other time in the middle of the last of them; each
     time it is gone on with, but not after the last."""
     rng = random.Random(0)
-    for number in range(kills):
-        kill_at_line(cwd, rng.randint(1, most), number % 2 == 0, *(resume if number else begin))
+    _kill(cwd, [(rng.randint(1, most), "whole" if number % 2 else "torn") for number in range(kills)], begin, resume)
 
 
 def kill_on_disk(cwd: Path, begin: Sequence[str], resume: Sequence[str], *, kills: int, most: int) -> None:
     """kill -9 of a run, each time between two of its next `most` steps on the disk (a file is flushed, or put in another's place), wherever
     they come; each time it is gone on with, but not after the last. A run that was killed before it had begun is begun again."""
-    rng, folder = random.Random(0), cwd / resume[resume.index("--resume") + 1]
-    for _ in range(kills):
-        _kill_at(cwd, rng.randint(1, most), "disk", *(resume if (folder / "config.yaml").exists() else begin))
+    rng = random.Random(0)
+    _kill(cwd, [(rng.randint(1, most), "disk") for _ in range(kills)], begin, resume)
 
 
 def count_lines(path: Path) -> int:

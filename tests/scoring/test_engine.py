@@ -20,7 +20,7 @@ from diswot.space import Cost, load_space
 from tests.scoring.samples import SMALL, count_cost, make_context, score
 
 
-@pytest.mark.parametrize("count", [30, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [12, pytest.param(200, marks=pytest.mark.slow)])
 def test_scores_of_cells_do_not_depend_on_order_or_processes(count: int) -> None:
     """And an error of the user's comes back from another process as it is."""
     space, rng = load_space("nasbench201"), np.random.default_rng(0)

@@ -35,8 +35,13 @@ WITHIN = (1, 7, 16)  # a random candidate of a generation of 4, one within a bre
 MORE = (3, 4, 9, 17)
 
 
-@pytest.mark.parametrize("stops", [WITHIN, pytest.param(MORE, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("strategy", ["evolution", "aging", "random"])
+@pytest.mark.parametrize(
+    ("strategy", "stops"),
+    [
+        ("evolution", WITHIN),
+        *(pytest.param(strategy, WITHIN + MORE, marks=pytest.mark.slow) for strategy in ("evolution", "aging", "random")),
+    ],
+)
 def test_a_search_broken_off_anywhere_resumes_to_the_same(tmp_path: Path, strategy: str, stops: tuple[int, ...]) -> None:
     wanted = search_config(strategy=strategy, iterations=18, proxy="params,flops")
     whole = begin_search(tmp_path / "whole", wanted)

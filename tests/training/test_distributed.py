@@ -51,9 +51,8 @@ def test_two_processes_give_the_curve_of_one(tmp_path: Path, losses: list[str]) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["kd", "rkd + at"])
-def test_the_command_gives_the_same_under_torchrun(tmp_path: Path, small_npz: Path, teacher_file: Path, loss: str) -> None:
-    options = ["--data", str(small_npz), "--loss", loss, "--epochs", "2", "--batch-size", "16", "--quiet"]
+def test_the_command_gives_the_same_under_torchrun(tmp_path: Path, small_npz: Path, teacher_file: Path) -> None:
+    options = ["--data", str(small_npz), "--loss", "rkd + at", "--epochs", "2", "--batch-size", "16", "--quiet"]
     options += ["--lr", "0.0001"]  # or rounding grows step by step
     options += ["--teacher", "resnet8", "--teacher-weights", str(teacher_file)]
     for processes in (1, 2):
@@ -67,6 +66,7 @@ def test_the_command_gives_the_same_under_torchrun(tmp_path: Path, small_npz: Pa
         assert {name: ours[name] for name in terms} == pytest.approx(terms, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_adapters_rest_once_the_teacher_is_silent(tmp_path: Path, small_npz: Path, teacher_file: Path) -> None:
     """Early-stopped distillation with a loss that has layers, in two processes."""
     options = ["--data", str(small_npz), "--loss", "fitnets", "--distill-fraction", "0.5", "--epochs", "4", "--batch-size", "16", "--quiet"]
@@ -101,7 +101,7 @@ import os, sys, time
 from diswot.cli import app
 app.WAIT_FOR_FIRST = float(sys.argv[3])
 rank = os.environ["RANK"]
-time.sleep(2 if rank == "0" else 0)
+time.sleep(1 if rank == "0" else 0)
 sys.exit(app.main(["train", "resnet8", "--lr", "-1"]) if rank in sys.argv[2] else time.sleep(60))
 """
 
