@@ -138,6 +138,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_batch_norm_over_processes_is_torchs_over_the_whole_batch(tmp_path: Path) -> None:
     """Outputs, gradients of inputs and weights, running statistics, by two processes of half the batch each."""
     run_script(tmp_path, 2, BATCH_NORM)
