@@ -72,7 +72,7 @@ def _quantity(what: str, text: str, whole: str | float) -> float:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a student may cost; a limit that is not given does not bind.
+    """A limit on each cost of a student; one that is not given does not bind.
 
     >>> budget = Budget.parse({"params": "1M", "depth": 20})
     >>> budget.admits(Cost(params=900_000, flops=1, depth=21))
@@ -100,7 +100,7 @@ class Budget:
         return all(getattr(cost, what) in limit for what, limit in self.counted().items())
 
     def excess(self, cost: Cost) -> float:
-        """How far outside the counted limits, as a sum of logarithms of ratios; 0 within them."""
+        """Return the distance from the counted limits, a sum of logarithms of ratios; 0 within them."""
         total = 0.0
         for what, limit in self.counted().items():
             value = max(getattr(cost, what), 1)

@@ -1,4 +1,4 @@
-"""What one network is made of and what it costs: the facts behind `diswot show`."""
+"""The parts and the cost of one network: the facts behind `diswot show`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong, as a tree of exceptions. Every message is one line that names the value and the remedy.
+"""The exceptions that diswot raises. Every message is one line that names the value and the remedy.
 
 DiswotError
 ├── ConfigError         a flag, a key or a value that cannot be used

@@ -1,4 +1,4 @@
-"""How a run is carried out, which its outcome does not depend on."""
+"""The settings that a run is carried out with, and that its outcome does not depend on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diswot.progress import NullReporter, Reporter
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run is carried out.
+    """The device and the number of processes that a run is carried out with.
 
     Attributes:
         device: auto, cpu, cuda or mps.

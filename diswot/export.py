@@ -110,7 +110,7 @@ def _export_torch(model: Model, net: nn.Module, images: Tensor, target: Path) ->
 
 
 def _images(model: Model) -> dict[str, Any]:
-    """What must be known of its images to run the file."""
+    """Return what a user of the exported file must know of its images."""
     mean, std = model.network.normalise.mean.tolist(), model.network.normalise.std.tolist()
     return {"mean": mean, "std": std, "crop_pct": model.crop_pct, "class_names": model.class_names}
 

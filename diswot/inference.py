@@ -67,7 +67,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """How a network is measured.
+    """The options of a measurement.
 
     Attributes:
         split: test or train; test where there is one.

@@ -46,7 +46,7 @@ class Observation:
     norms: tuple[Tensor, ...] = ()
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Observation:
-        """With every tensor changed; empty ones stay."""
+        """Return an observation with every tensor changed; empty ones stay."""
 
         def one(tensor: Tensor) -> Tensor:
             return change(tensor) if tensor.numel() else tensor
@@ -63,7 +63,7 @@ FINAL = frozenset({"features", "pooled", "logits", "weight"})
 
 
 def observe(model: nn.Module, images: Tensor, needs: Collection[str] = FINAL) -> Observation:
-    """Runs `model` once on (B, in_chans, H, W) images; gradients flow unless the caller turns them off.
+    """Run `model` once on (B, in_chans, H, W) images; gradients flow unless the caller turns them off.
 
     Args:
         needs: which of features, pooled, logits and weight are read off. For logits alone any network will do.
@@ -109,7 +109,7 @@ def _observe_logits(model: nn.Module, images: Tensor) -> Observation:
 
 
 def _as_map(model: nn.Module, features: Tensor) -> Tensor:
-    """(B, C, H, W) from what `forward_features` of timm's families give: maps, channels-last maps, or tokens."""
+    """Return a map (B, C, H, W) from what `forward_features` of timm's families give: maps, channels-last maps, or tokens."""
     if features.ndim == 4:
         channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         return features.permute(0, 3, 1, 2) if channels_last else features
@@ -179,7 +179,7 @@ def _is_block(unit: nn.Module) -> bool:
 
 @dataclass
 class Block:
-    """What a block of the trunk left: its output, what went into the activation that ends it, and the batch norm before that."""
+    """One block of the trunk in a forward pass: its output, what went into the activation that ends it, and the batch norm before that."""
 
     output: Tensor
     preact: Tensor
@@ -310,7 +310,7 @@ class Observer(nn.Module):
         )
 
     def close(self) -> None:
-        """Takes the hooks off the network."""
+        """Take the hooks off the network."""
         if self._hooks is not None:
             self._hooks.remove()
 
@@ -326,7 +326,7 @@ def observe_without_gradients(model: nn.Module, images: Tensor, needs: Collectio
 
 
 def _affine(block: Block) -> Tensor:
-    """(2, C) mean and deviation that the batch norm gives its channels; empty where there is none for these channels."""
+    """Return the mean and deviation (2, C) that the batch norm gives its channels; empty where there is none for these channels."""
     weight, bias = (getattr(block.norm, name, None) for name in ("weight", "bias"))
     if weight is None or bias is None or len(weight) != block.preact.shape[1]:
         return block.preact.new_empty(0)

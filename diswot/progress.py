@@ -100,7 +100,7 @@ class PlainLines:
         return "; ".join(filter(None, (f"{done}/{self._total} {self.unit}s, {self._pace(done, now)}", detail)))
 
     def _pace(self, done: int, now: float) -> str:
-        """How fast and how long still, by the steps after the first: that one also waits for processes to start."""
+        """Return the speed and the time that is left, by the steps after the first: that one also waits for processes to start."""
         since, first = self._paced_from or (self._begun, 0)
         if done <= first:
             return f"after {duration(now - self._begun)}"

@@ -281,7 +281,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def environment(device: str) -> dict[str, Any]:
-    """What made a run: versions, machine, device. Without it a number cannot be traced back."""
+    """Return the environment of a run: versions, machine, device. Without it a number cannot be traced back."""
     packages = ("torch", "timm", "numpy", "scipy")
     return {
         "diswot": version(),

@@ -26,13 +26,13 @@ from diswot.training.distributed import init_distributed
 
 
 class Plan(Protocol):
-    """What a verb is going to do. Its `kind` is the name of the verb."""
+    """The checked plan of a verb. Its `kind` is the name of the verb."""
 
     @property
     def kind(self) -> str: ...
 
     def document(self) -> dict[str, Any]:
-        """What is kept of the plan in the run's config.yaml."""
+        """Return the part of the plan that is kept in the run's config.yaml."""
 
     def files(self) -> dict[str, str]:
         """Texts that are kept with the run, by file name."""
@@ -40,7 +40,7 @@ class Plan(Protocol):
 
 @dataclass(frozen=True)
 class Verb:
-    """What can be begun and resumed.
+    """A verb that can be begun and resumed.
 
     Attributes:
         restore: makes the plan of a run from its config.yaml and its folder.
@@ -79,7 +79,7 @@ class Session:
 
     @property
     def folder(self) -> Path | None:
-        """Where the run is kept, or None."""
+        """The folder that the run is kept in, or None."""
         return self._run_dir.path if self._run_dir is not None else None
 
     @classmethod

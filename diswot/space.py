@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What a network must know of its images.
+    """The classes, channels and size of the images that a network is made for.
 
     Attributes:
         num_classes: number of classes.
@@ -35,7 +35,7 @@ class ImageSpec:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(in_chans, input_size, input_size)."""
+        """The shape of an image, (in_chans, input_size, input_size)."""
         return self.in_chans, self.input_size, self.input_size
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs.
+    """The cost of a network.
 
     Attributes:
         params: number of trainable parameters.

@@ -72,7 +72,7 @@ def search_table(result: SearchResult) -> Table:
 
 
 def search_remark(result: SearchResult) -> str:
-    """What the budget leaves free where the winner takes far more of it than the networks beside it; empty where it does not."""
+    """Return a remark on a cost without a limit of which the winner has far more than the networks beside it; else ""."""
     asked, (winner, *others) = result.provenance["search"], result.table
     for what in ("FLOPs", "params"):
         most = max((getattr(row.cost, what.lower()) for row in others), default=0)
@@ -174,7 +174,7 @@ def compare_json(found: Comparison) -> Json:
 
 
 def _number(value: float) -> float | None:
-    """What JSON can hold."""
+    """Return a number that JSON can hold."""
     return value if math.isfinite(value) else None
 
 

@@ -1,4 +1,4 @@
-"""What a user asks of a verb: words, flags and a configuration file, made into a session that is run to its end."""
+"""The request that a user makes of a verb: words, flags and a configuration file, made into a session that is run to its end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a session gave.
+    """The result of a session.
 
     Attributes:
         result: what the verb's function returns.

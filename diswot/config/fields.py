@@ -105,7 +105,7 @@ def check_ranges(config: Any) -> None:
 
 
 def range_fault(field: dataclasses.Field[Any], value: Any) -> str:
-    """What a number would have to be, where it is not; else nothing.
+    """Return the range that a number should be in, in words, where it is outside; else "".
 
     >>> @dataclasses.dataclass
     ... class Shares:

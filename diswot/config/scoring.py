@@ -1,4 +1,4 @@
-"""What decides a score, a search and a study."""
+"""The options of a score, a search and a study."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def seed_option(default: int, help: str, group: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions:
-    """Which images."""
+    """The options that choose the images."""
 
     data_dir: str | None = option(None, "folder of the named data sets", "Images")
     download: bool = option(False, "download a named data set that is not in --data-dir", "Images")

@@ -1,4 +1,4 @@
-"""What decides a training, a distillation and a comparison."""
+"""The options of a training, a distillation and a comparison."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_CROP_SIZE = 64  # pixels: up to here images are shifted, above they are cro
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is trained, whatever it learns from. The defaults are the standard CIFAR recipe of the distillation literature."""
+    """The options of a training, with or without a teacher; the defaults are the standard CIFAR recipe of the distillation literature."""
 
     epochs: int = option(240, "passes over the training images; learning-rate drops move in proportion", "Recipe", ge=1)
     batch_size: int = option(64, "images in a training step", "Recipe", ge=2)

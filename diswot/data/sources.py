@@ -43,7 +43,7 @@ def cache_dir() -> Path:
 
 @dataclass(frozen=True)
 class DataRequest:
-    """What a data source is asked for.
+    """A request for the images of a data source.
 
     Attributes:
         source: what `--data` says.

@@ -80,7 +80,7 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[f
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison gave.
+    """The result of a comparison.
 
     Attributes:
         rows: the students, in the order that they were given in.
@@ -99,7 +99,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ComparePlan:
-    """What `diswot compare` is going to do; `plan_comparison` makes one."""
+    """The checked plan of `diswot compare`; `plan_comparison` makes one."""
 
     config: CompareConfig
     entries: tuple[StudentEntry, ...]
@@ -111,7 +111,7 @@ class ComparePlan:
         return DistillPlan(self.config.training(seed), self.entries)
 
     def document(self) -> dict[str, Any]:
-        """What is kept of the plan with the run."""
+        """Return the part of the plan that is kept with the run."""
         return {**self.training(self.config.seed).document(), "seeds": self.config.seeds}
 
     def files(self) -> dict[str, str]:

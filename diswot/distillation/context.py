@@ -1,4 +1,4 @@
-"""What every training of a run shares: the images, the recipe, the device, the processes."""
+"""The training context: the images, the recipe, the device, the processes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ LOGITS = frozenset({"logits"})  # what any teacher must show; the loss tells wha
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What every training of a run shares.
+    """The images, the recipe, the device and the processes, which every training of a run shares.
 
     Attributes:
         plan: what the run is going to do.
@@ -125,7 +125,7 @@ class TrainingContext:
             loss(seen, other, torch.zeros(len(seen.logits), dtype=torch.int64))
 
     def observe_zeros(self, model: nn.Module, loss: Loss) -> Observation:
-        """What a network, wherever it is, shows the loss of black images, as few as the loss can be computed on; on the CPU."""
+        """Observe a network on black images, as few as the loss can be computed on; the observation is on the CPU."""
         device = next(model.parameters()).device
         images = torch.zeros(max(2, loss.min_batch_size), *self.splits.data.spec.shape, device=device)
         return observe_without_gradients(model, images, loss.needs).map(Tensor.cpu)

@@ -26,7 +26,7 @@ _DEFAULT_TEACHER, _DEFAULT_DATA = "resnet56", "cifar100"
 
 @dataclass(frozen=True)
 class DistillPlan:
-    """What `diswot distill` or `diswot train` is going to do; `plan_distillation` makes one.
+    """The checked plan of `diswot distill` or `diswot train`; `plan_distillation` makes one.
 
     Attributes:
         config: the options, with what arch.json knows filled in.
@@ -46,12 +46,12 @@ class DistillPlan:
 
     @property
     def scheme(self) -> type[Scheme]:
-        """What the students learn from."""
+        """The training scheme that the loss names."""
         return self.make_loss().scheme
 
     @property
     def recipe(self) -> Recipe:
-        """How the students are trained."""
+        """The recipe that the students are trained by."""
         return self.config.recipe()
 
     @property
@@ -69,7 +69,7 @@ class DistillPlan:
         return self.config.space == space
 
     def document(self) -> dict[str, Any]:
-        """What is kept of the plan with the run; weights files by their digests too, so that a changed file is noticed on resume."""
+        """Return the part of the plan that is kept with the run; also digests of weights files, so that a resume notices changed ones."""
         return {**to_dict(self.config), **weights_digests(self.config)}
 
     def files(self) -> dict[str, str]:
@@ -85,7 +85,7 @@ class DistillPlan:
 
 
 class TrainPlan(DistillPlan):
-    """What `diswot train` is going to do: a distillation without a teacher."""
+    """The checked plan of `diswot train`: a distillation without a teacher."""
 
     @classmethod
     def restore(cls, document: Mapping[str, Any], folder: Path) -> TrainPlan:

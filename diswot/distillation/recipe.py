@@ -48,7 +48,7 @@ class TrainedStudent:
 
 @dataclass(frozen=True)
 class DistillResult:
-    """What a distillation gave.
+    """The result of a distillation.
 
     Attributes:
         students: one, or as many as were trained side by side.

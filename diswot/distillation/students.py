@@ -120,7 +120,7 @@ def _timm_config(arch: Architecture, model: nn.Module, image_facts: Mapping[str,
 
 
 def teacher_normalisation(norm: str, weights: str, data: Dataset, option: str = "--teacher-norm") -> Normalise:
-    """How a teacher's images are normalised.
+    """Return the mean and the deviation that a teacher's images are normalised by.
 
     Args:
         norm: see `diswot.models.teachers.normalisation`; `data` means as the weights file says, where a student of ours is in it, else by

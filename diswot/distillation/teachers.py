@@ -1,4 +1,4 @@
-"""Where a teacher comes from: a file, timm, or a training of its own that is kept; and the assistants between it and the students."""
+"""The sources of a teacher: a file, timm, or a training of its own that is kept; and the assistants between it and the students."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class SupervisedLoss:
 
 
 def hard_labels(target: Tensor) -> Tensor:
-    """(B,) classes; of mixed images (B, N) the class with the largest share."""
+    """Return the classes (B,) of a target; of mixed images (B, N), the class with the largest share."""
     return target if target.ndim == 1 else target.argmax(1)
 
 
@@ -188,7 +188,7 @@ class Loss(_Options):
         return terms
 
     def checked_terms(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
-        """What `distil` gives.
+        """Return what `distil` gives, once it is known to be a dict of scalar tensors.
 
         Raises:
             ConfigError: it is no dict of scalar tensors.

@@ -72,7 +72,7 @@ class AFD(Loss):
         return [nn.Linear(maps.shape[1], self.width), nn.BatchNorm1d(self.width)]
 
     def attention(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
-        """(B, T, S)."""
+        """Return the attention of each teacher map to each student map, (B, T, S)."""
         keys = torch.stack([key(x.mean((2, 3))) for key, x in zip(self.keys, student_maps, strict=True)], 1)  # (B, S, d)
         queries = torch.stack([query(x.mean((2, 3))) for query, x in zip(self.queries, teacher_maps, strict=True)], 1)  # (B, T, d)
         heads = self.bilinear(keys.flatten(0, 1)).unflatten(0, keys.shape[:2]).unflatten(2, (queries.shape[1], self.width))  # (B, S, T, d)

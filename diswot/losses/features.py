@@ -21,7 +21,7 @@ from diswot.schemes.peers import Peers
 
 
 def resized(maps: Tensor, like: Tensor) -> Tensor:
-    """(B, C, H, W) at the height and width of `like`: averaged over the cells of the new grid."""
+    """Resize maps (B, C, H, W) to the height and width of `like`: averaged over the cells of the new grid."""
     return _averaged(maps, (like.shape[-2], like.shape[-1]))
 
 
@@ -55,7 +55,7 @@ def fitnets(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
 
 def attention(maps: Tensor, power: float = 2.0) -> Tensor:
-    """(B, C, H, W) -> (B, H W): mean of |f|^power over the channels, of length 1.
+    """Return the attention maps (B, H W) of maps (B, C, H, W): the mean of |f|^power over the channels, scaled to length 1.
 
     >>> attention(torch.ones(1, 5, 2, 2))
     tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
@@ -64,7 +64,7 @@ def attention(maps: Tensor, power: float = 2.0) -> Tensor:
 
 
 def at(student_map: Tensor, teacher_map: Tensor, power: float = 2.0, form: Literal["squared", "norm"] = "squared") -> Tensor:
-    """How far the `attention` of two maps is apart (Zagoruyko & Komodakis, ICLR 2017); the larger map is averaged to the smaller's size.
+    """Return the distance between the `attention` of two maps, the larger averaged to the smaller (Zagoruyko & Komodakis, ICLR 2017).
 
     Args:
         student_map, teacher_map: (B, C, H, W), (B, C', H', W').
@@ -176,7 +176,7 @@ def pefd(projected: Tensor, teacher_pooled: Tensor, eps: float = 1e-8) -> Tensor
 
 
 def _conv_bn(student: Tensor, teacher: Tensor, *more: nn.Module) -> nn.Sequential:
-    """From the student's channels to the teacher's."""
+    """Return a convolution and a batch norm from the student's channels to the teacher's."""
     channels = teacher.shape[1]
     return nn.Sequential(nn.Conv2d(student.shape[1], channels, 1, bias=False), nn.BatchNorm2d(channels), *more)
 

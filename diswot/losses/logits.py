@@ -100,7 +100,7 @@ def dist(student_logits: Tensor, teacher_logits: Tensor, beta: float = 1.0, gamm
 
 
 def _cross_entropies(logits: Tensor, target: Tensor) -> Tensor:
-    """(B,)."""
+    """Return the cross-entropy of each image, (B,)."""
     return F.cross_entropy(logits, target, reduction="none")
 
 
@@ -140,13 +140,13 @@ def skd(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0
 
 
 def symmetric(a: Tensor, b: Tensor) -> Tensor:
-    """(KL(a || b) + KL(b || a)) / 2 of logits (B, N), with gradients into both."""
+    """Return (KL(a || b) + KL(b || a)) / 2 of logits (B, N), with gradients into both."""
     a, b = F.log_softmax(a, 1), F.log_softmax(b, 1)
     return (_divergence(a, b) + _divergence(b, a)) / 2
 
 
 def ssld(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """(KL(p_s || p_t) + KL(p_t || p_s)) / 2 at T = 1 (Cui et al. 2021): no labels, so any images will do; 0 where they agree.
+    """Return (KL(p_s || p_t) + KL(p_t || p_s)) / 2 at T = 1 (Cui et al. 2021): no labels, so any images will do; 0 where they agree.
 
     >>> a, b = torch.randn(4, 10), torch.randn(4, 10)
     >>> torch.allclose(ssld(a, b), ssld(b, a))

@@ -20,7 +20,7 @@ _AT_ONCE = 1 << 22  # cosines that rkd_angle holds at a time: 16 MiB
 
 
 def _distances(features: Tensor) -> Tensor:
-    """(B, B) Euclidean, with zeros and no gradient on the diagonal."""
+    """Return the Euclidean distances (B, B) of the images, with zeros and no gradient on the diagonal."""
     gram = features @ features.T
     squares = gram.diagonal()
     squared = (squares[:, None] + squares - 2 * gram).clamp_min(1e-12)
@@ -95,7 +95,10 @@ def _sides(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cosines(gram: Tensor, inverse: Tensor, corners: slice) -> Tensor:
-    """(corners, B, B): of the angle at image j between the directions to i and to k, (x_i - x_j) . (x_k - x_j) over both lengths."""
+    """Return the cosines (corners, B, B) of the angle at image j between the directions to i and to k.
+
+    They are (x_i - x_j) . (x_k - x_j) over both lengths.
+    """
     own, squares = gram[corners], gram.diagonal()[corners]
     products = gram - own[:, :, None] - own[:, None, :] + squares[:, None, None]
     return products * inverse[corners][:, :, None] * inverse[corners][:, None, :]
@@ -158,7 +161,7 @@ def pkt(student_pooled: Tensor, teacher_pooled: Tensor, eps: float = 1e-7) -> Te
 
 
 def semantic(student: Observation, teacher: Observation) -> Tensor:
-    """(1 / N^2) || G_T - G_S ||_2 with G the class-by-class correlation of the class activation maps (DisWOT, section 3.4).
+    """Return (1 / N^2) || G_T - G_S ||_2 with G the class-by-class correlation of the class activation maps (DisWOT, section 3.4).
 
     At most 2 / N^2 as the paper writes it: for many classes give it a weight.
     """
@@ -167,7 +170,7 @@ def semantic(student: Observation, teacher: Observation) -> Tensor:
 
 
 def relation(student: Observation, teacher: Observation) -> Tensor:
-    """(1 / B^2) || A_T - A_S ||_2 with A the correlation of samples on the last map (DisWOT, section 3.4); at most 2 / B^2."""
+    """Return (1 / B^2) || A_T - A_S ||_2 with A the correlation of samples on the last map (DisWOT, section 3.4); at most 2 / B^2."""
     grams = [sample_gram(seen.features) for seen in (teacher.detach(), student)]
     return gram_distance(grams[0], grams[1], "frobenius") / len(student.features) ** 2
 

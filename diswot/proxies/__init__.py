@@ -71,7 +71,7 @@ class Ranking:
         return dict(zip(self.parts, self.weights or [1.0] * len(self.parts), strict=True))
 
     def fitness(self, scores: ArrayLike) -> Vector:
-        """(n,) of candidates ranked among themselves, from the (n, parts) scores of each; higher is better.
+        """Return the fitness (n,) of candidates ranked among themselves, from their scores (n, parts); higher is better.
 
         >>> RANKINGS["diswot"].fitness([[-0.2, -3.0], [-0.1, -5.0], [-0.4, -6.0]]).round(3).tolist()
         [0.833, 0.833, 0.333]

@@ -53,7 +53,7 @@ class Candidate:
         return self._count_cost()
 
     def input(self, kind: str) -> Tensor:
-        """(B, C, H, W): the `images`, or `noise` of the standard normal distribution."""
+        """Return the input (B, C, H, W) of a pass: the `images`, or `noise` of the standard normal distribution."""
         if kind not in self._inputs:
             images = self._inputs["images"]
             noise = torch.randn(images.shape, generator=self.generator(1)).to(images)

@@ -228,7 +228,7 @@ def _progressivity(candidate: Candidate, *_: Any) -> Tensor:
 
 
 def _trainability(candidate: Candidate, *_: Any) -> Tensor:
-    """As AZ-NAS has it, a network with a block that is the identity has no score."""
+    """Return the trainability of the blocks. As AZ-NAS has it, a network with a block that is the identity has no score."""
     return _mean(_with_blocks(candidate.noise).trainabilities(candidate.generator(4), identity=False))
 
 

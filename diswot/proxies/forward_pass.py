@@ -89,7 +89,7 @@ class ForwardPass(NetworkSummary):
 
     @property
     def gradients(self) -> Tensors:
-        """Of the loss, for `weights`."""
+        """The gradients of the loss for `weights`."""
         return self._backward[: len(self.weights)]
 
     @property
@@ -103,7 +103,7 @@ class ForwardPass(NetworkSummary):
 
     @cached_property
     def gradients_seen(self) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) each: the gradient of the summed logits at the images and at the stem's output, where blocks were asked for."""
+        """The gradient of the summed logits, (B, C, H, W) each, at the images and at the stem's output, where blocks were asked for."""
         places = [self.images, *self.blocks[:1]]
         ones = torch.ones_like(self.observation.logits)
         found = torch.autograd.grad(self.observation.logits, places, ones, retain_graph=True, materialize_grads=True)
@@ -111,7 +111,7 @@ class ForwardPass(NetworkSummary):
 
     @property
     def jacobian(self) -> Tensor:
-        """(B, C, H, W) of the summed logits at the images."""
+        """The gradient (B, C, H, W) of the summed logits at the images."""
         return self.gradients_seen[0]
 
     def summarise(self) -> NetworkSummary:
@@ -124,7 +124,7 @@ class ForwardPass(NetworkSummary):
         return summary
 
     def entropies(self, blocks: range) -> Tensor:
-        """(blocks,) of the channels' spectrum after each of these blocks."""
+        """Return the entropy of the channels' spectrum after each of these blocks, (blocks,)."""
         return torch.stack([self._spectrum(spectrum.entropy, block) for block in blocks])
 
     def direction_entropy(self, block: int) -> Tensor:
@@ -140,7 +140,7 @@ class ForwardPass(NetworkSummary):
 
     @cached_property
     def first_stage(self) -> range:
-        """Which blocks work at the resolution of the first one after the stem."""
+        """The numbers of the blocks that work at the resolution of the first one after the stem."""
         shapes = [block.shape[-2:] for block in self.blocks[1:]]
         return range(1, 1 + sum(shape == shapes[0] for shape in shapes))
 
@@ -150,8 +150,15 @@ class ForwardPass(NetworkSummary):
         return range(len(self.blocks))
 
     def trainabilities(self, generator: torch.Generator, identity: bool = True) -> list[Tensor]:
-        """Of each block after the stem; blocks that their input does not reach are left out. A block that is the identity is a
-        `ValueError` where it may not be one."""
+        """Return the trainability of each block after the stem; blocks that their input does not reach are left out.
+
+        Args:
+            generator: draws the signs.
+            identity: whether a block may be the identity.
+
+        Raises:
+            ValueError: a block is the identity, and may not be.
+        """
         found = []
         for inner, outer in zip(self.blocks, self.blocks[1:], strict=False):
             if not (outer.requires_grad and inner.requires_grad):

@@ -31,40 +31,40 @@ class NetworkSummary:
 
     @property
     def gradients_seen(self) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) each: the gradient of the summed logits at the images and at the stem's output."""
+        """The gradient of the summed logits, (B, C, H, W) each, at the images and at the stem's output."""
         raise NotImplementedError("a summary has no graph; a ForwardPass has")
 
     @cached_property
     def jacobian_gram(self) -> Tensor:
-        """(B, B) of the gradients at the images."""
+        """The similarities (B, B) of the gradients at the images."""
         return similarity.sample_gram(self.gradients_seen[0])
 
     @cached_property
     def stem_grad_gram(self) -> Tensor:
-        """(B, B) of the gradients at the stem's output; of zeros where there is no stem with maps (B, C, H, W)."""
+        """The similarities (B, B) of the gradients at the stem's output; of zeros where there is no stem with maps (B, C, H, W)."""
         return similarity.sample_gram(self.gradients_seen[1])
 
     @cached_property
     def gradient(self) -> Tensor:
-        """(N, C) of the classifier's weight."""
+        """The gradient (N, C) of the loss at the classifier's weight."""
         return similarity.classifier_gradient(self.observation.pooled, self.observation.logits, self.target)
 
     @cached_property
     def profile(self) -> Tensor:
-        """(2, N)."""
+        """Two statistics of each class's gradient, (2, N), see `similarity.channel_profile`."""
         return similarity.channel_profile(self.gradient)
 
     @cached_property
     def sample_gram(self) -> Tensor:
-        """(B, B)."""
+        """The similarities (B, B) of the images on the last map, see `similarity.sample_gram`."""
         return similarity.sample_gram(self.observation.features)
 
     @cached_property
     def stage_grams(self) -> list[Tensor]:
-        """(B, B) for each resolution, the finest first."""
+        """The similarities (B, B) of the images on the last map of each resolution, the finest first."""
         return [similarity.sample_gram(stage) for stage in stages(self.blocks)]
 
     @cached_property
     def cam_gram(self) -> Tensor:
-        """(N, N)."""
+        """The similarities (N, N) of the classes, see `similarity.cam_gram`."""
         return similarity.cam_gram(self.observation.features, self.observation.weight)

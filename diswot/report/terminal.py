@@ -1,4 +1,4 @@
-"""How tables look on a terminal."""
+"""The look of tables on a terminal."""
 
 from __future__ import annotations
 

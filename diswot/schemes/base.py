@@ -19,7 +19,7 @@ Terms = dict[str, Tensor]
 
 
 class DistillationLoss(Protocol):
-    """What a scheme knows of a loss; see `diswot.losses.Loss`."""
+    """The part of a loss that a scheme knows; see `diswot.losses.Loss`."""
 
     ce_weight: float
 
@@ -36,7 +36,7 @@ class DistillationLoss(Protocol):
 
 @dataclass(frozen=True)
 class StepObservations:
-    """What one training step shows to the losses.
+    """The observations of one training step, which the losses compare.
 
     Attributes:
         students: by the number of the student, its observation of the step's B images; of those that are trained in one backward pass.
@@ -52,7 +52,9 @@ class StepObservations:
 
 
 class Scheme(ABC):
-    """What students learn from. A loss names its scheme in its class attribute `scheme`; one instance serves one training.
+    """Base class of the training schemes: what students learn from.
+
+    A loss names its scheme in its class attribute `scheme`; one instance serves one training.
 
     To write one, subclass it and define `references`; the rest has defaults. It is used in this order:
 
@@ -100,7 +102,7 @@ class Scheme(ABC):
 
     @abstractmethod
     def references(self, student: int, students: Mapping[int, T], teacher: T | None) -> list[T | None]:
-        """What a student is compared with: one entry for each of its losses, None for a loss that looks at the labels alone.
+        """Return what a student is compared with: one entry for each of its losses, None for a loss that looks at the labels alone.
 
         Args:
             student: its number.
@@ -109,7 +111,7 @@ class Scheme(ABC):
         """
 
     def checked_references(self, student: int, students: Mapping[int, T], teacher: T | None) -> list[T | None]:
-        """What `references` gives.
+        """Return what `references` gives, once it is known to be right.
 
         Raises:
             ConfigError: it is no list, or an empty one; or it holds the teacher, and the scheme does not say that it uses one.

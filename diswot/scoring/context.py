@@ -59,7 +59,7 @@ def make_scoring_context(
 def _observe_teacher(
     config: ScoreConfig, data: Dataset, batches: list[ProxyBatch], device: str, with_gradients: bool
 ) -> list[NetworkSummary]:
-    """What the teacher shows of each batch, on batch statistics. A random teacher is initialised anew for each."""
+    """Observe the teacher on each batch, on batch statistics. A random teacher is initialised anew for each."""
     model = disable_inplace(to_device(build_teacher(config.teacher, data.spec, config.teacher_weights), device))
     kept = frozenset({"blocks", "graph"} if with_gradients else {"blocks"})
     summaries = []

@@ -111,7 +111,7 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class ScorePlan:
-    """What `diswot score` is going to do: architectures, of one space or of several, that all see the same images.
+    """The checked plan of `diswot score`: architectures, of one space or of several, that all see the same images.
 
     Attributes:
         config: the options.
@@ -142,7 +142,7 @@ class ScorePlan:
         return {arch.space: load_space(arch.space, trusted=arch.space == self.space) for arch in self.archs}
 
     def document(self) -> dict[str, Any]:
-        """What is kept of the plan with the run."""
+        """Return the part of the plan that is kept with the run."""
         archs = [{"space": arch.space, "choices": arch.choices} for arch in self.archs]
         return {**to_dict(self.config), "archs": archs, "space": self.space}
 

@@ -1,4 +1,4 @@
-"""What one would take without a search: the largest network within the budget, a random one, and a hand-made one."""
+"""The networks that one would take without a search: the largest network within the budget, a random one, and a hand-made one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which networks of a space are within a search's budget, and what they cost."""
+"""The budget of a search: which networks of the space are within it, and what they cost."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class BudgetFeasibility:
         return self.budget.latency is None or self.latency(arch) in self.budget.latency
 
     def excess(self, arch: Architecture) -> float:
-        """How far outside the counted limits a network is; 0 within."""
+        """Return the distance of a network from the counted limits; 0 within."""
         return self.budget.excess(self.cost(arch))
 
     def latency(self, arch: Architecture) -> float:

@@ -24,13 +24,13 @@ _CANDIDATES = 10_000  # of a strategy, before a random candidate is taken; ours 
 
 
 class Feasibility(Protocol):
-    """Which architectures are within a budget."""
+    """The test of architectures against a budget."""
 
     def admits(self, arch: Architecture) -> bool:
         """Whether it is within the budget."""
 
     def excess(self, arch: Architecture) -> float:
-        """How far outside the budget it is, 0 within."""
+        """Return its distance from the budget, 0 within."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Proposer:
         return None if arch is None else (arch, None)
 
     def _bred(self, state: SearchState) -> Iterator[tuple[Architecture, Architecture | None]]:
-        """What the strategy yields, as far as it is of any use to ask."""
+        """Yield the candidates of the strategy, each checked."""
         name, found = self.config.strategy, self.strategy.candidates(state)
         if not isinstance(found, Iterable):
             raise ConfigError(f"strategy {name}: candidates() must yield pairs, it returned {type(found).__name__}")

@@ -52,7 +52,7 @@ class Finalist:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         winner: the best architecture ever seen.
@@ -75,7 +75,7 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What `diswot search` is going to do. Making one checks whatever can be checked before anything is loaded."""
+    """The plan of `diswot search`. Making one checks whatever can be checked before anything is loaded."""
 
     config: SearchConfig
 
@@ -89,7 +89,7 @@ class SearchPlan:
         _ = STRATEGIES[self.config.strategy]
 
     def document(self) -> dict[str, Any]:
-        """What is kept of the plan with the run."""
+        """Return the part of the plan that is kept with the run."""
         return to_dict(self.config)
 
     def files(self) -> dict[str, str]:
@@ -172,8 +172,11 @@ class _Search:
         return trials
 
     def breed(self, trials: Sequence[Trial]) -> list[_Proposal]:
-        """What is left of the current generation. All of a generation comes from the history before it, and each candidate from a
-        generator of its own, so a resumed search breeds what the undisturbed one would have."""
+        """Return the candidates that are left of the current generation.
+
+        All of a generation comes from the history before it, and each candidate from a generator of its own, so a resumed search breeds
+        what the undisturbed one would have.
+        """
         size, done = self.config.generation_size, len(trials)
         begin = done - done % size
         history = self.members(trials[:begin])
@@ -246,7 +249,7 @@ class _Search:
         return {name: float(np.mean(scores[name])) for name in self.ranking.parts}
 
     def provenance(self, trials: Sequence[Trial], winner: Trial) -> dict[str, Any]:
-        """What arch.json says of the winner's origin: no clock, no machine, so that a repeated search writes the same file."""
+        """Return what arch.json says of the winner's origin: no clock, no machine, so that a repeated search writes the same file."""
         return {
             "diswot": runs.version(),
             "search": to_dict(self.config),

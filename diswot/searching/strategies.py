@@ -29,7 +29,7 @@ class Member:
 
 @dataclass(frozen=True)
 class SearchState:
-    """What a strategy is given.
+    """The state of a search, as a strategy is given it.
 
     Attributes:
         space: the search space.

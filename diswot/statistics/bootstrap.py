@@ -57,7 +57,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Resampling:
-    """How rows are resampled.
+    """The settings that rows are resampled by.
 
     Attributes:
         groups: (n,) labels of any kind, for rows that are not independent, such as several encodings of one network. Then whole groups of

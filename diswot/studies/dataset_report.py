@@ -99,7 +99,7 @@ def _dataset_report(study: Study, dataset: str, accuracy: Vector, picks: Mapping
 def _estimates(
     study: Study, known: NDArray[np.bool_], accuracy: Vector, statistics: Mapping[str, Callable[..., float]], given: Mapping[str, Vector]
 ) -> dict[str, dict[str, Estimate]]:
-    """By ranking and statistic, over the `known` rows."""
+    """Return the estimates by ranking and statistic, over the `known` rows."""
     rng, scores = np.random.default_rng(study.config.seed), {result.name: result.fitness[known] for result in study.rankings}
     resampling = Resampling(study.groups[known], study.config.bootstrap_resamples)
     found = bootstrap(statistics, scores, accuracy, rng=rng, third_columns=given, resampling=resampling)

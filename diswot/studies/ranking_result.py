@@ -1,4 +1,4 @@
-"""How a ranking ranks every row of a table."""
+"""The result of a ranking: the rank of every row of a table."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def rank_rows(name: str, ranking: Ranking, results: Sequence[ScoreResult], costs
 
 
 def _part(name: str, results: Sequence[ScoreResult], costs: Sequence[Cost], seeds: int) -> Vector:
-    """(n, seeds) the scores of a proxy, NaN for networks that it has no score for."""
+    """Return the scores (n, seeds) of a proxy, NaN for networks that it has no score for."""
     proxy = get_proxy(name)
     if not proxy.runs_network:
         return np.array([[float(proxy.score(None, None, cost))] * seeds for cost in costs])  # type: ignore[arg-type]  # it needs neither
@@ -73,7 +73,7 @@ def _part(name: str, results: Sequence[ScoreResult], costs: Sequence[Cost], seed
 
 
 def _rank_last(fitness: Vector, failed: NDArray[np.bool_]) -> Vector:
-    """(n,) the fitness, with the `failed` just below all others, whatever their other parts say."""
+    """Return the fitness (n,), with the `failed` just below all others, whatever their other parts say."""
     if not failed.any() or failed.all():
         return fitness
     lowest = fitness[~failed].min()
@@ -81,7 +81,7 @@ def _rank_last(fitness: Vector, failed: NDArray[np.bool_]) -> Vector:
 
 
 def _worst_for_failed(scores: Vector) -> Vector:
-    """(n, parts) the scores, with a value just below all others where there is none."""
+    """Return the scores (n, parts), with a value just below all others where there is none."""
     filled = scores.copy()
     for column in filled.T:
         missing = np.isnan(column)

@@ -48,7 +48,7 @@ _WORTH_A_PROCESS = 4  # networks for which another process is worth starting
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study gave.
+    """The result of a study.
 
     Attributes:
         study: what was scored, and how every ranking ranks it.
@@ -63,7 +63,7 @@ class StudyResult:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What `diswot study` is going to do. Making one checks whatever can be checked before the table is read.
+    """The plan of `diswot study`. Making one checks whatever can be checked before the table is read.
 
     Attributes:
         config: the options.
@@ -89,7 +89,7 @@ class StudyPlan:
         return {name: resolve_ranking(name, self.config.combine) for name in dict.fromkeys([*asked, *BASELINES])}
 
     def document(self) -> dict[str, Any]:
-        """What is kept of the plan with the run."""
+        """Return the part of the plan that is kept with the run."""
         return {**to_dict(self.config), "table": str(Path(self.table).resolve())}
 
     def files(self) -> dict[str, str]:
@@ -257,7 +257,7 @@ def _score(
 
 
 def _failures(results: Iterable[ScoreResult]) -> str:
-    """How many networks lack a score, and whose; nothing where none does."""
+    """Return a line that says how many networks lack a score, and whose; "" where none does."""
     failed = [result.failed for result in results if result.failed]
     if not failed:
         return ""

@@ -199,7 +199,7 @@ def score_table(study: Study) -> Table:
 
 
 def _mean_scores(results: Iterable[RankingResult]) -> dict[str, Vector]:
-    """For each part of a ranking its scores (n,), NaN where the ranking lacks one."""
+    """Return the scores (n,) of each part of a ranking, NaN where the ranking lacks one."""
     return {
         part: np.where(result.complete, result.parts[:, index], np.nan)
         for result in results

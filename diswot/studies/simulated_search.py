@@ -27,7 +27,7 @@ _DEFAULT = SearchConfig()  # simulated searches breed as `diswot search` does wh
 
 
 def simulate_searches(study: Study, known: NDArray[np.bool_], run: RunDir | None, reporter: Reporter) -> dict[str, NDArray[np.int64]]:
-    """For each ranking (searches, budgets) the row that a search by it picks; nothing where no searches were asked for.
+    """Return for each ranking the rows (searches, budgets) that searches by it pick; nothing where no searches were asked for.
 
     Args:
         study: the scores.

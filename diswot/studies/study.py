@@ -44,14 +44,14 @@ class Study:
 
     @property
     def archs(self) -> list[Architecture]:
-        """(n,) the architecture of each row."""
+        """The architecture of each row, (n,)."""
         return [self.benchmark.archs[row] for row in self.rows]
 
     @property
     def measured(self) -> str:
-        """Which accuracies they are, in words."""
+        """The kind of the accuracies, in words."""
         return self.config.accuracy_column or f"{self.config.split} accuracy"
 
     def size(self, what: str) -> Vector:
-        """(n,) the `params` or the `flops` of each row."""
+        """Return the `params` or the `flops` of each row, (n,)."""
         return np.array([getattr(cost, what) for cost in self.costs], np.float64)

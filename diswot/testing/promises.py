@@ -1,4 +1,4 @@
-"""What a part breaks is told as an AssertionError, also where it shows as an exception that its code raises."""
+"""A decorator of the conformance checks: a broken promise is an AssertionError, also where the part's own code raised something else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ P = ParamSpec("P")
 
 
 def told_as_assertions(check: Callable[P, None]) -> Callable[P, None]:
-    """A conformance check that raises AssertionErrors, and the errors that a user would meet; nothing else."""
+    """Make a conformance check raise AssertionErrors, and the errors that a user would meet; nothing else."""
 
     @functools.wraps(check)
     def checked(*args: P.args, **kwargs: P.kwargs) -> None:

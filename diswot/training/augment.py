@@ -17,7 +17,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Augmentations:
-    """How each of n images is shown: the corner of its crop in the padded image, whether mirrored, and the centre of what is cut out."""
+    """The random choices that augment n images: the corner of the crop in the padded image, whether mirrored, the centre of the cut-out."""
 
     top: Ints
     left: Ints
@@ -38,7 +38,7 @@ class Augmentations:
 
 
 def pad_images(images: Tensor, recipe: Recipe) -> Tensor:
-    """(n, H, W, C) images with a black margin, where crops are taken from them."""
+    """Return images (n, H, W, C) with a black margin, where crops are taken from them."""
     return torch.nn.functional.pad(images, (0, 0, PADDING, PADDING, PADDING, PADDING)) if recipe.augment == "crop" else images
 
 

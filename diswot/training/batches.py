@@ -71,7 +71,7 @@ class BatchLoader(Protocol):
 
 @dataclass(frozen=True)
 class BatchRequirements:
-    """What losses ask of the batches.
+    """The requirements that losses have of the batches.
 
     Attributes:
         repeat_half: the first half of each batch is to be the second half of the batch before it.

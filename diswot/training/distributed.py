@@ -24,7 +24,7 @@ _BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "br
 
 
 class _Sum(torch.autograd.Function):
-    """Of a tensor over the processes."""
+    """The sum of a tensor over the processes, with gradients."""
 
     @staticmethod
     def forward(_ctx: Any, part: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ class _Sum(torch.autograd.Function):
 
 
 class _Gather(torch.autograd.Function):
-    """(B / world, ...) of each process -> (B, ...) in all of them."""
+    """The batch (B, ...) in every process, from its parts (B / world, ...) in each, with gradients."""
 
     @staticmethod
     def forward(_ctx: Any, part: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class DistributedContext:
         return replace(whole, **{name: getattr(seen, name) for name in _WEIGHT_LIKE})
 
     def gather_tensor(self, part: Tensor) -> Tensor:
-        """(B / world, ...) -> (B, ...), without gradient."""
+        """Gather the parts (B / world, ...) of a batch to (B, ...), without gradient."""
         if self.world_size == 1:
             return part
         return _Gather.forward(None, part)

@@ -246,7 +246,7 @@ class Trainer:
 
 
 def _part_bounds(count: int, parts: int) -> list[tuple[int, int]]:
-    """Where a batch is cut, each part having at least two images.
+    """Return the bounds of the parts that a batch is cut into, each of at least two images.
 
     >>> _part_bounds(10, 3), _part_bounds(3, 2)
     ([(0, 3), (3, 6), (6, 10)], [(0, 3)])

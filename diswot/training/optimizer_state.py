@@ -1,4 +1,4 @@
-"""What an optimizer remembers, as tensors and plain values; and whether one can be resumed exactly."""
+"""The state of an optimizer, as tensors and plain values; and whether one can be resumed exactly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diswot.training.optim import make_optimizer
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What an optimizer remembers: tensors, and plain values."""
+    """Return the state of an optimizer: tensors, and plain values."""
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}
     kept = optimizer.state_dict()

@@ -61,7 +61,7 @@ class DataSplits:
         return digest_of([*trained, *self.tests.values()])
 
     def batch_requirements(self, recipe: Recipe, distributed: DistributedContext, loss: Loss) -> BatchRequirements:
-        """What a loss asks of the batches.
+        """Return the requirements that a loss has of the batches.
 
         Raises:
             ConfigError: batches of this size cannot be had, or not with this loss.

@@ -59,7 +59,7 @@ def cost_plot(
 
 
 def pareto_front(cost: Vector, quality: Vector) -> NDArray[np.bool_]:
-    """(n,) whether no other point is both as cheap and as good, and better in one of the two.
+    """Return for each point, (n,), whether no other point is both as cheap and as good, and better in one of the two.
 
     >>> pareto_front(np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.4, 0.6])).tolist()
     [True, False, True]

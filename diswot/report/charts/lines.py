@@ -35,7 +35,7 @@ class _Curve:
 
     @property
     def finite(self) -> NDArray[np.bool_]:
-        """(k,) whether there is a value."""
+        """Return for each point, (k,), whether there is a value."""
         return np.isfinite(self.y)
 
 

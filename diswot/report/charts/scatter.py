@@ -70,12 +70,12 @@ def rank_scatter(
 
 
 def _percent_below(scores: Vector) -> Vector:
-    """(n,) ranks from 0 to 100."""
+    """Return the ranks (n,) of values, from 0 to 100."""
     return np.asarray(100 * (rankdata(scores) - 1) / max(len(scores) - 1, 1), np.float64)
 
 
 def _lower_limit(y: Vector) -> float:
-    """Where the y axis may begin: anywhere (-inf), or above a few outliers (4 % at most) that would stretch it by half and more."""
+    """Return the least value of the y axis: -inf, or above a few outliers (4 % at most) that would stretch it by half and more."""
     if len(y) < 20:
         return -math.inf
     low, high = np.quantile(y, [0.04, 1])
