@@ -37,7 +37,7 @@ class Range:
 
 
 def parse_range(what: str, text: str | float) -> Range:
-    """Reads `1M`, `100k`, `2.5e6`, `5ms`, or two of them with `..` between as a range.
+    """Read `1M`, `100k`, `2.5e6`, `5ms`, or two of them with `..` between as a range.
 
     Raises:
         BudgetError: the text is no positive quantity, or the range is empty.
@@ -229,6 +229,6 @@ _MOST_PARAMS = 2_000_000_000
 
 
 def check_buildable(arch: Architecture, cost: Cost) -> None:
-    """`ArchitectureError` for a network that no machine here can hold, before it is built."""
+    """Refuse a network that no machine here can hold by an `ArchitectureError`, before it is built."""
     if cost.params > _MOST_PARAMS:
         raise ArchitectureError(f"{arch.space} {arch.digest}: {cost.params:,} parameters are too many to build (at most {_MOST_PARAMS:,})")

@@ -214,7 +214,7 @@ class BlockHooks:
 
     @contextlib.contextmanager
     def one_pass(self) -> Iterator[None]:
-        """Only inside are blocks noted, from the first on."""
+        """Note the blocks of the forward pass that is made inside this context, and of no other."""
         self.blocks, self.active = [], True
         try:
             yield

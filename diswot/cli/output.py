@@ -37,7 +37,8 @@ def show_table(table: Table) -> None:
 
 
 def millions(number: float) -> str:
-    """
+    """Return a number in millions, for a table.
+
     >>> millions(472_756), millions(87_501_408)
     ('0.473M', '87.5M')
     """

@@ -167,7 +167,7 @@ def _own(request: DataRequest) -> Dataset:
 
 
 def _checked(name: str, images: ImageSet, num_classes: int) -> ImageSet:
-    """Images of a user's own source, once their labels and their pixels (of sets that are not in memory, the first image's) are right."""
+    """Return images of a user's own source, once labels and pixels (of sets that are not in memory, the first image's) are right."""
     labels = check_labels(name, np.asarray(images.labels), num_classes)
     if isinstance(images, ArrayImages):
         return ArrayImages(_check_images(name, images.array, labels), labels)
@@ -216,7 +216,7 @@ def _check_images(name: str, images: NDArray[Any], labels: NDArray[np.int64]) ->
 
 
 def _cifar(name: str, root: Path, download: bool) -> Dataset:
-    """torchvision verifies the official checksums before it unpickles anything."""
+    """Load CIFAR by torchvision, which verifies the official checksums before it unpickles anything."""
     from torchvision import datasets
 
     kind = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100

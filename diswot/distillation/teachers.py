@@ -132,5 +132,5 @@ def _folder_name(name: str) -> str:
 
 
 def digest(value: Any) -> str:
-    """Twelve hexadecimal digits that tell plain values apart."""
+    """Return twelve hexadecimal digits that tell plain values apart."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]

@@ -36,7 +36,7 @@ def to_smaller(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def paired(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Stage by stage, from the coarsest: where one network has more stages, its finest have no reference.
+    """Return pairs of maps, stage by stage, from the coarsest: where one network has more stages, its finest have no reference.
 
     >>> [(s.item(), t.item()) for s, t in paired(torch.tensor([2, 3]), torch.tensor([1, 2, 3]))]
     [(2, 2), (3, 3)]

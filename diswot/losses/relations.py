@@ -29,7 +29,7 @@ def _distances(features: Tensor) -> Tensor:
 
 
 def _over_mean(distances: Tensor) -> Tensor:
-    """Divided by the mean of all but the diagonal."""
+    """Return distances (B, B) divided by the mean of those between different images."""
     positive = distances > 0
     return distances / (distances.sum() / positive.sum().clamp_min(1)).clamp_min(1e-12)
 
@@ -53,7 +53,7 @@ def rkd_distance(student_pooled: Tensor, teacher_pooled: Tensor) -> Tensor:
 
 
 def _centred(features: Tensor) -> Tensor:
-    """Distances and angles do not change, and what is squared is as small as can be."""
+    """Return features (B, C) moved to mean 0: distances and angles stay, and squares are as small as can be, so rounding matters least."""
     return features - features.mean(0)
 
 

@@ -58,7 +58,8 @@ class Ranking:
     shape: tuple[int, int] | None = None
 
     def describe(self) -> str:
-        """
+        """Return the formula of the ranking in words.
+
         >>> RANKINGS["diswot"].describe()
         'rank of semantic_profile and relation'
         """

@@ -82,7 +82,10 @@ def _alive(gram: Tensor) -> Tensor:
 
 
 def _stage_relation(stage: int) -> Score:
-    """Stages are resolutions, counted from the finest; a network with fewer than the teacher's gives its last."""
+    """Return the score of one stage: how similar its sample relations are to the teacher's.
+
+    Stages are resolutions, counted from the finest; a network with fewer than the teacher's gives its last.
+    """
 
     def score(candidate: Candidate, teacher: NetworkSummary, cost: Cost) -> Tensor:
         ours, theirs = candidate.images.stage_grams, teacher.stage_grams

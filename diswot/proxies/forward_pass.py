@@ -132,7 +132,7 @@ class ForwardPass(NetworkSummary):
         return self._spectrum(spectrum.direction_entropy, block)
 
     def _spectrum(self, entropy: Callable[[Tensor], Tensor], block: int) -> Tensor:
-        """Worked out once: an eigendecomposition costs as much as a small network's pass."""
+        """Return an entropy of the maps after a block, computed once: an eigendecomposition costs as much as a small network's pass."""
         key = (entropy, block)
         if key not in self._spectra:
             self._spectra[key] = entropy(self.blocks[block])

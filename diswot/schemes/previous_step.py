@@ -36,7 +36,7 @@ class PreviousStep(Scheme):
         self._previous.clear()
 
     def references(self, student: int, students: Mapping[int, T], teacher: T | None) -> list[T | None]:
-        """Nothing while the students are built: the loss has no adapters."""
+        """Return no reference: `terms` takes it from the step before, and the loss has no adapters that are made from one."""
         return [None]
 
     def terms(self, student: int, losses: Sequence[DistillationLoss], step: StepObservations) -> Terms:

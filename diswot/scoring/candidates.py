@@ -39,7 +39,7 @@ class ScoreResult:
 
     @property
     def reason(self) -> str | None:
-        """Why the candidate as a whole has no score, or None where every proxy gave one."""
+        """The reason why the candidate as a whole has no score, or None where every proxy gave one."""
         return next(iter(self.failed.values()), None)
 
 
@@ -100,7 +100,7 @@ def _score_seed(
 
 
 def _reason(error: Exception) -> str:
-    """Why there is no score, with the line of a user's own part that is to blame."""
+    """Return why there is no score, with the line of a user's own part that is to blame."""
     part = plugins.part_at_fault(error)
     return f"{part}: {type(error).__name__}: {first_line(error, 200)}" if part else first_line(error, 200)
 

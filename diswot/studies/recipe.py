@@ -309,8 +309,10 @@ def _replay(unique: Sequence[Architecture], context: ScoringContext, run: RunDir
 def _times(
     unique: Sequence[Architecture], context: ScoringContext, rankings: Mapping[str, Ranking], counter: CostCounter, run: RunDir | None
 ) -> dict[str, float]:
-    """Milliseconds that each ranking takes by itself for one network and seed: the median over a few networks, measured once and kept. 0
-    for what is only counted."""
+    """Return the milliseconds that each ranking takes by itself for one network and seed; 0 for what is only counted.
+
+    They are the median over a few networks, measured once and kept.
+    """
     path = run.path / TIMES if run is not None else None
     if path is not None and path.exists():
         return read_float_object(path)

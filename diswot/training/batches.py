@@ -147,7 +147,7 @@ class MemoryLoader:
         return Batch(pixels, self.labels[where], where, torch.from_numpy(augmentations.mirrored), repeated)
 
     def plain(self, places: Ints, mirrored: bool) -> Tensor:
-        """Some images without shifts, mirrored or not: (B, C, H, W) uint8."""
+        """Return some images (B, C, H, W), uint8, without shifts, mirrored or not."""
         still = np.zeros(len(places), np.int64)
         return self.batch(places, Augmentations(still, still, np.full(len(places), mirrored), None)).pixels
 

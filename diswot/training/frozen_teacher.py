@@ -23,7 +23,7 @@ _BATCH = 256
 
 
 def full_precision(tensor: Tensor) -> Tensor:
-    """Losses are computed in float32 at least, whatever the networks ran in."""
+    """Return a tensor in float32 at least: losses are computed in it, whatever the networks ran in."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
@@ -80,8 +80,9 @@ class FrozenTeacher:
         return seen.map(full_precision)
 
     def cache(self, loader: BatchLoader, recipe: Recipe) -> bool:
-        """Keeps the logits and pooled features of every image as it may be shown, where these are few and are all that is asked for;
-        whether it did. What is kept is computed in a fixed order, so that a resumed training finds the same."""
+        """Keep the logits and pooled features of every image as it may be shown, where these are few and are all that is asked for.
+
+        Returns whether it did. What is kept is computed in a fixed order, so that a resumed training finds the same."""
         fixed = recipe.augment in ("none", "flip") and not (recipe.cutout or recipe.mixes or self.batch_statistics)
         if not (fixed and isinstance(loader, MemoryLoader) and self.needs <= {"logits", "pooled"}):
             return False

@@ -123,7 +123,7 @@ class Trainer:
         return terms
 
     def _part(self, batch: Batch, draws: tuple[int, int, int], share: float) -> dict[str, Tensor]:
-        """Forward and backward on a batch, or on this share of it; `draws` are epoch, step and part, which random numbers depend on."""
+        """Run forward and backward on a batch, or on this share of it; `draws` are epoch, step and part, which random numbers depend on."""
         pixels, target = batch.pixels, batch.target
         if self.recipe.mixes:
             self._seed(0, *draws, 0)  # all processes mix in the same way
