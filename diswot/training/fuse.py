@@ -30,7 +30,7 @@ def fuse_conv_bn(model: nn.Module, images: Tensor) -> nn.Module:
         expected = model(images)
 
     def fuse(pairs: list[tuple[str, str]]) -> nn.Module | None:
-        """Return the model with these pairs fused, or None where that changes the function: something else reads the convolution too, as a shortcut does."""
+        """Return the model with these pairs fused, or None where something else, as a shortcut, reads a convolution too."""
         twin = copy.deepcopy(model)
         for norm_name, conv_name in pairs:
             conv: Any = twin.get_submodule(conv_name)
