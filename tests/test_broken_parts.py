@@ -49,6 +49,10 @@ STRATEGY = """
         def candidates(self, state):
             yield Architecture("resnet_depth", {"depths": [2, 2, 2]}), None
 
+    class Parent(Strategy):
+        def candidates(self, state):
+            yield state.history[0].arch, 7
+
     class Endless(Strategy):
         summary = "the same for ever"
 
@@ -85,9 +89,24 @@ PROXY = """
 
         def score(self, candidate, teacher, cost):
             return candidate.images.blocks[0].mean()
+
+    class Nothing(Proxy):
+        def score(self, candidate, teacher, cost):
+            return None
+
+    class NoGraph(Proxy):
+        def score(self, candidate, teacher, cost):
+            return candidate.images.jacobian.norm()
+
+    class NoTeacherGraph(Proxy):
+        needs = frozenset({"network", "teacher"})
+
+        def score(self, candidate, teacher, cost):
+            return teacher.jacobian_gram.norm()
 """
 LOSS = """
     import torch
+    from diswot.config import option
     from diswot.losses import Loss, SingleTermLoss
 
     class Raises(Loss):
@@ -107,6 +126,13 @@ LOSS = """
     class Misnamed(SingleTermLoss):
         def distill(self, student, reference, target):
             return student.logits.mean()
+
+    class Forgets(SingleTermLoss):
+        def value(self, student, reference, target):
+            student.logits.mean()
+
+    class Outside(Loss):
+        gamma: float = option(-4.0, gt=0)
 """
 SCHEME = """
     from diswot.losses import Loss
@@ -135,6 +161,48 @@ SCHEME = """
 
     class MissingLoss(Loss):
         scheme = Missing
+
+    class Logits(Quiet):
+        uses_teacher = True
+
+        def references(self, student, students, teacher):
+            return [teacher.logits]
+
+    class Peers(Quiet):
+        def references(self, student, students, teacher):
+            return [None, *(seen for number, seen in students.items() if number != student)]
+
+    class Flat(Peers):
+        independent_students = False
+
+        def groups(self, num_students):
+            return [0, 1]
+
+    class Independent(Peers):
+        def groups(self, num_students):
+            return [[0, 1]]
+
+    class Halves(Quiet):
+        def references(self, student, students, teacher):
+            return [None]
+
+        def init_seed(self, seed, student):
+            return seed + 0.5
+
+    class LogitsLoss(Loss):
+        scheme = Logits
+
+    class PeersLoss(Loss):
+        scheme = Peers
+
+    class FlatLoss(Loss):
+        scheme = Flat
+
+    class IndependentLoss(Loss):
+        scheme = Independent
+
+    class HalvesLoss(Loss):
+        scheme = Halves
 """
 DATA = """
     import numpy as np
@@ -150,6 +218,14 @@ DATA = """
     class Sideways(DataSource):
         def load(self, request):
             return dataset(np.zeros((8, 3, 8, 8), np.uint8), np.arange(8) % 2)
+
+    class Pair(DataSource):
+        def load(self, request):
+            return Dataset("mine", (1, 2), None, ["cat", "dog"])
+
+    class Names(DataSource):
+        def load(self, request):
+            return Dataset("mine", ArrayImages(np.zeros((8, 8, 8, 3), np.uint8), np.arange(8) % 2), None, 2)
 
     class Listed(DataSource):
         def load(self, request):
@@ -175,7 +251,13 @@ def refused(ended: tuple[int, str, str], says: str) -> None:
         (STRATEGY, "--strategy MODULE:Returns", "strategy MODULE:Returns: candidates() must yield pairs, it returned NoneType"),
         (STRATEGY, "--strategy MODULE:YieldsOne", "must yield (architecture, its parent or None), not Architecture resnet_depth:"),
         (STRATEGY, "--strategy MODULE:Elsewhere", "strategy MODULE:Elsewhere: it yields resnet_width:[], and the space is resnet_depth"),
-        (STRATEGY, "--strategy MODULE:Outside", "depth"),
+        (STRATEGY, "--strategy MODULE:Outside", "strategy MODULE:Outside: it yields what is not in the space: "),
+        (STRATEGY, "--strategy MODULE:Parent", "must yield (architecture, its parent or None), not tuple"),
+        (PROXY, "--proxy MODULE:Nothing", "proxy MODULE:Nothing: score must return one number, not NoneType"),
+        (PROXY, "--proxy MODULE:NoGraph", "this pass has no gradients; add images:graph"),
+        (PROXY, "--proxy MODULE:NoTeacherGraph", "there are no gradients of the teacher; add teacher:graph to needs"),
+        (DATA, "--proxy nwot --data MODULE:Pair", "--data MODULE:Pair: train: images must be a set such as diswot.data.ArrayImages"),
+        (DATA, "--proxy nwot --data MODULE:Names", "--data MODULE:Names: the class names must be a list, not int"),
         (SPACE, "--space MODULE:Unsure", "the choices of an architecture of MODULE:Unsure must be plain JSON: set is not plain JSON"),
         (SPACE, "--space MODULE:Unbuilt", "the space MODULE:Unbuilt (line 12 of MODULE.py) failed with RuntimeError: boom"),
         (PROXY, "--proxy MODULE:Blocks", "proxy MODULE:Blocks (line 9 of MODULE.py)"),
@@ -197,12 +279,19 @@ def test_a_wrong_part_ends_a_search_with_one_line(module: Callable[[str], str], 
         (
             LOSS,
             "resnet8 --teacher resnet8 --loss MODULE:Raises",
-            "the loss MODULE:Raises (line 9 of MODULE.py) failed with KeyError: 'boom'",
+            "the loss MODULE:Raises (line 10 of MODULE.py) failed with KeyError: 'boom'",
         ),
         (LOSS, "resnet8 --teacher resnet8 --loss MODULE:Bare", "distil must return a dict of scalar tensors by name, not Tensor"),
         (LOSS, "resnet8 --teacher resnet8 --loss kd+MODULE:Vector", "the term gap must be a scalar tensor, not a tensor of shape (2,)"),
         (LOSS, "resnet8 --teacher resnet8 --loss MODULE:Misnamed", "define value(student, reference, target), or distil"),
         (SCHEME, "resnet8 --loss MODULE:QuietLoss", "scheme Quiet: it compares students with the teacher; say uses_teacher = True"),
+        (LOSS, "resnet8 --teacher resnet8 --loss MODULE:Forgets", "loss Forgets: value must return a scalar tensor, not NoneType"),
+        (LOSS, "resnet8 --teacher resnet8 --loss MODULE:Outside", "the default of the option 'gamma', -4.0: more than 0 is needed"),
+        (SCHEME, "resnet8 --teacher resnet8 --loss MODULE:LogitsLoss", "scheme Logits: references must hold observations"),
+        (SCHEME, "resnet8 resnet14 --loss MODULE:PeersLoss", "of those in one backward pass, [0]: override groups where students look"),
+        (SCHEME, "resnet8 resnet14 --loss MODULE:FlatLoss", "scheme Flat: groups must hold every student once, in lists of numbers"),
+        (SCHEME, "resnet8 resnet14 --loss MODULE:IndependentLoss", "scheme Independent: students that share a backward pass are not"),
+        (SCHEME, "resnet8 --loss MODULE:HalvesLoss", "scheme Halves: init_seed must return a whole number, not 0.5"),
         (SCHEME, "resnet8 --loss MODULE:OneLoss", "scheme One: references must return a list with an entry for each loss"),
         (SCHEME, "resnet8 --loss MODULE:MissingLoss", "the loss MODULE:MissingLoss (line 24 of MODULE.py) failed with KeyError: 1"),
     ],
@@ -237,7 +326,7 @@ def test_a_fault_that_is_ours_is_said_to_be_ours(diswot: Run, monkeypatch: pytes
         (check_strategy, STRATEGY, "YieldsOne", "YieldsOne: "),
         (check_space, SPACE, "Unbuilt", r"Unbuilt: RuntimeError: boom \(line 12"),
         (check_space, SPACE, "Careless", "Careless: check must refuse None by an ArchitectureError, it raised TypeError"),
-        (check_loss, LOSS, "Raises", r"Raises: KeyError: 'boom' \(line 9"),
+        (check_loss, LOSS, "Raises", r"Raises: KeyError: 'boom' \(line 10"),
         (check_proxy, PROXY, "Blocks", "line 9"),
         (check_data_source, DATA, "Floats", r"train: images\(\) gave float32|uint8 of shape"),
     ],
@@ -251,6 +340,9 @@ def test_a_scheme_is_checked_by_its_name_too(module: Callable[[str], str]) -> No
     name = module(SCHEME)
     with pytest.raises(ConfigError, match="scheme Quiet: it compares students with the teacher; say uses_teacher = True"):
         check_scheme(f"{name}:Quiet")
+    for broken, says in (("Peers", "override groups"), ("Flat", "every student once"), ("Halves", "init_seed"), ("Logits", "observations")):
+        with pytest.raises(ConfigError, match=f"scheme {broken}: .*{says}"):
+            check_scheme(f"{name}:{broken}")
     with pytest.raises(AssertionError, match=r"is no subclass of diswot\.schemes\.Scheme"):
         check_scheme(f"{name}:QuietLoss")
 

@@ -158,16 +158,21 @@ def _own(request: DataRequest) -> Dataset:
     except DiswotError:
         raise
     except Exception as error:  # it is the user's own code
-        raise DataError(f"--data {request.source}: {type(error).__name__}: {first_line(error)}") from None
+        where = plugins.part_at_fault(error) or f"data {request.source}"
+        raise DataError(f"the {where} failed with {type(error).__name__}: {first_line(error)}") from None
     if not isinstance(data, Dataset):
         raise DataError(f"--data {request.source}: load() gave {type(data).__name__}, not a diswot.data.Dataset")
     name = f"--data {request.source}"
+    if not isinstance(data.class_names, list | tuple):
+        raise DataError(f"{name}: the class names must be a list, not {type(data.class_names).__name__}")
     test = None if data.test is None else _checked(f"{name}: test", data.test, data.num_classes)
     return dataclasses.replace(data, train=_checked(f"{name}: train", data.train, data.num_classes), test=test)
 
 
 def _checked(name: str, images: ImageSet, num_classes: int) -> ImageSet:
     """Return images of a user's own source, once labels and pixels (of sets that are not in memory, the first image's) are right."""
+    if not hasattr(images, "labels"):
+        raise DataError(f"{name}: images must be a set such as diswot.data.ArrayImages(pixels, labels), not {type(images).__name__}")
     labels = check_labels(name, np.asarray(images.labels), num_classes)
     if isinstance(images, ArrayImages):
         return ArrayImages(_check_images(name, images.array, labels), labels)

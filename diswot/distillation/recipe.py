@@ -131,7 +131,7 @@ def student_specs(context: TrainingContext, teacher: Network | None) -> list[Stu
     plan, scheme = context.plan, context.plan.scheme()
     students, seed = plan.students, plan.config.seed
     networks = [
-        Network(context.initial_student(entry.arch, scheme.init_seed(seed, number)), context.splits.normalise)
+        Network(context.initial_student(entry.arch, scheme.checked_init_seed(seed, number)), context.splits.normalise)
         for number, entry in enumerate(students)
     ]
     loss = plan.make_loss()
@@ -141,7 +141,7 @@ def student_specs(context: TrainingContext, teacher: Network | None) -> list[Stu
     specs = []
     for number, (name, network) in enumerate(zip(student_names(students), networks, strict=True)):
         scheme.checked_references(number, seen, stand_in)  # refuses a scheme that looks at a teacher and does not say so
-        references = scheme.checked_references(number, seen, of_teacher)
+        references = scheme.initial_references(number, seen, of_teacher)
         losses = [plan.make_loss() for _ in references]
         make_adapters(losses, seen[number], references, seed)
         specs.append(StudentSpec(name, network, losses))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from typing_extensions import dataclass_transform
 
 from diswot import plugins
-from diswot.config.fields import option
+from diswot.config.fields import option, range_fault
 from diswot.errors import ConfigError
 from diswot.observe import Observation
 from diswot.registry import Registry
@@ -231,7 +231,10 @@ class SingleTermLoss(Loss):
         raise NotImplementedError
 
     def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
-        return {self.label: self.weight * self.value(student, reference, target)}
+        value = self.value(student, reference, target)
+        if not isinstance(value, Tensor):
+            raise ConfigError(f"loss {self.label}: value must return a scalar tensor, not {type(value).__name__}")
+        return {self.label: self.weight * value}
 
 
 def _load(reference: str) -> type[Loss]:
@@ -253,6 +256,9 @@ def check_loss(name: str, loss: type[Loss]) -> None:
     without = [field.name for field in dataclasses.fields(loss) if field.init and field.default is dataclasses.MISSING]
     if without:
         raise ConfigError(f"loss {name}: the option {without[0]!r} has no default")
+    for field in dataclasses.fields(loss):
+        if fault := range_fault(field, field.default):
+            raise ConfigError(f"loss {name}: the default of the option {field.name!r}, {field.default}: {fault}")
     if issubclass(loss, SingleTermLoss) and loss.value is SingleTermLoss.value and loss.distil is SingleTermLoss.distil:
         raise ConfigError(f"loss {name}: define value(student, reference, target), or distil")
 

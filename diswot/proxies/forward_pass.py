@@ -78,8 +78,13 @@ class ForwardPass(NetworkSummary):
     @cached_property
     def loss(self) -> Tensor:
         """Mean cross-entropy: what gradients are taken of."""
+        self._require_graph()
         with torch.enable_grad():
             return F.cross_entropy(self.observation.logits, self.target)
+
+    def _require_graph(self) -> None:
+        if not self.images.requires_grad:
+            raise ValueError("this pass has no gradients; add images:graph (noise:graph, gaussian_images:graph) to needs")
 
     @cached_property
     def _backward(self) -> Tensors:
@@ -104,6 +109,7 @@ class ForwardPass(NetworkSummary):
     @cached_property
     def gradients_seen(self) -> tuple[Tensor, Tensor]:
         """The gradient of the summed logits, (B, C, H, W) each, at the images and at the stem's output, where blocks were asked for."""
+        self._require_graph()
         places = [self.images, *self.blocks[:1]]
         ones = torch.ones_like(self.observation.logits)
         found = torch.autograd.grad(self.observation.logits, places, ones, retain_graph=True, materialize_grads=True)

@@ -32,7 +32,7 @@ class NetworkSummary:
     @property
     def gradients_seen(self) -> tuple[Tensor, Tensor]:
         """The gradient of the summed logits, (B, C, H, W) each, at the images and at the stem's output."""
-        raise NotImplementedError("a summary has no graph; a ForwardPass has")
+        raise ValueError("there are no gradients of the teacher; add teacher:graph to needs")
 
     @cached_property
     def jacobian_gram(self) -> Tensor:

@@ -119,8 +119,56 @@ class Scheme(ABC):
         name, found = type(self).__name__, self.references(student, students, teacher)
         if not isinstance(found, list) or not found:
             raise ConfigError(f"scheme {name}: references must return a list with an entry for each loss (None for the labels alone)")
+        if odd := next((type(entry).__name__ for entry in found if not isinstance(entry, type(students[student]) | None)), ""):
+            raise ConfigError(f"scheme {name}: references must hold observations, as students[0] is one, or None; it holds {odd}")
         if teacher is not None and not self.uses_teacher and any(entry is teacher for entry in found):
             raise ConfigError(f"scheme {name}: it compares students with the teacher; say uses_teacher = True")
+        return found
+
+    def initial_references(self, student: int, students: Mapping[int, T], teacher: T | None) -> list[T | None]:
+        """Return what `references` gives of all students, from which the losses of one are made.
+
+        Raises:
+            ConfigError: in a step, where it sees the students of its group alone, it would give another number of entries.
+        """
+        found = self.checked_references(student, students, teacher)
+        group = next(group for group in self.checked_groups(len(students)) if student in group)
+        in_step = self.references(student, {number: students[number] for number in group}, teacher)
+        if len(in_step) != len(found):
+            raise ConfigError(
+                f"scheme {type(self).__name__}: references gives {len(found)} entries of all students and {len(in_step)} of those in one "
+                f"backward pass, {group}: override groups where students look at one another"
+            )
+        return found
+
+    def checked_groups(self, num_students: int) -> list[list[int]]:
+        """Return what `groups` gives, once it is known to be right.
+
+        Raises:
+            ConfigError: it leaves a student out or has one twice; or students that share a backward pass are said to be independent.
+        """
+        name, found = type(self).__name__, self.groups(num_students)
+        try:
+            numbers = sorted(number for group in found for number in group)
+        except TypeError:
+            numbers = []
+        if numbers != list(range(num_students)):
+            raise ConfigError(
+                f"scheme {name}: groups must hold every student once, in lists of numbers, as [[0], [1]]; it gave {found!r:.80}"
+            )
+        if self.independent_students and any(len(group) > 1 for group in found):
+            raise ConfigError(f"scheme {name}: students that share a backward pass are not independent; say independent_students = False")
+        return found
+
+    def checked_init_seed(self, seed: int, student: int) -> int:
+        """Return what `init_seed` gives.
+
+        Raises:
+            ConfigError: it is no whole number.
+        """
+        found = self.init_seed(seed, student)
+        if not isinstance(found, int):
+            raise ConfigError(f"scheme {type(self).__name__}: init_seed must return a whole number, not {found!r:.80}")
         return found
 
     def groups(self, num_students: int) -> list[list[int]]:

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -87,7 +88,7 @@ def _score_seed(
             continue
         try:
             with torch.no_grad():  # what needs a gradient says so itself
-                value = float(proxy.score(candidate, teacher, result.cost))  # type: ignore[arg-type]  # there where it declares the need
+                value = _number(proxy, proxy.score(candidate, teacher, result.cost))  # type: ignore[arg-type]  # where it declares the need
         except Exception as error:  # whatever a foreign network makes of an unusual pass
             if isinstance(error, DiswotError) and not record_failures:
                 raise
@@ -97,6 +98,14 @@ def _score_seed(
             result.scores.setdefault(proxy.name, []).append(value)
         else:
             result.failed[proxy.name] = f"{proxy.name} is not finite: {value}"
+
+
+def _number(proxy: Proxy, score: Any) -> float:
+    """Return a score as a number, or raise a ValueError that names the proxy."""
+    try:
+        return float(score)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"proxy {proxy.name}: score must return one number, not {type(score).__name__}") from None
 
 
 def _reason(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from diswot import plugins
 from diswot.architecture import Architecture
 from diswot.config.scoring import SearchConfig
-from diswot.errors import ConfigError
+from diswot.errors import ArchitectureError, ConfigError
 from diswot.searching.strategies import STRATEGIES, Member, SearchState, Strategy
 from diswot.space import SearchSpace
 
@@ -81,14 +81,22 @@ class Proposer:
         if not isinstance(found, Iterable):
             raise ConfigError(f"strategy {name}: candidates() must yield pairs, it returned {type(found).__name__}")
         for pair in itertools.islice(found, _CANDIDATES):
-            if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], Architecture)):
+            if not (
+                isinstance(pair, tuple)
+                and len(pair) == 2
+                and isinstance(pair[0], Architecture)
+                and isinstance(pair[1], Architecture | None)
+            ):
                 raise ConfigError(
                     f"strategy {name}: candidates() must yield (architecture, its parent or None), not {type(pair).__name__} {pair!s:.80}"
                 )
             if plugins.is_reference(name):
                 if pair[0].space != self.space.name:
                     raise ConfigError(f"strategy {name}: it yields {pair[0]!s:.80}, and the space is {self.space.name}")
-                self.space.check(pair[0])
+                try:
+                    self.space.check(pair[0])
+                except ArchitectureError as error:
+                    raise ConfigError(f"strategy {name}: it yields what is not in the space: {error}") from None
             yield pair
 
     def random(self, rng: np.random.Generator, fresh: Callable[[Architecture], bool]) -> Architecture | None:

@@ -37,11 +37,11 @@ def check_scheme(scheme: type[Scheme] | str) -> None:
         made = scheme()
         students = len(made.complete_students(list(range(asked))))
         assert students >= asked, f"{name}: complete_students leaves students out"
-        groups = made.groups(students)
-        assert sorted(n for group in groups for n in group) == list(range(students)), f"{name}: groups must hold every student once"
-        alone = all(len(group) == 1 for group in groups)
-        assert alone or not scheme.independent_students, f"{name}: students that share a backward pass are not independent_students"
-        _check_steps(made, groups)
+        teacher = _observation(99) if scheme.uses_teacher else None
+        for number in range(students):
+            made.initial_references(number, {other: _observation(other) for other in range(students)}, teacher)
+            made.checked_init_seed(0, number)
+        _check_steps(made, made.checked_groups(students))
 
 
 def _check_steps(scheme: Scheme, groups: Sequence[Sequence[int]]) -> None:

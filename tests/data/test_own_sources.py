@@ -74,7 +74,7 @@ def test_what_it_was_asked_for_must_be_what_it_gives(module: str) -> None:
     ("name", "error", "says"),
     [
         ("Refuses", DataError, "^there: put the images there$"),
-        ("Fails", DataError, "^--data MODULE:Fails: KeyError: 'MODULE:Fails'$"),
+        ("Fails", DataError, r"^the data MODULE:Fails \(line 22 of MODULE\.py\) failed with KeyError: 'MODULE:Fails'$"),
         ("Nothing", DataError, r"^--data MODULE:Nothing: load\(\) gave list, not a diswot.data.Dataset$"),
         ("Outside", DataError, "^--data MODULE:Outside: train: labels run from 0 to 2, but they must be 0 to 1$"),
         ("NoSource", ConfigError, "is NoSource, which is no subclass of diswot.data.sources.DataSource$"),
