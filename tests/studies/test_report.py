@@ -145,6 +145,7 @@ def test_without_times_and_searches_there_is_no_chart_of_cost_and_no_table_of_se
     assert "searches" not in study_report.dataset_tables(study, dataclasses.replace(report, searched={}))
 
 
+@pytest.mark.slow
 def test_report_writes_every_table_and_chart_and_one_page(study: Any, report: DatasetReport, tmp_path: Path) -> None:
     study.accuracies["../away"] = study.accuracies["toy"]
     other = dataclasses.replace(report, dataset="../away")
