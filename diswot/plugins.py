@@ -110,7 +110,7 @@ def load_part(reference: str, kind: str, contract: type[P], *, trusted: bool = T
 def code_digests(*names: str) -> dict[str, str]:
     """Return the digest of the source of each name that is `module:name`: the first 12 hexadecimal digits of its SHA-256.
 
-    The source is that of the module, and of the modules beside it, or in folders below, that it imports by its first lines.
+    The source is that of the module, and of the modules beside it, or in folders below, that it imports at its top level.
 
     >>> list(code_digests("resnet56", "json:loads"))
     ['json:loads']

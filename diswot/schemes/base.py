@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -129,8 +130,11 @@ class Scheme(ABC):
         """Return what `references` gives of all students, from which the losses of one are made.
 
         Raises:
-            ConfigError: in a step, where it sees the students of its group alone, it would give another number of entries.
+            ConfigError: as `checked_references`, whether there is a teacher or not; or in a step, where it sees the students of its group
+                alone, it would give another number of entries.
         """
+        if teacher is None:
+            self.checked_references(student, students, copy.copy(students[student]))  # does it look at one and not say so?
         found = self.checked_references(student, students, teacher)
         group = next(group for group in self.checked_groups(len(students)) if student in group)
         in_step = self.references(student, {number: students[number] for number in group}, teacher)

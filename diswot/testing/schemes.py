@@ -63,7 +63,6 @@ def _epoch(scheme: Scheme, groups: Sequence[Sequence[int]]) -> list[Terms]:
             teacher = _observation(99 + step) if scheme.uses_teacher else None
             shown = StepObservations(students, teacher, torch.arange(_IMAGES) % _CLASSES, _IMAGES // 2 if step else 0)
             for number in group:
-                scheme.checked_references(number, students, teacher or _observation(99))
                 references = scheme.checked_references(number, students, teacher)
                 found.append(scheme.terms(number, [_Kd() for _ in references], shown))
     return found
