@@ -15,7 +15,7 @@ from diswot.errors import DiswotError
 from diswot.space import SearchSpace, load_space
 
 if TYPE_CHECKING:
-    from diswot.api import build, compare, distill, load_arch, load_student, resume, score, search, study, train
+    from diswot.api import build, compare, distill, load_arch, load_student, resume, score, search, study, tabulate, train
 
 __all__ = [
     "Architecture",
@@ -31,6 +31,7 @@ __all__ = [
     "score",
     "search",
     "study",
+    "tabulate",
     "train",
 ]
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from diswot.architecture import Architecture, read_arch_json
-from diswot.config import CompareConfig, DistillConfig, ScoreConfig, SearchConfig, StudyConfig, TrainConfig, resolve
+from diswot.config import CompareConfig, DistillConfig, ScoreConfig, SearchConfig, StudyConfig, TabulateConfig, TrainConfig, resolve
 from diswot.distillation.compare import Comparison, plan_comparison
 from diswot.distillation.plan import plan_distillation, plan_training
 from diswot.distillation.recipe import DistillResult
@@ -22,6 +22,7 @@ from diswot.searching.recipe import SearchPlan, SearchResult
 from diswot.sessions import Plan, Session
 from diswot.space import BUILT_IN, load_space
 from diswot.studies.recipe import StudyPlan, StudyResult
+from diswot.tabulation.recipe import TabulatePlan, TabulateResult
 
 ArchLike = Architecture | str | Path
 
@@ -166,6 +167,29 @@ def compare(
     """
     plan = plan_comparison(resolve(CompareConfig, None, [], options), [_entry(arch) for arch in archs])
     result: Comparison = _run(plan, folder, _execution(device, reporter=reporter))
+    return result
+
+
+def tabulate(
+    *,
+    folder: str | Path,
+    searches: Sequence[str | Path] = (),
+    device: str = "auto",
+    workers: int = 0,
+    reporter: Reporter | None = None,
+    **options: Any,
+) -> TabulateResult:
+    """Train networks of a space by a short recipe, and write a table of their accuracies; `diswot tabulate` as a function.
+
+    Args:
+        folder: where the run is kept; the table is `folder / "table.csv"`, and `diswot.study` reads it.
+        searches: folders of searches that a part of the networks are taken from.
+        device, reporter: as in `search`.
+        workers: trainings side by side on a CPU, 0 for one a core. In a script, call from under `if __name__ == "__main__":`.
+        options: the fields of `TabulateConfig`: space, networks, params, flops, loss, teacher, data, epochs, ...
+    """
+    plan = TabulatePlan(resolve(TabulateConfig, None, [], options), tuple(map(Path, searches)))
+    result: TabulateResult = _run(plan, folder, _execution(device, workers, reporter))
     return result
 
 

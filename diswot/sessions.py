@@ -22,6 +22,7 @@ from diswot.runs import RunDir
 from diswot.scoring.recipe import ScorePlan, run_score
 from diswot.searching.recipe import SearchPlan, run_search
 from diswot.studies.recipe import StudyPlan, run_study
+from diswot.tabulation.recipe import TabulatePlan, run_tabulate
 from diswot.training.distributed import init_distributed
 
 
@@ -59,6 +60,7 @@ VERBS = {
     "search": Verb(SearchPlan.restore, run_search),
     "score": Verb(ScorePlan.restore, run_score),
     "study": Verb(StudyPlan.restore, run_study),
+    "tabulate": Verb(TabulatePlan.restore, run_tabulate, needs_folder=True),
     "train": Verb(TrainPlan.restore, run_distill, needs_folder=True, distributes=True),
     "distill": Verb(DistillPlan.restore, run_distill, needs_folder=True, distributes=True),
     "compare": Verb(ComparePlan.restore, run_compare, needs_folder=True),

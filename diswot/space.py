@@ -136,7 +136,9 @@ BUILT_IN = {
     "resnet_mixed_imagenet": "search_spaces.resnet_mixed:imagenet",
     "nasbench101": "search_spaces.nasbench101:space",
     "nasbench201": "search_spaces.nasbench201:space",
+    "nasbench_macro": "search_spaces.nasbench_macro:space",
     "nats_size": "search_spaces.nats_size:space",
+    "channel_bench": "search_spaces.channel_bench:space",
     "zoo": "search_spaces.zoo:space",
 }
 ALIASES = {"s0": "resnet_depth", "s1": "resnet_width", "s2": "resnet_mixed", "tss": "nasbench201", "sss": "nats_size"}

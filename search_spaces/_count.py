@@ -39,6 +39,14 @@ class LayerCounter:
         self.chans = out_chans
         self.depth += 1
 
+    def depthwise(self, kernel: int, stride: int = 1) -> None:
+        """Add a depthwise convolution with batch norm, which keeps the number of channels."""
+        self.size = -(-self.size // stride)
+        weights = self.chans * kernel * kernel
+        self.params += weights + 2 * self.chans
+        self.flops += weights * self.size * self.size
+        self.depth += 1
+
     def residual(self, convs: Sequence[tuple[int, int, int]]) -> None:
         """Add a residual block, whose shortcut is a 1x1 convolution if the shape changes, and the identity otherwise.
 

@@ -28,7 +28,13 @@ _MAX_LINE = 1_000_000  # bytes
 _ARCH_COLUMNS = ("arch_str", "arch", "architecture", "choices", "name")  # the first that a table has is taken
 _ACCURACY = re.compile(r"(?P<dataset>.+)_(?P<split>valid|test|given)_acc(?P<epochs>_\d+ep)?")
 _GIVEN = "accuracy_given_acc"  # name of a column that the caller chooses, since its split is unknown
-_RECOGNISED = ("nasbench201", "nats_size", "nasbench101")  # spaces that are recognised by their choices, which no other space has
+_RECOGNISED = (
+    "nasbench201",
+    "nats_size",
+    "nasbench_macro",
+    "channel_bench",
+    "nasbench101",
+)  # spaces that are recognised by their choices, which no other space has
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +110,8 @@ def read_benchmark(
 
     Args:
         path: path of the file.
-        space: the search space, or the name of a built-in one. It is not needed for architectures of NAS-Bench-201, NAS-Bench-101 and
-            NATS-Bench's size space.
+        space: the search space, or the name of a built-in one. It is not needed for the benchmarks' own spaces (NAS-Bench-201,
+            NAS-Bench-101, NATS-Bench's size space, NAS-Bench-Macro, Channel-Bench-Macro), whose choices no other space has.
         arch_column: name of the column of architectures, whose cells are the choices in the search space, as text (a string, a name) or
             as JSON. By default, the first that exists of arch_str, arch, architecture, choices, name.
         accuracy_column: name of the one column of accuracies, which becomes the split `given` of the data set `accuracy`. By default,

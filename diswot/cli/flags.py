@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import rich_click as click
 
-from diswot.config import CompareConfig, DistillConfig, ScoreConfig, SearchConfig, StudyConfig, TrainConfig
+from diswot.config import CompareConfig, DistillConfig, ScoreConfig, SearchConfig, StudyConfig, TabulateConfig, TrainConfig
 from diswot.config.fields import flag_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -18,12 +18,13 @@ _VERBS = {
     "search": SearchConfig,
     "score": ScoreConfig,
     "study": StudyConfig,
+    "tabulate": TabulateConfig,
     "train": TrainConfig,
     "distill": DistillConfig,
     "compare": CompareConfig,
 }
 _PANELS = (
-    *("What to find", "What to train", "What to study", "Images", "Scoring"),
+    *("What to find", "What to train", "What to study", "What to tabulate", "Images", "Scoring"),
     *("Search", "Recipe", "Augmentation", "Speed", "Figures"),
 )
 _RUNNING = {
@@ -38,6 +39,9 @@ _RUNNING = {
     "runs": click.option("--runs", "runs_folder", default="runs", help="folder of all runs \\[runs]"),
     "resume": click.option("--resume", help="go on with the run in this folder"),
     "scores-of": click.option("--scores-of", help="take over the scores of this study's folder, where it has them"),
+    "from": click.option(
+        "--from", "searches", multiple=True, help="take networks from the search in this folder; several times for several"
+    ),
     "tensorboard": click.option("--tensorboard", is_flag=True, help="write TensorBoard's files into the run's folder too"),
     "out": click.option(
         "--out",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
@@ -15,10 +16,12 @@ from diswot.describe import Description
 from diswot.distillation.compare import Comparison
 from diswot.distillation.recipe import DistillResult
 from diswot.inference import Evaluation
+from diswot.progress import duration
 from diswot.report.terminal import plain_table
 from diswot.scoring.recipe import ScoreRow
 from diswot.searching.recipe import SearchResult
 from diswot.space import Cost
+from diswot.tabulation.recipe import TabulateResult
 from diswot.training.evaluation import Accuracy
 
 Json = dict[str, Any]
@@ -200,6 +203,36 @@ def plus_minus(value: float, width: float, sign: str = "") -> str:
     ('+1.50 ± 0.25', '1.50')
     """
     return f"{value:{sign}.2f}" + (f" ± {width:.2f}" if math.isfinite(width) else "")
+
+
+def tabulate_json(result: TabulateResult) -> Json:
+    trainings = [{**dataclasses.asdict(training), "top1": top1} for training, top1 in result.accuracies.items()]
+    trainings += [{**dataclasses.asdict(training), "failed": reason} for training, reason in result.failed.items()]
+    agreements = [dataclasses.asdict(agreement) for agreement in result.agreements]
+    facts = {"seconds": result.seconds, "table": str(result.table), "folder": str(result.folder)}
+    return {"trainings": trainings, "agreements": agreements, **facts}
+
+
+def tabulate_table(result: TabulateResult) -> Table:
+    """How far one training of a network can be trusted to rank it as another would."""
+    title = (
+        f"{len(result.accuracies)} trainings of {len(result.networks)} networks; how alike two trainings rank the networks that have both"
+    )
+    table = plain_table(title, ["", "networks", "Spearman", "95 % interval", "second - first"], left=1)
+    for found in result.agreements:
+        rho = found.spearman
+        interval, difference = f"{rho.low:.3f} to {rho.high:.3f}", plus_minus(found.difference, found.spread, sign="+")
+        table.add_row(found.what, str(found.networks), f"{rho.value:.3f}", interval, difference)
+    return table
+
+
+def tabulate_remarks(result: TabulateResult) -> list[str]:
+    """Lines below the table: the cost, what failed, and where the table is."""
+    lines = [f"{duration(result.seconds)} a training, median"] if result.seconds is not None else []
+    if result.failed:
+        first = next(iter(result.failed.values()))
+        lines.append(f"{len(result.failed)} trainings failed, the first with: {first}")
+    return [*lines, f"{result.table}: the table; next: diswot study {result.table} --space {result.networks[0].arch.space}"]
 
 
 def evaluate_json(found: Evaluation) -> Json:

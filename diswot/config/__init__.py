@@ -2,6 +2,7 @@
 
 from diswot.config.fields import check_ranges, option, resolve, to_dict
 from diswot.config.scoring import ScoreConfig, SearchConfig, StudyConfig
+from diswot.config.tabulation import TabulateConfig
 from diswot.config.training import CompareConfig, DistillConfig, Recipe, TrainConfig
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "ScoreConfig",
     "SearchConfig",
     "StudyConfig",
+    "TabulateConfig",
     "TrainConfig",
     "check_ranges",
     "option",

@@ -12,15 +12,15 @@ HEAD_CHANS = 1280  # channels of the last convolution
 
 
 class InvertedResidual(nn.Module):
-    """An inverted residual block: a 1x1 expansion, a 3x3 depthwise convolution and a 1x1 projection without activation.
+    """An inverted residual block: a 1x1 expansion, a depthwise convolution and a 1x1 projection without activation.
 
     The input is added if it has the shape of the output.
     """
 
-    def __init__(self, in_chans: int, out_chans: int, stride: int, expansion: int) -> None:
+    def __init__(self, in_chans: int, out_chans: int, stride: int, expansion: int, kernel: int = 3) -> None:
         super().__init__()
         hidden_chans = in_chans * expansion
-        depthwise = conv_bn_relu(hidden_chans, hidden_chans, 3, stride, groups=hidden_chans)
+        depthwise = conv_bn_relu(hidden_chans, hidden_chans, kernel, stride, groups=hidden_chans)
         self.body = nn.Sequential(conv_bn_relu(in_chans, hidden_chans, 1), depthwise, *conv_bn(hidden_chans, out_chans, 1))
         self.residual = stride == 1 and in_chans == out_chans
 

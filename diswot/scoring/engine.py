@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import multiprocessing
 import os
 import pickle
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -19,6 +16,7 @@ import torch
 from diswot.architecture import Architecture
 from diswot.devices import single_thread
 from diswot.errors import ConfigError, RunError
+from diswot.processes import interrupts_ignored, obey_parent
 from diswot.scoring.candidates import ScoreResult, score_one
 from diswot.scoring.context import ScoringContext
 from diswot.space import Cost
@@ -29,18 +27,9 @@ _contexts: dict[str, ScoringContext] = {}  # in a worker process: the context th
 
 def _start_worker(digest: str, blob: bytes) -> None:
     """Set up a worker process; called once in each."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then shuts its workers down in order
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    obey_parent()
     torch.set_num_threads(1)
     _contexts[digest] = pickle.loads(blob)  # bytes that this program's own parent process made
-
-
-def _follow_parent() -> None:
-    """End this process when its parent has ended, however that came about."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _score_in_worker(digest: str, blob: bytes | None, arch: Architecture, cost: Cost) -> ScoreResult:
@@ -51,19 +40,6 @@ def _score_in_worker(digest: str, blob: bytes | None, arch: Architecture, cost: 
         _contexts.clear()
         _contexts[digest] = pickle.loads(blob)
     return score_one(_contexts[digest], arch, cost)
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Processes that are started inside ignore Ctrl-C from their first instruction on; `_start_worker` makes the later ones do so."""
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's business
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class Engine:
@@ -91,7 +67,7 @@ class Engine:
             spawn = multiprocessing.get_context("spawn")  # a fork of a process that has run torch threads can hang
             self._executor = ProcessPoolExecutor(self.workers, spawn, _start_worker, (self._digest, self._blob))
             self._owned = True
-            with _interrupts_ignored():
+            with interrupts_ignored():
                 self._executor.submit(os.getpid)  # starts the first of the processes
         return self
 

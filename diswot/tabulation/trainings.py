@@ -1,0 +1,203 @@
+"""The trainings of a table: which there are, and groups of them carried out in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import multiprocessing
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diswot import runs
+from diswot.config import TabulateConfig
+from diswot.distillation.plan import DistillPlan
+from diswot.distillation.recipe import run_distill
+from diswot.errors import DiswotError
+from diswot.execution import Execution
+from diswot.processes import interrupts_ignored, obey_parent
+from diswot.runs import RunDir
+
+logger = logging.getLogger(__name__)
+ALONE = "none"  # the loss of a training by the labels alone
+_POLL = 2.0  # seconds between two looks at the processes
+_MOST_KILLS = 3  # times that a group's process may be killed from outside
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: the number of its network in the table, its loss and its random seed."""
+
+    network: int
+    loss: str
+    seed: int
+
+
+def plan_trainings(config: TabulateConfig, networks: int) -> list[Training]:
+    """The trainings of a table: every network under its teacher for each seed, then those that are repeated or trained alone."""
+    seeds = range(config.seed, config.seed + config.seeds)
+    main = [Training(network, config.loss, seed) for seed in seeds for network in range(networks)]
+    repeats = [Training(network, config.loss, config.seed + config.seeds) for network in _share(config.repeat_fraction, networks)]
+    fraction = config.baseline_fraction if config.loss != ALONE else 0.0
+    alone = [Training(network, ALONE, config.seed) for network in _share(fraction, networks)]
+    return [*main, *repeats, *alone]
+
+
+def _share(fraction: float, count: int) -> list[int]:
+    """Return a fraction of the numbers below `count`, evenly spread.
+
+    >>> _share(1 / 3, 7), _share(0.0, 7), _share(1.0, 2)
+    ([2, 5], [], [0, 1])
+    """
+    whole = [math.floor((number + 1) * fraction + 1e-9) > math.floor(number * fraction + 1e-9) for number in range(count)]
+    return [number for number in range(count) if whole[number]]
+
+
+def loss_name(loss: str) -> str:
+    """Return the name of a loss for a file or a column.
+
+    >>> loss_name("dkd(beta=2) + 0.5*rkd")
+    'dkd_beta_2_0_5_rkd'
+    """
+    return re.sub(r"\W+", "_", loss).strip("_")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trainings with one loss and one seed, which share a process and the forward passes of the teacher."""
+
+    trainings: tuple[Training, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        first = self.trainings[0]
+        numbers = "-".join(str(training.network) for training in self.trainings)
+        return f"{loss_name(first.loss)}-seed{first.seed}-{numbers}"[:120]
+
+    def alone(self) -> list[Group]:
+        """The same trainings, each by itself."""
+        return [Group((training,)) for training in self.trainings]
+
+
+def make_groups(trainings: Sequence[Training], size: int) -> list[Group]:
+    """Divide trainings, in their order, into groups of one loss and seed.
+
+    >>> [group.name for group in make_groups([Training(n, "kd", 0) for n in range(3)] + [Training(2, "kd", 1)], 2)]
+    ['kd-seed0-0-1', 'kd-seed0-2', 'kd-seed1-2']
+    """
+    groups: list[list[Training]] = []
+    for training in trainings:
+        last = groups[-1] if groups else []
+        if last and len(last) < size and (last[0].loss, last[0].seed) == (training.loss, training.seed):
+            last.append(training)
+        else:
+            groups.append([training])
+    return [Group(tuple(group)) for group in groups]
+
+
+class GroupRunner:
+    """Carries groups out, several side by side, each in a process of its own on one thread.
+
+    A group that was cut off goes on where it was left. One whose training fails is taken apart, so that only the network that is to blame
+    has no accuracy; one whose process is killed from outside is begun again.
+
+    Args:
+        folder: where the runs of the groups are kept.
+        plan_of: makes the plan of a group.
+        device: where networks are trained.
+        workers: processes side by side.
+        tick: called every few seconds.
+    """
+
+    def __init__(self, folder: Path, plan_of: Callable[[Group], DistillPlan], device: str, workers: int, tick: Callable[[], None]) -> None:
+        self.folder, self.plan_of, self.device, self.workers, self.tick = folder, plan_of, device, workers, tick
+        self._kills: dict[Group, int] = {}
+        folder.mkdir(exist_ok=True)
+
+    def run(self, groups: Sequence[Group]) -> Iterator[tuple[Group, dict[str, Any]]]:
+        """Yield every group with its outcome as it ends: `top1` by student, or `error` for a group of one."""
+        waiting, running = deque(groups), dict[BaseProcess, Group]()
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.workers:
+                    group = waiting.popleft()
+                    running[self._start(group)] = group
+                ended = connection.wait([process.sentinel for process in running], timeout=_POLL)
+                self.tick()
+                for process in [process for process in running if process.sentinel in ended]:
+                    process.join()  # its sentinel may end some seconds before it does
+                    group = running.pop(process)
+                    outcome = self._outcome(group, process)
+                    if outcome is None:
+                        waiting.appendleft(group)
+                    elif "error" in outcome and len(group.trainings) > 1:
+                        logger.warning("%s: %s; its networks are trained one by one", group.name, outcome["error"])
+                        waiting.extendleft(reversed(group.alone()))
+                    else:
+                        yield group, outcome
+        finally:
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.join()
+
+    def _start(self, group: Group) -> BaseProcess:
+        context = multiprocessing.get_context("spawn")
+        plan = self.plan_of(group)
+        path = self.folder / group.name
+        process = context.Process(target=_train_group, args=(plan, path, self._outcome_file(group), self.device), daemon=True)
+        with interrupts_ignored():
+            process.start()
+        return process
+
+    def _outcome_file(self, group: Group) -> Path:
+        return self.folder / f"{group.name}.json"
+
+    def _outcome(self, group: Group, process: BaseProcess) -> dict[str, Any] | None:
+        """What became of a group; None where it must be begun again."""
+        path = self._outcome_file(group)
+        if path.exists():
+            return runs.read_object(path)
+        self._kills[group] = self._kills.get(group, 0) + 1
+        if self._kills[group] < _MOST_KILLS:
+            logger.warning("%s: its process ended with code %s; it goes on in another", group.name, process.exitcode)
+            return None
+        return {"error": f"its process ended {_MOST_KILLS} times with code {process.exitcode}"}
+
+    def epochs_done(self, group: Group) -> int:
+        """The number of epochs that a group has behind it."""
+        with suppress(OSError):
+            return (self.folder / group.name / "metrics.jsonl").read_bytes().count(b"\n")
+        return 0
+
+
+def _train_group(plan: DistillPlan, folder: Path, outcome_file: Path, device: str) -> None:
+    """Carry a group out, and leave its outcome in a file; the function that a process runs."""
+    obey_parent()
+    if outcome_file.exists():
+        return
+    if device == "cpu":
+        torch.set_num_threads(1)
+    resumed, began = (folder / "config.yaml").exists(), time.monotonic()
+    outcome: dict[str, Any]
+    try:
+        with RunDir.open_or_create(folder, plan.kind, plan.document(), runs.environment(device)) as run:
+            result = run_distill(plan, run, Execution(device))
+        top1 = [student.accuracy.top1 for student in result.students]
+        facts = {"measured_on": result.measured_on, "images": result.student.count}
+        outcome = {"top1": top1, "teacher": result.teacher.top1 if result.teacher else None, **facts}
+        outcome["seconds"] = None if resumed else (time.monotonic() - began) / len(top1)
+    except DiswotError as error:
+        outcome = {"error": str(error)}
+    runs.write_atomic(outcome_file, json.dumps(outcome) + "\n")
