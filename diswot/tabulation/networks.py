@@ -22,12 +22,12 @@ from diswot.errors import BudgetError, DiswotError, RunError
 from diswot.runs import RunDir
 from diswot.searching.proposals import Proposer
 from diswot.searching.trial import JOURNAL, Trial
-from diswot.space import Cost, ImageSpec, SearchSpace
+from diswot.space import ALIASES, Cost, ImageSpec, SearchSpace
 
 logger = logging.getLogger(__name__)
 NETWORKS = "networks.json"
 RANDOM = "random"
-_DRAWS = 8  # candidates in each band of the budget, of which the one nearest to the wanted size is taken
+_SAMPLES = 2_000  # random networks, of which the nearest to the wanted sizes are taken
 _TENTH = 10  # a phase of a search is this part of its trials
 
 
@@ -100,14 +100,13 @@ class NetworkSampler:
         Raises:
             BudgetError: fewer than `count` were found.
         """
-        bands = self._bands(count)
+        pool = [arch for arch in (self.space.sample(self.rng) for _ in range(_SAMPLES)) if self.budget.admits(self.cost(arch))]
         found: list[TableNetwork] = []
-        for band, wanted in bands:
-            drawn = [arch for _ in range(_DRAWS if wanted else 1) if (arch := self._draw(band)) is not None]
-            if drawn:
-                nearest = min(drawn, key=lambda arch: self._distance(arch, wanted))
-                found += [network for network in (self.take(nearest),) if network]
-        while len(found) < count:
+        for band, wanted in self._bands(count):
+            inside = [arch for arch in pool if self._is_new(arch) and band.admits(self.cost(arch))]
+            nearest = min(inside, key=lambda arch: self._distance(arch, wanted)) if inside else self._draw(band)
+            found += [network for network in (nearest and self.take(nearest),) if network]
+        while len(found) < count:  # bands that nothing was found in
             arch = self._draw(self.budget)
             network = self.take(arch) if arch is not None else None
             if network is None:
@@ -115,10 +114,13 @@ class NetworkSampler:
             found.append(network)
         return found
 
+    def _is_new(self, arch: Architecture) -> bool:
+        return self.space.canonical(arch) not in self._taken
+
     def _draw(self, budget: Budget) -> Architecture | None:
         within = _Within(budget, self.cost)
         proposer = Proposer(self.space, within, SearchConfig())
-        return proposer.random(self.rng, lambda arch: self.space.canonical(arch) not in self._taken and within.admits(arch))
+        return proposer.random(self.rng, lambda arch: self._is_new(arch) and within.admits(arch))
 
     def _bands(self, count: int) -> list[tuple[Budget, dict[str, float]]]:
         """The budget of each band, and the wanted size of the second bound."""
@@ -164,8 +166,9 @@ class NetworkSampler:
     def _phases(self, folder: Path) -> dict[str, list[Architecture]]:
         """The candidates of each phase of a search, shuffled."""
         run, document = RunDir.open(folder, "search", lock=False)
-        if document.get("space") != self.space.name:
-            raise RunError(f"{folder}: a search in {document.get('space')}, and this table is of {self.space.name}")
+        searched = str(document.get("space"))
+        if ALIASES.get(searched, searched) != self.space.name:
+            raise RunError(f"{folder}: a search in {searched}, and this table is of {self.space.name}")
         trials = [Trial.from_record(record, self.space.name) for record in run.read(JOURNAL)]
         tenth, middle = max(len(trials) // _TENTH, 1), len(trials) // 2
         parts = {"early": trials[:tenth], "middle": trials[middle : middle + tenth], "last": trials[-tenth:]}

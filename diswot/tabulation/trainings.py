@@ -123,7 +123,7 @@ class GroupRunner:
     def __init__(self, folder: Path, plan_of: Callable[[Group], DistillPlan], device: str, workers: int, tick: Callable[[], None]) -> None:
         self.folder, self.plan_of, self.device, self.workers, self.tick = folder, plan_of, device, workers, tick
         self._kills: dict[Group, int] = {}
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, groups: Sequence[Group]) -> Iterator[tuple[Group, dict[str, Any]]]:
         """Yield every group with its outcome as it ends: `top1` by student, or `error` for a group of one."""
