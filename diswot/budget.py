@@ -7,7 +7,7 @@ import re
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from diswot.architecture import Architecture
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 LIMITS = ("params", "flops", "depth", "latency")
+UNLIMITED = "none"
 _SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 _TIMES = {"": 1.0, "us": 1e-3, "ms": 1.0, "s": 1e3}
 _NUMBER = re.compile(r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*([a-z]*)", re.IGNORECASE)
@@ -88,12 +89,25 @@ class Budget:
 
     @classmethod
     def parse(cls, limits: Mapping[str, str | float | None]) -> Budget:
-        return cls(**{what: parse_range(what, text) for what, text in limits.items() if text is not None})
+        """Read the limits; None and `none` are no limit."""
+        return cls(**{what: parse_range(what, text) for what, text in limits.items() if text not in (None, UNLIMITED)})
 
     def counted(self) -> dict[str, Range]:
         """The limits that arithmetic can check, by name."""
         limits = {"params": self.params, "flops": self.flops, "depth": self.depth}
         return {what: limit for what, limit in limits.items() if limit is not None}
+
+    def intersect(self, limits: Mapping[str, Range]) -> Budget:
+        """The budget with further limits on what is named; where there was one, both hold.
+
+        >>> Budget.parse({"params": "1M"}).intersect({"params": Range(9e5, 2e6)}).params
+        Range(low=900000.0, high=1000000.0)
+        """
+        met = {}
+        for name, limit in limits.items():
+            own: Range = getattr(self, name) or Range(0.0, math.inf)
+            met[name] = Range(max(own.low, limit.low), min(own.high, limit.high))
+        return replace(self, **met)
 
     def admits(self, cost: Cost) -> bool:
         """Whether the counted limits hold; latency is measured apart, and only for networks that pass here."""

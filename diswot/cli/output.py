@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diswot.architecture import Architecture, canonical_json
+from diswot.budget import UNLIMITED
 from diswot.describe import Description
 from diswot.distillation.compare import Comparison
 from diswot.distillation.recipe import DistillResult
@@ -19,6 +20,7 @@ from diswot.inference import Evaluation
 from diswot.progress import duration
 from diswot.report.terminal import plain_table
 from diswot.scoring.recipe import ScoreRow
+from diswot.searching.choices import SettledChoice
 from diswot.searching.recipe import SearchResult
 from diswot.space import Cost
 from diswot.tabulation.recipe import TabulateResult
@@ -26,6 +28,7 @@ from diswot.training.evaluation import Accuracy
 
 Json = dict[str, Any]
 _MANY = 2  # times the cost of the others that a user should be told of
+_MOST_CHOICES = 4  # that a search settled on, in a line
 _MOST_PARTS = 3  # of a ranking, in a table of 80 characters
 
 
@@ -59,11 +62,14 @@ def search_json(result: SearchResult) -> Json:
         for r in result.table
     ]
     winner = {"space": result.winner.space, "choices": result.winner.choices}
-    return {"winner": winner, "provenance": result.provenance, "evaluations": len(result.trials), "table": rows}
+    context = {"teacher": _cost(result.teacher), "lead": dataclasses.asdict(result.lead)}
+    settled = [dataclasses.asdict(choice) for choice in result.settled]
+    outcome = {"winner": winner, "provenance": result.provenance, "evaluations": len(result.trials), "table": rows}
+    return {**outcome, **context, "settled": settled}
 
 
 def search_table(result: SearchResult) -> Table:
-    """The winner beside what one would take without a search."""
+    """The winner beside what it must be held against, and the teacher."""
     names = list(result.table[0].scores)
     names = names if len(names) <= _MOST_PARTS else []  # more would not fit; --json has them
     title = f"{len(result.trials)} candidates scored; rank is among them and this table, 1 is best"
@@ -72,18 +78,42 @@ def search_table(result: SearchResult) -> Table:
         scores = [f"{row.scores[name]:.4g}" for name in names]
         cost = millions(row.cost.params), millions(row.cost.flops), str(row.cost.depth)
         table.add_row(row.role, short_name(row.arch), *cost, *scores, str(row.rank), style="bold" if row.role == "winner" else None)
+    teacher = result.teacher
+    blank = [""] * (len(names) + 1)
+    name = result.provenance["search"]["teacher"]
+    table.add_row("teacher", name, millions(teacher.params), millions(teacher.flops), str(teacher.depth), *blank, style="dim")
     return table
 
 
-def search_remark(result: SearchResult) -> str:
-    """Return a remark on a cost without a limit of which the winner has far more than the networks beside it; else ""."""
+def search_remarks(result: SearchResult) -> list[str]:
+    """Lines below the table: the winner's lead over networks of its size, what the search settled on, and costs without a limit."""
+    lead, bounded = result.lead, sorted(result.settled, key=lambda choice: not choice.at_bound)
+    lines = []
+    if lead.peers:
+        whom = "of its parameters and FLOPs, to a tenth" if lead.same_size else "within the budget; there are none of its size"
+        lines.append(f"the ranking puts the winner before {lead.behind} of {lead.peers} random networks {whom}")
+    if bounded:
+        more = f", and {len(bounded) - _MOST_CHOICES} more" if len(bounded) > _MOST_CHOICES else ""
+        lines.append(f"the search settled on {', '.join(map(_settled, bounded[:_MOST_CHOICES]))}{more}")
+    if any(choice.at_bound for choice in bounded):
+        lines.append("a score that drives a choice to its bound may reward more than the accuracy does: compare the finalists")
+    return [*lines, *_unlimited(result)]
+
+
+def _settled(choice: SettledChoice) -> str:
+    bound = f", the {choice.at_bound} there is" if choice.at_bound else ""
+    return f"{choice.place} = {choice.value} ({choice.early:.0%} of its first candidates, {choice.late:.0%} of its last{bound})"
+
+
+def _unlimited(result: SearchResult) -> list[str]:
+    """A cost without a limit of which the winner has far more than the networks beside it."""
     asked, (winner, *others) = result.provenance["search"], result.table
     for what in ("FLOPs", "params"):
         most = max((getattr(row.cost, what.lower()) for row in others), default=0)
         times = getattr(winner.cost, what.lower()) / max(most, 1)
-        if most and times >= _MANY and not asked[what.lower()] and not asked["latency"]:
-            return f"the winner has {times:.1f} times the {what} of any other here, which the budget leaves free: limit --{what.lower()}"
-    return ""
+        if most and times >= _MANY and asked[what.lower()] == UNLIMITED and not asked["latency"]:
+            return [f"the winner has {times:.1f} times the {what} of any other here, which the budget leaves free: limit --{what.lower()}"]
+    return []
 
 
 def score_json(rows: Sequence[ScoreRow]) -> list[Json]:

@@ -38,10 +38,11 @@ def search(words: tuple[str, ...], out: str, **flags: Any) -> None:
         raise ConfigError(f"--out {out}: {fault}; name a file, as arch.json")
     config = request.config()
     from diswot import runs
+    from diswot.budget import UNLIMITED
     from diswot.cli import output
     from diswot.searching.recipe import SearchPlan
 
-    budget = next(filter(None, config.limits().values()), None)
+    budget = next((limit for limit in config.limits().values() if limit not in (None, UNLIMITED)), None)
     outcome = request.carry_out(lambda: SearchPlan(config), lambda: [config.teacher, budget])
     result, folder = outcome.result, outcome.folder
     aside = runs.back_up_file(Path(out))
@@ -50,10 +51,11 @@ def search(words: tuple[str, ...], out: str, **flags: Any) -> None:
         click.echo(json.dumps({**output.search_json(result), "folder": str(folder)}))
         return
     output.show_table(output.search_table(result))
-    if remark := output.search_remark(result):
+    for remark in output.search_remarks(result):
         click.echo(remark)
     moved = f" (the earlier one is now {aside})" if aside else ""
     click.echo(f"{out}: the winner{moved}; the run is in {folder}\nnext: diswot distill {out}")
+    click.echo(f"or, was it worth it?   diswot compare {folder}/finalists/*.json")
 
 
 @click.command()

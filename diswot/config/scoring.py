@@ -66,8 +66,12 @@ class ScoreConfig(ImageOptions):
 class SearchConfig(ScoreConfig):
     """Everything that decides the outcome of a search."""
 
-    params: str | None = option(None, "maximum number of parameters: 1M, or a range 0.8M..1M", "What to find")
-    flops: str | None = option(None, "maximum number of FLOPs (multiply-accumulates) for one image: 100M", "What to find")
+    params: str | None = option(
+        None, "maximum number of parameters: 1M, or a range 0.8M..1M; none for no limit [the teacher's]", "What to find"
+    )
+    flops: str | None = option(
+        None, "maximum number of FLOPs (multiply-accumulates) for one image: 100M; none for no limit [the teacher's]", "What to find"
+    )
     depth: str | None = option(None, "maximum number of layers on the longest path: 20", "What to find")
     latency: str | None = option(None, "maximum time of a forward pass on the device (median): 5ms", "What to find")
     latency_batch_size: int = option(1, "images in the forward pass that --latency limits", "What to find", ge=1)

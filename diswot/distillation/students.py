@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,12 +45,18 @@ def display_name(arch: Architecture) -> str:
     return str(arch.choices).removeprefix("timm/") if arch.space == "zoo" else arch.digest
 
 
+def _role(entry: StudentEntry) -> str:
+    """What an arch.json of a search's finalists says that the network is, as winner; else ""."""
+    role = entry.provenance.get("role")
+    return role if isinstance(role, str) and re.fullmatch(r"[a-z-]{1,20}", role) else ""
+
+
 def student_names(entries: Sequence[StudentEntry]) -> list[str]:
-    """The names of students, for the log and for folders; numbered where one comes again."""
+    """The names of students, for the log and for folders: the roles of finalists, else of the networks; numbered where one comes again."""
     counts: Counter[str] = Counter()
     names = []
     for entry in entries:
-        name = display_name(entry.arch)
+        name = _role(entry) or display_name(entry.arch)
         counts[name] += 1
         names.append(name if counts[name] == 1 else f"{name}-{counts[name]}")
     return names

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from diswot import plugins
+from diswot.budget import count_network
 from diswot.errors import TeacherError, first_line, suggest
 from diswot.models.init import seeded
 from diswot.models.weights import load_weights
 from diswot.models.zoo import ZOO, zoo_name
 from diswot.observe import FINAL, batch_statistics, observe
-from diswot.space import ImageSpec
+from diswot.space import Cost, ImageSpec
 
 NORMS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -46,6 +47,23 @@ def build_teacher(name: str, spec: ImageSpec, weights: str = "random", *, needs:
         load_weights(model, Path(weights), name)
     _check_runs(model, name, spec, needs)
     return model
+
+
+def teacher_cost(name: str, spec: ImageSpec) -> Cost:
+    """Count the parameters, FLOPs and depth of the teacher called `name`, without memory for its weights where that can be.
+
+    Raises:
+        TeacherError, BudgetError: unknown name, or a network that cannot take the images.
+
+    >>> teacher_cost("resnet56", ImageSpec(10, 3, 32)).params
+    855770
+    """
+    try:
+        with torch.device("meta"):
+            model = _create(name, spec, "random")
+        return count_network(model, spec.in_chans, spec.input_size)
+    except (RuntimeError, NotImplementedError):  # a network that looks at its own weights while it is made
+        return count_network(_create(name, spec, "random"), spec.in_chans, spec.input_size)
 
 
 def _create(name: str, spec: ImageSpec, weights: str) -> nn.Module:

@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from diswot.architecture import Architecture
-from diswot.budget import Budget, CostCounter, measure_latency
+from diswot.budget import UNLIMITED, Budget, CostCounter, Range, measure_latency
 from diswot.config.scoring import SearchConfig
 from diswot.errors import BudgetError
+from diswot.models.teachers import teacher_cost
 from diswot.searching.trial import Trial
 from diswot.space import ImageSpec, SearchSpace
 
 _SAMPLES = 500  # random networks among which the nearest to an unreachable budget is named
 
 
+@dataclass(frozen=True)
+class CountedFeasibility:
+    """The test of architectures against what can be counted: parameters, FLOPs, depth."""
+
+    budget: Budget
+    cost: CostCounter
+
+    def admits(self, arch: Architecture) -> bool:
+        """Whether a network is within the budget."""
+        return self.budget.admits(self.cost(arch))
+
+    def excess(self, arch: Architecture) -> float:
+        """Return the distance of a network from the budget; 0 within."""
+        return self.budget.excess(self.cost(arch))
+
+
 class BudgetFeasibility:
     """The budget of a search, and the costs that it is held against. Every cost is counted, and every latency measured, once.
 
     Args:
-        config: the limits.
+        config: the limits. Parameters and FLOPs that it leaves open are limited to the teacher's.
         space: the search space.
         spec: classes, channels and size of the images.
         device: where latency is measured.
@@ -32,8 +50,11 @@ class BudgetFeasibility:
 
     def __init__(self, config: SearchConfig, space: SearchSpace, spec: ImageSpec, device: str) -> None:
         self.config, self.space, self.spec, self.device = config, space, spec, torch.device(device)
-        self.budget = Budget.parse(config.limits())
         self.cost = CostCounter(space, spec)
+        self.teacher = teacher_cost(config.teacher, spec)
+        self.of_teacher = tuple(what for what in ("params", "flops") if config.limits()[what] is None)
+        limits = {what: Range(0.0, float(getattr(self.teacher, what))) for what in self.of_teacher}
+        self.budget = Budget.parse(config.limits()).intersect(limits)
         self.latencies: dict[Architecture, float] = {}
         self._check_reachable()
 
@@ -62,11 +83,22 @@ class BudgetFeasibility:
         """The error of a search that found no network within the budget."""
         rng = np.random.default_rng(self.config.seed)
         nearest = self.cost(min((self.space.sample(rng) for _ in range(_SAMPLES)), key=self.excess))
-        limits = ", ".join(f"--{what} {limit}" for what, limit in self.config.limits().items() if limit)
+        limits = ", ".join(f"--{what} {self._limit_text(what)}" for what in self.budget.counted())
         return BudgetError(
             f"{limits}: no network of {self.space.name} was found within it; the nearest seen has {nearest.params:,} params, "
             f"{nearest.flops:,} flops, depth {nearest.depth}: widen the budget"
         )
+
+    def _limit_text(self, what: str) -> str:
+        """The limit as it was asked for, or the teacher's."""
+        return f"{getattr(self.teacher, what):,} (the teacher's)" if what in self.of_teacher else str(getattr(self.config, what))
+
+    def describe_teachers_limits(self) -> str:
+        """Return a line that says what is limited by the teacher; "" where nothing is."""
+        names = {"params": "parameters", "flops": "FLOPs"}
+        limits = " and ".join(f"{getattr(self.teacher, what):,} {names[what]}" for what in self.of_teacher)
+        lifted = " ".join(f"--{what} {UNLIMITED}" for what in self.of_teacher)
+        return f"students have at most the {limits} of the teacher ({lifted}: no such limit)" if limits else ""
 
     def _check_reachable(self) -> None:
         name = self.space.name
@@ -76,7 +108,8 @@ class BudgetFeasibility:
         for what, limit in self.budget.counted().items():
             least, most = (extreme(getattr(self.cost(arch), what) for arch in extremes) for extreme in (min, max))
             if limit.high < least:
-                raise BudgetError(f"--{what} {getattr(self.config, what)}: the smallest network of {name} has {least:,} {what}")
+                remedy = f": --{what} {UNLIMITED} lifts the limit" if what in self.of_teacher else ""
+                raise BudgetError(f"--{what} {self._limit_text(what)}: the smallest network of {name} has {least:,} {what}{remedy}")
             if limit.low > most:
                 raise BudgetError(f"--{what} {getattr(self.config, what)}: the largest network of {name} has {most:,} {what}")
         if self.budget.latency is not None:

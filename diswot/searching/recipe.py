@@ -20,7 +20,8 @@ from diswot.proxies import resolve_ranking
 from diswot.runs import RunDir
 from diswot.scoring.engine import Engine
 from diswot.scoring.recipe import fitness_of, input_digests, is_number_list, prepare_scoring
-from diswot.searching.baselines import baselines
+from diswot.searching import finalists
+from diswot.searching.choices import SettledChoice, settled_choices
 from diswot.searching.feasibility import BudgetFeasibility
 from diswot.searching.proposals import Proposer
 from diswot.searching.strategies import STRATEGIES, Member
@@ -28,6 +29,7 @@ from diswot.searching.trial import JOURNAL, Trial
 from diswot.space import Cost, load_space
 
 logger = logging.getLogger(__name__)
+FINALISTS = "finalists"
 _FEW = 3  # parts of a ranking that a line of progress has room for
 
 
@@ -36,7 +38,8 @@ class Finalist:
     """A line of the closing table.
 
     Attributes:
-        role: winner, largest, random or hand-made.
+        role: winner, alternative (the best that differs much from it), largest (within the budget), random (of the winner's size) or
+            hand-made.
         arch: the network.
         cost: its parameters, FLOPs and depth.
         scores: by proxy, the mean over the seeds.
@@ -51,6 +54,21 @@ class Finalist:
 
 
 @dataclass(frozen=True)
+class Lead:
+    """How far the winner is ahead of random networks of its own size.
+
+    Attributes:
+        peers: how many random networks were scored.
+        behind: how many of them the ranking puts behind the winner.
+        same_size: whether they have its parameters and FLOPs, to a tenth; else they are of any size within the budget.
+    """
+
+    peers: int
+    behind: int
+    same_size: bool
+
+
+@dataclass(frozen=True)
 class SearchResult:
     """The result of a search.
 
@@ -58,14 +76,20 @@ class SearchResult:
         winner: the best architecture ever seen.
         provenance: how it was found, as it stands in arch.json.
         trials: every candidate scored, in order.
-        table: the winner beside the largest network within the budget, a random one and a hand-made one.
-        folder: the run's folder, or None.
+        table: the finalists: the winner, and what it must be held against.
+        teacher: the parameters, FLOPs and depth of the teacher.
+        lead: how far the winner is ahead of random networks of its size.
+        settled: the choices that the search settled on.
+        folder: the run's folder, or None; the finalists lie in `folder / "finalists"`.
     """
 
     winner: Architecture
     provenance: dict[str, Any]
     trials: list[Trial]
     table: list[Finalist]
+    teacher: Cost
+    lead: Lead
+    settled: list[SettledChoice]
     folder: Path | None
 
     def arch_json(self) -> str:
@@ -127,11 +151,25 @@ def run_search(plan: SearchPlan, run: RunDir | None, execution: Execution) -> Se
                 reporter.update(len(trials), lambda: search.best_line(trials))
         reporter.stop()
         winner = search.best(trials)
-        table = search.compare(engine, trials, winner)
-    result = SearchResult(winner.arch, search.provenance(trials, winner), trials, table, run.path if run else None)
+        table, lead = search.compare(engine, trials, winner)
+    settled = settled_choices([trial.arch for trial in trials], search.space.extremes())
+    provenance, folder = search.provenance(trials, winner), run.path if run else None
+    result = SearchResult(winner.arch, provenance, trials, table, search.feasibility.teacher, lead, settled, folder)
     if run is not None:
+        _write_finalists(run.path / FINALISTS, result)
         runs.write_atomic(run.path / "arch.json", result.arch_json())
     return result
+
+
+def _write_finalists(folder: Path, result: SearchResult) -> None:
+    """Write an arch.json for each different finalist, named after its role."""
+    folder.mkdir(exist_ok=True)
+    shared = {key: value for key, value in result.provenance.items() if key not in ("trial", "scores", "cost")}
+    archs = [row.arch for row in result.table]
+    for number, row in enumerate(result.table):
+        if row.arch not in archs[:number]:
+            provenance = {**shared, "role": row.role, "cost": to_dict(row.cost), "mean_scores": row.scores}
+            runs.write_atomic(folder / f"{row.role}.json", arch_json(row.arch, provenance))
 
 
 @dataclass(frozen=True)
@@ -152,6 +190,8 @@ class _Search:
         self.proposer = Proposer(self.space, self.feasibility, config)
         size = self.space.size_text()
         logger.info("teacher %s, space %s (%s networks), images %s", config.teacher, self.space.name, size, config.data)
+        if limits := self.feasibility.describe_teachers_limits():
+            logger.info(limits)
 
     def replay(self, run: RunDir | None) -> list[Trial]:
         """The trials of the journal."""
@@ -230,20 +270,32 @@ class _Search:
         every = "all" if self.space.enumerate() is not None else "no network that has not been scored was found;"
         logger.info("the space is exhausted: %s %s different networks within the budget have been scored", every, count)
 
-    def compare(self, engine: Engine, trials: Sequence[Trial], winner: Trial) -> list[Finalist]:
-        """The winner beside what one would take without a search."""
-        others = baselines(self.proposer, self.feasibility, trials, winner.cost)
-        zoo = CostCounter(load_space("zoo"), self.context.spec)
-        counters = {self.space.name: self.feasibility.cost, "zoo": zoo}
-        scored = dict(zip(others, engine.score(others.values(), lambda arch: counters[arch.space](arch)), strict=True))
-        rows = [("winner", winner.arch, winner.cost, winner.scores)]
-        rows += [(role, others[role], result.cost, result.scores) for role, result in scored.items() if result.reason is None]
+    def compare(self, engine: Engine, trials: Sequence[Trial], winner: Trial) -> tuple[list[Finalist], Lead]:
+        """The winner beside what it must be held against, and its lead over random networks of its size."""
+        feasibility, spec = self.feasibility, self.context.spec
+        sized = finalists.peers(self.proposer, feasibility, winner)
+        others = [(finalists.LARGEST, finalists.largest(feasibility, trials)), *((finalists.RANDOM, arch) for arch in sized)]
+        if (by_hand := finalists.hand_made(feasibility, winner.cost, spec)) is not None:
+            others.append((finalists.HAND_MADE, by_hand))
+        counters = {self.space.name: feasibility.cost, "zoo": CostCounter(load_space("zoo"), spec)}
+        scored = engine.score([arch for _, arch in others], lambda arch: counters[arch.space](arch))
+        rows = [(finalists.WINNER, winner)]
+        if (second := finalists.alternative(self.members(trials), winner.arch)) is not None:
+            rows.append((finalists.ALTERNATIVE, next(trial for trial in trials if trial.arch == second)))
+        for (role, arch), found in zip(others, scored, strict=True):
+            if found.reason is None:
+                rows.append((role, Trial(len(trials), arch, found.cost, found.scores)))
         complete = [trial.scores for trial in trials if trial.complete and trial is not winner]
-        fitness = fitness_of(self.ranking, [row[3] for row in rows] + complete)
-        return [
-            Finalist(role, arch, cost, self._means(scores), int((fitness > fitness[number]).sum()) + 1)
-            for number, (role, arch, cost, scores) in enumerate(rows)
+        fitness = fitness_of(self.ranking, [trial.scores for _, trial in rows] + complete)
+        of_peers = fitness[[number for number, (role, _) in enumerate(rows) if role == finalists.RANDOM]]
+        near = any(finalists.is_of_size(feasibility.cost(arch), winner.cost) for arch in sized)
+        lead = Lead(len(of_peers), int((of_peers < fitness[0]).sum()), near)
+        table = [
+            Finalist(role, trial.arch, trial.cost, self._means(trial.scores), int((fitness > fitness[number]).sum()) + 1)
+            for number, (role, trial) in enumerate(rows)
+            if role not in (earlier for earlier, _ in rows[:number])
         ]
+        return table, lead
 
     def _means(self, scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
         return {name: float(np.mean(scores[name])) for name in self.ranking.parts}

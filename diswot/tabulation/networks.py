@@ -20,6 +20,7 @@ from diswot.budget import Budget, CostCounter, Range
 from diswot.config import SearchConfig, TabulateConfig
 from diswot.errors import BudgetError, DiswotError, RunError
 from diswot.runs import RunDir
+from diswot.searching.feasibility import CountedFeasibility
 from diswot.searching.proposals import Proposer
 from diswot.searching.trial import JOURNAL, Trial
 from diswot.space import ALIASES, Cost, ImageSpec, SearchSpace
@@ -44,20 +45,6 @@ class TableNetwork:
     arch: Architecture
     cost: Cost
     source: str = RANDOM
-
-
-@dataclass(frozen=True)
-class _Within:
-    """The feasibility of architectures against a budget of counted limits."""
-
-    budget: Budget
-    cost: CostCounter
-
-    def admits(self, arch: Architecture) -> bool:
-        return self.budget.admits(self.cost(arch))
-
-    def excess(self, arch: Architecture) -> float:
-        return self.budget.excess(self.cost(arch))
 
 
 class NetworkSampler:
@@ -118,7 +105,7 @@ class NetworkSampler:
         return self.space.canonical(arch) not in self._taken
 
     def _draw(self, budget: Budget) -> Architecture | None:
-        within = _Within(budget, self.cost)
+        within = CountedFeasibility(budget, self.cost)
         proposer = Proposer(self.space, within, SearchConfig())
         return proposer.random(self.rng, lambda arch: self._is_new(arch) and within.admits(arch))
 

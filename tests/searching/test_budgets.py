@@ -11,6 +11,7 @@ from diswot.architecture import Architecture
 from diswot.budget import parse_range
 from diswot.errors import BudgetError, ConfigError, DataError
 from diswot.scoring import engine
+from diswot.searching.finalists import PEERS
 from diswot.space import Cost, load_space
 from tests.searching.samples import search, search_config
 
@@ -28,13 +29,13 @@ def test_infeasible_candidates_cost_no_forward_pass(monkeypatch: pytest.MonkeyPa
     space = load_space("s1")
     of_the_space = [arch for arch in scored if arch.space == "resnet_width"]
     assert all(100_000 <= space.count(arch, 10, 3, 32).params <= 200_000 for arch in of_the_space)
-    assert len(of_the_space) == 10 + 2  # and the largest and the random one of the table
+    assert len(of_the_space) == 10 + 1 + PEERS  # and the largest and the random ones of the table
     assert len(result.trials) == 10
 
 
 @pytest.mark.parametrize("limits", [{"depth": "12"}, {"flops": "20M"}, {"params": "0.1M..0.2M", "flops": "10M..60M", "depth": "8..30"}])
 def test_every_kind_of_budget_holds(limits: dict[str, str]) -> None:
-    result = search(search_config(**{"params": None, "iterations": 12, "proxy": "params", **limits}))
+    result = search(search_config(**{"params": "none", "iterations": 12, "proxy": "params", **limits}))
     assert len(result.trials) == 12
     for what, text in limits.items():
         allowed = parse_range(what, text)
@@ -49,7 +50,7 @@ def test_latency_is_measured_once_for_each_network_and_kept(monkeypatch: pytest.
         return sum(p.numel() for p in model.parameters()) / 1e5
 
     monkeypatch.setattr("diswot.searching.feasibility.measure_latency", by_size)
-    result = search(search_config(params=None, latency="1.5ms", iterations=12))
+    result = search(search_config(params="none", latency="1.5ms", iterations=12))
     assert all(trial.latency is not None and trial.latency <= 1.5 for trial in result.trials)
     assert all(trial.cost.params <= 150_000 for trial in result.trials)
     assert all(trial.record()["latency_ms"] == trial.cost.params / 1e5 for trial in result.trials)
@@ -59,7 +60,7 @@ def test_latency_is_measured_once_for_each_network_and_kept(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
-        ({"params": None}, BudgetError, "needs a budget"),
+        ({"params": "none"}, BudgetError, "needs a budget"),
         ({"params": "5k"}, BudgetError, "--params 5k: the smallest network of resnet_width has 5,378 params"),
         ({"space": "s0", "params": "1M..2M"}, BudgetError, "largest network of resnet_depth has 661,338 params"),
         ({"depth": "3"}, BudgetError, "smallest network of resnet_width has 11 depth"),

@@ -17,7 +17,7 @@ def check_builds(folder: Path, result: SearchResult, space: str) -> None:
     found = builds(folder)
     assert dict(found["meta"]) == dict.fromkeys(WIDTHS, 1), "each once, without memory, for its cost"
     scored = [trial.arch.choices for trial in result.trials]
-    scored += [row.arch.choices for row in result.table if row.arch.space == space and row.role != "winner"]
+    scored += [row.arch.choices for row in result.table if row.arch.space == space and row.role not in ("winner", "alternative")]
     assert sorted(found["cpu"].elements()) == sorted(scored), "once for each candidate that is scored"
 
 
@@ -35,7 +35,7 @@ def test_a_network_of_a_space_without_count_is_built_once_for_its_cost_and_once_
 
 def test_a_space_of_ones_own_is_searched_in_other_processes_that_count_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_own_space(tmp_path, "mylab_processes", monkeypatch)
-    result = search(search_config(space="mylab_processes:Logged", params=None, iterations=4, generation_size=2), workers=2)
+    result = search(search_config(space="mylab_processes:Logged", params="none", iterations=4, generation_size=2), workers=2)
     assert {trial.arch.choices for trial in result.trials} == WIDTHS
     assert result.winner.space == "mylab_processes:Logged"
     check_builds(tmp_path, result, "mylab_processes:Logged")
@@ -43,5 +43,5 @@ def test_a_space_of_ones_own_is_searched_in_other_processes_that_count_nothing(t
 
 def test_an_instance_in_a_module_is_a_space_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_own_space(tmp_path, "mylab_instance", monkeypatch)
-    result = search(search_config(space="mylab_instance:own", params=None, iterations=3, proxy="params"))
+    result = search(search_config(space="mylab_instance:own", params="none", iterations=3, proxy="params"))
     assert result.winner.space == "mylab_instance:own" and len(result.trials) == 3

@@ -41,7 +41,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def options(strategy: str, **more: object) -> dict[str, object]:
-    return {"space": "s0", "params": None, "proxy": "flops", "population_size": 3, "generation_size": 1, "strategy": strategy, **more}
+    return {"space": "s0", "params": "none", "proxy": "flops", "population_size": 3, "generation_size": 1, "strategy": strategy, **more}
 
 
 def test_a_strategy_of_ones_own_says_what_is_tried_next(tmp_path: Path, lab: str) -> None:

@@ -139,7 +139,7 @@ def test_other_weights_are_noticed_on_resume(tmp_path: Path, teacher_file: Path)
 
 def test_other_code_of_a_space_of_ones_own_is_noticed_on_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = write_own_space(tmp_path, "mylab_changing", monkeypatch)
-    begin_search(tmp_path / "run", search_config(space="mylab_changing:Own", params=None, iterations=2, proxy="params"))
+    begin_search(tmp_path / "run", search_config(space="mylab_changing:Own", params="none", iterations=2, proxy="params"))
     resume_search(tmp_path / "run")
     module.write_text(module.read_text() + "\n# changed\n")
     with pytest.raises(RunError, match="begun with other code of mylab_changing:Own"):

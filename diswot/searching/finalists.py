@@ -1,0 +1,113 @@
+"""The finalists of a search: its winner, and what it must be held against before it is believed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from diswot.architecture import Architecture
+from diswot.budget import CostCounter, Range, count_params
+from diswot.searching.choices import distance
+from diswot.searching.feasibility import BudgetFeasibility, CountedFeasibility
+from diswot.searching.proposals import Proposer
+from diswot.searching.strategies import Member
+from diswot.searching.trial import Trial
+from diswot.space import Cost, ImageSpec, load_space
+
+WINNER, ALTERNATIVE, LARGEST, RANDOM, HAND_MADE = "winner", "alternative", "largest", "random", "hand-made"
+PEERS = 8  # random networks of the winner's size that it is compared with
+NETWORKS_BY_HAND = (
+    "resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet8x4", "resnet32x4", "wrn_16_1", "wrn_16_2",
+    "wrn_40_1", "wrn_40_2", "vgg8", "mobilenetv2", "shufflenetv1", "shufflenetv2",
+)  # fmt: skip
+_MAX_CIFAR_SIZE = 64  # the hand-made students are meant for images up to this side in pixels
+_DIFFERENT = 0.5  # of the single choices, that the alternative differs from the winner in
+_TOP = 0.1  # of the candidates, that the alternative is among
+_NEARBY = 6  # hand-made networks nearest in parameters, whose FLOPs are counted
+_SAME_SIZE = 0.1  # by which the parameters and the FLOPs of a peer may differ from the winner's
+
+
+def alternative(members: Sequence[Member], winner: Architecture) -> Architecture | None:
+    """The best of the top tenth that differs from the winner in half of its choices, else the one of them that differs most; None where
+    there is no other."""
+    ordered = sorted(members, key=lambda member: -member.fitness)
+    top = [member.arch for member in ordered[: max(2, math.ceil(_TOP * len(ordered)))] if member.arch != winner]
+    if not top:
+        return None
+    return next((arch for arch in top if distance(arch, winner) >= _DIFFERENT), max(top, key=lambda arch: distance(arch, winner)))
+
+
+def largest(feasibility: BudgetFeasibility, trials: Sequence[Trial]) -> Architecture:
+    """The network with the most parameters (then FLOPs) within the budget: exact where the space can be walked, else climbed to from the
+    three largest seen, one elementary change at a time, where parameters or FLOPs are bounded."""
+
+    def size(arch: Architecture) -> tuple[int, int]:
+        cost = feasibility.cost(arch)
+        return cost.params, cost.flops
+
+    def climb(arch: Architecture) -> Architecture:
+        while True:
+            top = max((near for near in feasibility.space.neighbours(arch) if feasibility.admits(near)), key=size, default=arch)
+            if size(top) <= size(arch):
+                return arch
+            arch = top
+
+    everything, budget = feasibility.space.enumerate(), feasibility.budget
+    if everything is not None and budget.latency is None:
+        return max((arch for arch in everything if feasibility.admits(arch)), key=size)
+    starts = sorted({trial.arch for trial in trials}, key=size)[-3:]
+    if budget.latency is not None or not {"params", "flops"} & set(budget.counted()):
+        return starts[-1]  # nothing that can be counted bounds the climb
+    return max(map(climb, starts), key=size)
+
+
+def peers(proposer: Proposer, feasibility: BudgetFeasibility, winner: Trial) -> list[Architecture]:
+    """Random networks within the budget, of the winner's parameters and FLOPs to a tenth, drawn by a generator that the search itself never
+    uses; where there is none, one of any size within the budget."""
+    config, space = proposer.config, proposer.space
+    rng = np.random.default_rng([config.seed, config.iterations, 1])
+    taken = {space.canonical(winner.arch)}
+
+    def fresh(arch: Architecture) -> bool:
+        return is_of_size(feasibility.cost(arch), winner.cost) and space.canonical(arch) not in taken and feasibility.admits(arch)
+
+    budget = feasibility.budget.intersect(_sizes(winner.cost))
+    sized = Proposer(space, CountedFeasibility(budget, feasibility.cost), config)
+    found: list[Architecture] = []
+    while len(found) < PEERS and (arch := sized.random(rng, fresh)) is not None:
+        found.append(arch)
+        taken.add(space.canonical(arch))
+    if found:
+        return found
+    arch = proposer.random(rng, lambda arch: space.canonical(arch) not in taken and feasibility.admits(arch))
+    return [] if arch is None else [arch]
+
+
+def is_of_size(cost: Cost, other: Cost) -> bool:
+    """Whether a network has another's parameters and FLOPs, to a tenth."""
+    return all(getattr(cost, what) in limit for what, limit in _sizes(other).items())
+
+
+def _sizes(cost: Cost) -> dict[str, Range]:
+    values = {what: getattr(cost, what) for what in ("params", "flops")}
+    return {what: Range((1 - _SAME_SIZE) * value, (1 + _SAME_SIZE) * value) for what, value in values.items()}
+
+
+def hand_made(feasibility: BudgetFeasibility, winner: Cost, spec: ImageSpec) -> Architecture | None:
+    """The hand-made network that is nearest in parameters and FLOPs, of those within the budget where there are any; never the teacher.
+    None for images that none is meant for."""
+    if spec.input_size > _MAX_CIFAR_SIZE:
+        return None
+    zoo = load_space("zoo")
+    count = CostCounter(zoo, spec)
+    archs = [Architecture("zoo", name) for name in NETWORKS_BY_HAND if name != feasibility.config.teacher]
+    archs.sort(key=lambda arch: abs(math.log(count_params(zoo, arch, spec) / winner.params)))
+    near = archs[:_NEARBY]
+    within = [arch for arch in near if feasibility.budget.admits(count(arch))]
+    return min(within or near, key=lambda arch: _ratio(count(arch), winner))
+
+
+def _ratio(a: Cost, b: Cost) -> float:
+    return abs(math.log(a.params / b.params)) + abs(math.log(a.flops / b.flops))
