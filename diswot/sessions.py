@@ -18,9 +18,10 @@ from diswot.distillation.plan import DistillPlan, TrainPlan
 from diswot.distillation.recipe import run_distill
 from diswot.errors import ConfigError, RunError
 from diswot.execution import Execution
+from diswot.finals import run_search_and_finals
 from diswot.runs import RunDir
 from diswot.scoring.recipe import ScorePlan, run_score
-from diswot.searching.recipe import SearchPlan, run_search
+from diswot.searching.recipe import SearchPlan
 from diswot.studies.recipe import StudyPlan, run_study
 from diswot.tabulation.recipe import TabulatePlan, run_tabulate
 from diswot.training.distributed import init_distributed
@@ -57,7 +58,7 @@ class Verb:
 
 
 VERBS = {
-    "search": Verb(SearchPlan.restore, run_search),
+    "search": Verb(SearchPlan.restore, run_search_and_finals),
     "score": Verb(ScorePlan.restore, run_score),
     "study": Verb(StudyPlan.restore, run_study),
     "tabulate": Verb(TabulatePlan.restore, run_tabulate, needs_folder=True),

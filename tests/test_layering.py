@@ -24,7 +24,7 @@ FLOORS = [
     {"proxies"},
     {"benchmarks", "scoring", "training"},
     {"searching", "distillation"},
-    {"studies", "tabulation", "inference", "describe", "testing"},
+    {"studies", "tabulation", "finals", "inference", "describe", "testing"},
     {"export", "sessions"},
     {"api"},
     {"cli", "__init__"},  # `__init__` is what `import diswot` gives: the names of `api`, looked up when they are asked for

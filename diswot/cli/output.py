@@ -59,6 +59,7 @@ def short_name(arch: Architecture) -> str:
 def search_json(result: SearchResult) -> Json:
     rows = [
         {"role": r.role, "space": r.arch.space, "choices": r.arch.choices, **_cost(r.cost), "scores": r.scores, "rank": r.rank}
+        | ({"trained": dataclasses.asdict(r.trained)} if r.trained else {})
         for r in result.table
     ]
     winner = {"space": result.winner.space, "choices": result.winner.choices}
@@ -73,13 +74,17 @@ def search_table(result: SearchResult) -> Table:
     names = list(result.table[0].scores)
     names = names if len(names) <= _MOST_PARTS else []  # more would not fit; --json has them
     title = f"{len(result.trials)} candidates scored; rank is among them and this table, 1 is best"
-    table = plain_table(title, ["", "network", "params", "FLOPs", "depth", *names, "rank"], left=2)
+    epochs = max((row.trained.epochs for row in result.table if row.trained), default=0)
+    trained = [f"top-1, {epochs} epochs at most"] if epochs else []
+    table = plain_table(title, ["", "network", "params", "FLOPs", "depth", *names, "rank", *trained], left=2)
     for row in result.table:
         scores = [f"{row.scores[name]:.4g}" for name in names]
         cost = millions(row.cost.params), millions(row.cost.flops), str(row.cost.depth)
-        table.add_row(row.role, short_name(row.arch), *cost, *scores, str(row.rank), style="bold" if row.role == "winner" else None)
+        top1 = [f"{row.trained.top1:.2f} after {row.trained.epochs}" if row.trained else ""] * len(trained)
+        style = "bold" if row.arch == result.winner else None
+        table.add_row(row.role, short_name(row.arch), *cost, *scores, str(row.rank), *top1, style=style)
     teacher = result.teacher
-    blank = [""] * (len(names) + 1)
+    blank = [""] * (len(names) + 1 + len(trained))
     name = result.provenance["search"]["teacher"]
     table.add_row("teacher", name, millions(teacher.params), millions(teacher.flops), str(teacher.depth), *blank, style="dim")
     return table

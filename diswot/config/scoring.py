@@ -85,6 +85,12 @@ class SearchConfig(ScoreConfig):
     population_size: int = option(64, "members of the population; as many random candidates begin the search", "Search", ge=1)
     tournament_size: int = option(16, "members drawn at random to choose a parent from", "Search", ge=1)
     top_k: int = option(4, "the parent is one of the best k of those drawn", "Search", ge=1)
+    trial_epochs: int = option(
+        0,
+        "epochs that the finalists are trained for, to choose among them on held-out training images; the search is then not training-free",
+        "Search",
+        ge=0,
+    )
     generation_size: int = option(16, "candidates bred from the same history, and scored side by side", "Search", ge=1)
 
     def limits(self) -> dict[str, str | None]:

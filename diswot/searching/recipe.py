@@ -23,6 +23,7 @@ from diswot.scoring.recipe import fitness_of, input_digests, is_number_list, pre
 from diswot.searching import finalists
 from diswot.searching.choices import SettledChoice, settled_choices
 from diswot.searching.feasibility import BudgetFeasibility
+from diswot.searching.finalists import Trained
 from diswot.searching.proposals import Proposer
 from diswot.searching.strategies import STRATEGIES, Member
 from diswot.searching.trial import JOURNAL, Trial
@@ -44,6 +45,7 @@ class Finalist:
         cost: its parameters, FLOPs and depth.
         scores: by proxy, the mean over the seeds.
         rank: its rank among all networks scored in the search and this table; 1 is the best.
+        trained: what it came to in the finals, where they were held.
     """
 
     role: str
@@ -51,6 +53,7 @@ class Finalist:
     cost: Cost
     scores: dict[str, float]
     rank: int
+    trained: Trained | None = None
 
 
 @dataclass(frozen=True)
