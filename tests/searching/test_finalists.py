@@ -31,16 +31,7 @@ def test_a_student_is_no_larger_than_its_teacher_unless_that_is_lifted(caplog: p
 
 def test_a_space_beyond_its_teacher_says_how_to_lift_the_limit() -> None:
     with pytest.raises(BudgetError, match=r"--flops 12,501,632 \(the teacher's\).*--flops none lifts the limit"):
-        search(search_config(space="nats_size", params="none", flops=None, depth="1..100", iterations=2, teacher="mylab_tiny:build"))
-
-
-@pytest.fixture(autouse=True)
-def _tiny_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A teacher of the user's own."""
-    (tmp_path / "mylab_tiny.py").write_text(
-        "from diswot.models.zoo import ZOO\n\ndef build(num_classes, in_chans):\n    return ZOO['resnet8']()\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
+        search(search_config(space="channel_bench", params="none", flops=None, iterations=2))
 
 
 @pytest.mark.parametrize("name", ["resnet20", "wrn-16-1", "vgg8", "timm/resnet18", "vit_tiny_patch16_224"])
