@@ -21,6 +21,7 @@ from diswot.progress import duration
 from diswot.report.terminal import plain_table
 from diswot.scoring.recipe import ScoreRow
 from diswot.searching.choices import SettledChoice
+from diswot.searching.confidence import describe_confidence
 from diswot.searching.recipe import SearchResult
 from diswot.space import Cost
 from diswot.tabulation.recipe import TabulateResult
@@ -102,7 +103,8 @@ def search_remarks(result: SearchResult) -> list[str]:
         lines.append(f"the search settled on {', '.join(map(_settled, bounded[:_MOST_CHOICES]))}{more}")
     if any(choice.at_bound for choice in bounded):
         lines.append("a score that drives a choice to its bound may reward more than the accuracy does: compare the finalists")
-    return [*lines, *_unlimited(result)]
+    asked = result.provenance["search"]
+    return [*lines, *_unlimited(result), *describe_confidence(asked["proxy"], result.winner.space, result.table[0].cost)]
 
 
 def _settled(choice: SettledChoice) -> str:
