@@ -200,15 +200,23 @@ _add(
 # --- activations -----------------------------------------------------------------------------------------------------
 
 
+def _swap_stages(candidate: Candidate, *_: Any) -> float:
+    layers_of_stages = candidate.images.codes.values()
+    if not layers_of_stages:
+        raise ValueError(activation.NO_ACTIVATIONS)
+    return sum(map(activation.swap, layers_of_stages))
+
+
 _add("nwot", "log determinant of how far images share active units", lambda s, *_: activation.nwot(s.images.signs), "images:agreements")
 _add(
     "swap",
     "log of the number of different sign patterns among the units",
-    lambda s, *_: activation.swap(s.forward_pass("gaussian_images").codes),
+    lambda s, *_: activation.swap([codes for layers in s.forward_pass("gaussian_images").codes.values() for codes in layers]),
     "gaussian_images:codes",
     init="gaussian",
     batch_size=16,
 )
+_add("swap_stages", "the same count for the units of each resolution, the logarithms summed", _swap_stages, "images:codes", batch_size=16)
 _add(
     "te_regions",
     "TE-NAS: linear regions met by 1,000 tiny inputs; most networks meet all 1,000",
@@ -270,6 +278,10 @@ def _diversity(candidate: Candidate, *_: Any) -> Tensor:
     return spectrum.diversity(candidate.images.gradients_seen[1])
 
 
+def _diversity_stages(candidate: Candidate, *_: Any) -> Tensor:
+    return torch.stack([spectrum.diversity(gradient) for gradient in _with_blocks(candidate.images).stage_gradients]).sum()
+
+
 _BLOCKS: dict[str, Any] = {"needs": "images:blocks", "batch_size": 16}
 _GRAPH: dict[str, Any] = {"needs": "images:blocks images:graph", "batch_size": 16, "passes": "forward, backward"}
 
@@ -284,6 +296,7 @@ _add("direction_entropy", "the same at the end of the first stage", _direction_e
 _add("direction_entropy_last", "the same after the last block", _direction_entropy(lambda t: t.every_block[-1]), **_BLOCKS)
 _add("trainability", "how unscaled blocks pass gradients on, on the images", _image_trainability, **_GRAPH)
 _add("diversity", "how uncorrelated the images' gradients are at the stem's output", _diversity, **_GRAPH)
+_add("diversity_stages", "the same at the end of each stage, summed", _diversity_stages, **_GRAPH)
 _add(
     "neg_jacobian_log_norm",
     "- mean log norm of the images' Jacobians",

@@ -31,13 +31,13 @@ class ForwardPass(NetworkSummary):
         images: (B, C, H, W) the input.
         blocks: maps after the stem and each block, where they were asked for.
         agreements: (B, B) sum over activation layers of `activation.activation_agreement`, where asked for.
-        codes: each layer's `activation.activation_codes` of the first images, where asked for.
+        codes: `activation.activation_codes` of the first images, for each resolution those of its layers, where asked for.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, target: Tensor, wanted: frozenset[str]) -> None:
         self.model, self.wanted = model, wanted
         self.agreements: Tensor | None = None
-        self.codes: list[Tensor] = []
+        self.codes: dict[torch.Size, list[Tensor]] = {}
         self._outputs: list[tuple[nn.Module, Tensor]] = []
         self._spectra: dict[tuple[Callable[[Tensor], Tensor], int], Tensor] = {}
         graph = bool(wanted & {"graph", "outputs"})
@@ -58,7 +58,8 @@ class ForwardPass(NetworkSummary):
                 own = activation.activation_agreement(inputs)
                 self.agreements = own if self.agreements is None else self.agreements + own
             if "codes" in self.wanted:
-                self.codes.append(torch.unique(activation.activation_codes(inputs[: activation.MAX_CODED_IMAGES])))
+                found = torch.unique(activation.activation_codes(inputs[: activation.MAX_CODED_IMAGES]))
+                self.codes.setdefault(inputs.shape[2:], []).append(found)
 
     def _note_output(self, module: nn.Module, _inputs: Tensor, output: Tensor) -> None:
         self._outputs.append((module, output))
@@ -107,13 +108,26 @@ class ForwardPass(NetworkSummary):
         return ours, theirs
 
     @cached_property
+    def _summed_gradients(self) -> Tensors:
+        """The gradients of the summed logits, (B, C, H, W) each, in one backward pass: at the images, and, where blocks were asked for, at
+        the stem's output and at the end of each stage. They are zeros where the images have no influence."""
+        self._require_graph()
+        places = [self.images, *self.blocks[:1], *stages(self.blocks)]
+        reached = [place for place in places if place.requires_grad]
+        ones = torch.ones_like(self.observation.logits)
+        found = iter(torch.autograd.grad(self.observation.logits, reached, ones, retain_graph=True, materialize_grads=True))
+        return tuple(next(found) if place.requires_grad else torch.zeros_like(place) for place in places)
+
+    @property
     def gradients_seen(self) -> tuple[Tensor, Tensor]:
         """The gradient of the summed logits, (B, C, H, W) each, at the images and at the stem's output, where blocks were asked for."""
-        self._require_graph()
-        places = [self.images, *self.blocks[:1]]
-        ones = torch.ones_like(self.observation.logits)
-        found = torch.autograd.grad(self.observation.logits, places, ones, retain_graph=True, materialize_grads=True)
-        return found[0], found[-1] if self.blocks else torch.zeros_like(found[0])
+        at_images = self._summed_gradients[0]
+        return at_images, self._summed_gradients[1] if self.blocks else torch.zeros_like(at_images)
+
+    @property
+    def stage_gradients(self) -> Tensors:
+        """The gradient of the summed logits, (B, C, H, W) each, at the end of each stage, the finest first."""
+        return self._summed_gradients[2:]
 
     @property
     def jacobian(self) -> Tensor:

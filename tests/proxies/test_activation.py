@@ -10,7 +10,7 @@ import timm
 import torch
 
 from diswot.models.init import initialise
-from diswot.observe import batch_statistics, disable_inplace, observe
+from diswot.observe import batch_statistics, disable_inplace, observe, watch_modules
 from diswot.proxies import (
     Candidate,
     passes,
@@ -38,6 +38,20 @@ def test_swap_counts_the_columns_of_signs(candidate: Candidate) -> None:
     inputs = relu_inputs(candidate, lambda model: observe(model, candidate.input("images")))
     patterns = {tuple(column > 0) for x in inputs for column in x.T}
     assert score("swap", candidate) == pytest.approx(math.log(len(patterns)), rel=1e-12)
+
+
+def test_swap_stages_counts_the_columns_of_signs_of_each_resolution(candidate: Candidate) -> None:
+    patterns: dict[int, set[tuple[bool, ...]]] = {}
+    with watch_modules(candidate.model, (torch.nn.ReLU,), lambda _module, x, _output: note(patterns, x)):
+        observe(candidate.model, candidate.input("images"))
+    assert len(patterns) > 1
+    expected = sum(math.log(len(found)) for found in patterns.values())
+    assert score("swap_stages", candidate) == pytest.approx(expected, rel=1e-12)
+
+
+def note(patterns: dict[int, set[tuple[bool, ...]]], x: torch.Tensor) -> None:
+    for column in (x.detach().flatten(1) > 0).T.tolist():
+        patterns.setdefault(x.shape[-1], set()).add(tuple(column))
 
 
 def test_te_regions_counts_the_rows_of_signs(candidate: Candidate) -> None:

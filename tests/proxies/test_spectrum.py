@@ -69,6 +69,18 @@ def test_diversity_and_the_norm_of_the_jacobian_by_numpy(candidate: Candidate) -
     assert score("neg_jacobian_log_norm", candidate) == pytest.approx(-np.log(np.linalg.norm(jacobian(candidate), axis=1)).mean(), rel=1e-9)
 
 
+def test_the_diversity_of_stages_is_that_of_the_gradients_at_their_ends(candidate: Candidate) -> None:
+    """At the last map of each resolution, by a network that is run on from there: the maps are leaves of their own."""
+    images = candidate.input("images")
+    with watch_blocks(candidate.model) as blocks:
+        logits = observe(candidate.model, images.clone().requires_grad_()).logits
+    last = {block.output.shape[-1]: block.output for block in blocks}
+    gradients = torch.autograd.grad(logits.sum(), list(last.values()))
+    rows = [np.corrcoef(gradient.flatten(1).numpy()) for gradient in gradients]
+    expected = sum(np.log(np.linalg.eigvalsh(matrix) + 1e-3).sum() for matrix in rows)
+    assert len(rows) == 3 and score("diversity_stages", candidate) == pytest.approx(expected, rel=1e-5)
+
+
 def test_te_ntk_by_numpy(candidate: Candidate) -> None:
     rows = []
     for n in range(BATCH):
