@@ -12,16 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from diswot.architecture import Architecture, arch_json, canonical_json
 from diswot.losses import LOSSES
+from diswot.models.zoo import ZOO
 from diswot.space import load_space
 from tests.losses.observations import STUDENT, TARGET, TEACHER
 from tests.studies.samples import write_cells
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = {page: ROOT / page for page in ("README.md", "docs/guide/distillation.md", "docs/extending/README.md")}
+PAGES = {page: ROOT / page for page in ("README.md", "docs/guide/distillation.md", "docs/guide/tables.md", "docs/extending/README.md")}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 # What a reader has, and what stands for it here; "" leaves a word out.
@@ -36,8 +38,10 @@ SMALLER = {
     "distill": TRAINING,
     "compare": f"{TRAINING} --seeds 1",
     "train": TRAINING.replace(" --teacher-epochs 1", ""),
+    "tabulate": f"{TRAINING} --networks 10 --repeat-fraction 0 --baseline-fraction 0 --group-size 10 --workers 1",
 }
 MODULES = ("space", "loss", "mylab")
+LEFT_BY = {"compare": "search", "study": "tabulate"}  # the verb whose run a page means by NAME
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -68,6 +72,7 @@ def desk(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> It
     with open("mine.csv", "w", newline="") as file:
         csv.writer(file).writerows([("arch", "top1"), *((canonical_json(space.sample(rng).choices), number) for number in range(12))])
     Image.new("RGB", (16, 16), (200, 30, 30)).save("cat.png")
+    torch.save(ZOO["resnet56"](num_classes=4).state_dict(), "resnet56.th")
     yield tmp_path
     for name in MODULES:
         sys.modules.pop(name, None)
@@ -88,8 +93,14 @@ def test_the_commands_of_a_page_run(page: str, desk: Path, diswot: Run) -> None:
             words += [*SMALLER[verb].split(), *(["--name", newest[verb]] if verb != "score" else [])]
         else:
             words = [word.replace("NAME", newest.get("train") or newest.get("distill", "")) for word in words]
+        words = [path for word in words for path in expanded(word.replace("NAME", newest.get(LEFT_BY.get(verb, ""), "NAME")))]
         code, _, err = diswot(verb, *words)
         assert code == 0, f"diswot {verb} {' '.join(words)}: {err}"
+
+
+def expanded(word: str) -> list[str]:
+    """The paths that a pattern stands for, as a shell has it."""
+    return sorted(map(str, Path().glob(word))) if "*" in word else [word]
 
 
 def namespace() -> dict[str, object]:
