@@ -97,7 +97,8 @@ def search_remarks(result: SearchResult) -> list[str]:
     lines = []
     if lead.peers:
         whom = "of its parameters and FLOPs, to a tenth" if lead.same_size else "within the budget; there are none of its size"
-        lines.append(f"the ranking puts the winner before {lead.behind} of {lead.peers} random networks {whom}")
+        again = f"under another seed {lead.behind_again} of {lead.peers}"
+        lines.append(f"the ranking puts the winner before {lead.behind} of {lead.peers} random networks {whom}; {again}")
     if bounded:
         more = f", and {len(bounded) - _MOST_CHOICES} more" if len(bounded) > _MOST_CHOICES else ""
         lines.append(f"the search settled on {', '.join(map(_settled, bounded[:_MOST_CHOICES]))}{more}")

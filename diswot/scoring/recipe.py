@@ -33,8 +33,15 @@ _CIFAR_SIZE = 32
 _WORTH_A_PROCESS = 8  # networks for which another process is worth starting
 
 
-def prepare_scoring(config: ScoreConfig, device: str, space: SearchSpace) -> tuple[Ranking, ScoringContext]:
-    """The ranking and the context that a configuration asks for, for networks of `space`."""
+def prepare_scoring(config: ScoreConfig, device: str, space: SearchSpace, *, warn: bool = True) -> tuple[Ranking, ScoringContext]:
+    """The ranking and the context that a configuration asks for, for networks of `space`.
+
+    Args:
+        config: the options.
+        device: where networks run.
+        space: of the networks.
+        warn: whether it is logged that a part of the ranking cannot see the teacher.
+    """
     config.check()
     ranking = resolve_ranking(config.proxy, config.combine)
     chooses_size = config.data in GENERATED_SOURCES or space.input_size != _CIFAR_SIZE
@@ -43,7 +50,7 @@ def prepare_scoring(config: ScoreConfig, device: str, space: SearchSpace) -> tup
     own_spaces = frozenset() if is_built_in(space) else frozenset([space.name])
     context = make_scoring_context(config, ranking, data, device, own_spaces)
     if context.teachers:
-        ranking = adapt_to_teacher(ranking, config.proxy, context.teachers)
+        ranking = adapt_to_teacher(ranking, config.proxy, context.teachers, warn=warn)
     return ranking, replace(context, proxies=ranking.parts)
 
 

@@ -12,63 +12,24 @@ import numpy as np
 
 from diswot import runs
 from diswot.architecture import Architecture, arch_json
-from diswot.budget import Budget, CostCounter
+from diswot.budget import Budget
 from diswot.config import SearchConfig, resolve, to_dict
 from diswot.errors import RunError
 from diswot.execution import Execution
 from diswot.proxies import resolve_ranking
 from diswot.runs import RunDir
 from diswot.scoring.engine import Engine
-from diswot.scoring.recipe import fitness_of, input_digests, is_number_list, prepare_scoring
-from diswot.searching import finalists
+from diswot.scoring.recipe import input_digests, is_number_list
 from diswot.searching.choices import SettledChoice, settled_choices
-from diswot.searching.feasibility import BudgetFeasibility
-from diswot.searching.finalists import Trained
-from diswot.searching.proposals import Proposer
-from diswot.searching.strategies import STRATEGIES, Member
+from diswot.searching.closing import Finalist, Lead, rank_finalists
+from diswot.searching.setup import SearchSetup
+from diswot.searching.strategies import STRATEGIES
 from diswot.searching.trial import JOURNAL, Trial
 from diswot.space import Cost, load_space
 
 logger = logging.getLogger(__name__)
 FINALISTS = "finalists"
 _FEW = 3  # parts of a ranking that a line of progress has room for
-
-
-@dataclass(frozen=True)
-class Finalist:
-    """A line of the closing table.
-
-    Attributes:
-        role: winner, alternative (the best that differs much from it), largest (within the budget), random (of the winner's size) or
-            hand-made.
-        arch: the network.
-        cost: its parameters, FLOPs and depth.
-        scores: by proxy, the mean over the seeds.
-        rank: its rank among all networks scored in the search and this table; 1 is the best.
-        trained: what it came to in the finals, where they were held.
-    """
-
-    role: str
-    arch: Architecture
-    cost: Cost
-    scores: dict[str, float]
-    rank: int
-    trained: Trained | None = None
-
-
-@dataclass(frozen=True)
-class Lead:
-    """How far the winner is ahead of random networks of its own size.
-
-    Attributes:
-        peers: how many random networks were scored.
-        behind: how many of them the ranking puts behind the winner.
-        same_size: whether they have its parameters and FLOPs, to a tenth; else they are of any size within the budget.
-    """
-
-    peers: int
-    behind: int
-    same_size: bool
 
 
 @dataclass(frozen=True)
@@ -154,7 +115,7 @@ def run_search(plan: SearchPlan, run: RunDir | None, execution: Execution) -> Se
                 reporter.update(len(trials), lambda: search.best_line(trials))
         reporter.stop()
         winner = search.best(trials)
-        table, lead = search.compare(engine, trials, winner)
+        table, lead = rank_finalists(search, engine, trials, winner)
     settled = settled_choices([trial.arch for trial in trials], search.space.extremes())
     provenance, folder = search.provenance(trials, winner), run.path if run else None
     result = SearchResult(winner.arch, provenance, trials, table, search.feasibility.teacher, lead, settled, folder)
@@ -182,19 +143,8 @@ class _Proposal:
     parent: Architecture | None
 
 
-class _Search:
-    """The fixed parts of a search (the space, the budget, what scores), and the steps of its loop."""
-
-    def __init__(self, config: SearchConfig, device: str) -> None:
-        self.config = config
-        self.space = load_space(config.space, trusted=True)
-        self.ranking, self.context = prepare_scoring(config, device, self.space)
-        self.feasibility = BudgetFeasibility(config, self.space, self.context.spec, device)
-        self.proposer = Proposer(self.space, self.feasibility, config)
-        size = self.space.size_text()
-        logger.info("teacher %s, space %s (%s networks), images %s", config.teacher, self.space.name, size, config.data)
-        if limits := self.feasibility.describe_teachers_limits():
-            logger.info(limits)
+class _Search(SearchSetup):
+    """The steps of the loop of a search."""
 
     def replay(self, run: RunDir | None) -> list[Trial]:
         """The trials of the journal."""
@@ -243,23 +193,6 @@ class _Search:
             latency = self.feasibility.latencies.get(proposal.arch)
             yield Trial(proposal.index, proposal.arch, result.cost, result.scores, result.reason, parent, latency)
 
-    def members(self, trials: Sequence[Trial]) -> list[Member]:
-        """The complete trials with their fitness: ranks are taken anew over all that has been seen."""
-        complete = [trial for trial in trials if trial.complete]
-        if not complete:
-            return []
-        fitness = fitness_of(self.ranking, [trial.scores for trial in complete])
-        return [Member(trial.arch, float(value)) for trial, value in zip(complete, fitness, strict=True)]
-
-    def best(self, trials: Sequence[Trial]) -> Trial:
-        """The fittest of all trials, the earliest of equals."""
-        members = self.members(trials)
-        if not members:
-            reason = trials[0].reason if trials else "none was scored"
-            raise RunError(f"no candidate could be scored; the first failed with: {reason}")
-        winner = max(members, key=lambda member: member.fitness).arch
-        return next(trial for trial in trials if trial.arch == winner)
-
     def best_line(self, trials: Sequence[Trial]) -> str:
         """The best so far, for a line of progress."""
         if not any(trial.complete for trial in trials):
@@ -272,36 +205,6 @@ class _Search:
         """Say that nothing is left to try."""
         every = "all" if self.space.enumerate() is not None else "no network that has not been scored was found;"
         logger.info("the space is exhausted: %s %s different networks within the budget have been scored", every, count)
-
-    def compare(self, engine: Engine, trials: Sequence[Trial], winner: Trial) -> tuple[list[Finalist], Lead]:
-        """The winner beside what it must be held against, and its lead over random networks of its size."""
-        feasibility, spec = self.feasibility, self.context.spec
-        sized = finalists.peers(self.proposer, feasibility, winner)
-        others = [(finalists.LARGEST, finalists.largest(feasibility, trials)), *((finalists.RANDOM, arch) for arch in sized)]
-        if (by_hand := finalists.hand_made(feasibility, winner.cost, spec)) is not None:
-            others.append((finalists.HAND_MADE, by_hand))
-        counters = {self.space.name: feasibility.cost, "zoo": CostCounter(load_space("zoo"), spec)}
-        scored = engine.score([arch for _, arch in others], lambda arch: counters[arch.space](arch))
-        rows = [(finalists.WINNER, winner)]
-        if (second := finalists.alternative(self.members(trials), winner.arch)) is not None:
-            rows.append((finalists.ALTERNATIVE, next(trial for trial in trials if trial.arch == second)))
-        for (role, arch), found in zip(others, scored, strict=True):
-            if found.reason is None:
-                rows.append((role, Trial(len(trials), arch, found.cost, found.scores)))
-        complete = [trial.scores for trial in trials if trial.complete and trial is not winner]
-        fitness = fitness_of(self.ranking, [trial.scores for _, trial in rows] + complete)
-        of_peers = fitness[[number for number, (role, _) in enumerate(rows) if role == finalists.RANDOM]]
-        near = any(finalists.is_of_size(feasibility.cost(arch), winner.cost) for arch in sized)
-        lead = Lead(len(of_peers), int((of_peers < fitness[0]).sum()), near)
-        table = [
-            Finalist(role, trial.arch, trial.cost, self._means(trial.scores), int((fitness > fitness[number]).sum()) + 1)
-            for number, (role, trial) in enumerate(rows)
-            if role not in (earlier for earlier, _ in rows[:number])
-        ]
-        return table, lead
-
-    def _means(self, scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
-        return {name: float(np.mean(scores[name])) for name in self.ranking.parts}
 
     def provenance(self, trials: Sequence[Trial], winner: Trial) -> dict[str, Any]:
         """Return what arch.json says of the winner's origin: no clock, no machine, so that a repeated search writes the same file."""

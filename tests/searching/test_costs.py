@@ -18,6 +18,7 @@ def check_builds(folder: Path, result: SearchResult, space: str) -> None:
     assert dict(found["meta"]) == dict.fromkeys(WIDTHS, 1), "each once, without memory, for its cost"
     scored = [trial.arch.choices for trial in result.trials]
     scored += [row.arch.choices for row in result.table if row.arch.space == space and row.role not in ("winner", "alternative")]
+    scored += [result.winner.choices, *(row.arch.choices for row in result.table if row.role == "random")]  # under another seed
     assert sorted(found["cpu"].elements()) == sorted(scored), "once for each candidate that is scored"
 
 

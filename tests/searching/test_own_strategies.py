@@ -80,7 +80,7 @@ def test_a_search_by_it_is_resumed_to_the_same_and_not_by_other_code(tmp_path: P
 
 
 def test_what_is_no_strategy_is_refused_before_anything_is_loaded(lab: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diswot.searching.recipe.prepare_scoring", None)
+    monkeypatch.setattr("diswot.searching.setup.prepare_scoring", None)
     for strategy, says in (
         ("evolutoin", "unknown strategy 'evolutoin': did you mean evolution"),
         (f"{lab}:Climbing", "has no 'Climbing': did you mean Climb"),

@@ -1,0 +1,55 @@
+"""The fixed parts of a search: the space, the budget, what scores, and how scores become a fitness."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from diswot.config import SearchConfig
+from diswot.errors import RunError
+from diswot.scoring.recipe import fitness_of, prepare_scoring
+from diswot.searching.feasibility import BudgetFeasibility
+from diswot.searching.proposals import Proposer
+from diswot.searching.strategies import Member
+from diswot.searching.trial import Trial
+from diswot.space import load_space
+
+logger = logging.getLogger(__name__)
+
+
+class SearchSetup:
+    """The fixed parts of a search (the space, the budget, what scores)."""
+
+    def __init__(self, config: SearchConfig, device: str) -> None:
+        self.config = config
+        self.space = load_space(config.space, trusted=True)
+        self.ranking, self.context = prepare_scoring(config, device, self.space)
+        self.feasibility = BudgetFeasibility(config, self.space, self.context.spec, device)
+        self.proposer = Proposer(self.space, self.feasibility, config)
+        size = self.space.size_text()
+        logger.info("teacher %s, space %s (%s networks), images %s", config.teacher, self.space.name, size, config.data)
+        if limits := self.feasibility.describe_teachers_limits():
+            logger.info(limits)
+
+    def members(self, trials: Sequence[Trial]) -> list[Member]:
+        """The complete trials with their fitness: ranks are taken anew over all that has been seen."""
+        complete = [trial for trial in trials if trial.complete]
+        if not complete:
+            return []
+        fitness = fitness_of(self.ranking, [trial.scores for trial in complete])
+        return [Member(trial.arch, float(value)) for trial, value in zip(complete, fitness, strict=True)]
+
+    def best(self, trials: Sequence[Trial]) -> Trial:
+        """The fittest of all trials, the earliest of equals."""
+        members = self.members(trials)
+        if not members:
+            reason = trials[0].reason if trials else "none was scored"
+            raise RunError(f"no candidate could be scored; the first failed with: {reason}")
+        winner = max(members, key=lambda member: member.fitness).arch
+        return next(trial for trial in trials if trial.arch == winner)
+
+    def mean_scores(self, scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
+        """The mean over the seeds of the scores of each part of the ranking."""
+        return {name: float(np.mean(scores[name])) for name in self.ranking.parts}
