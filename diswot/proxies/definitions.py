@@ -260,6 +260,11 @@ def _entropy(candidate: Candidate, *_: Any) -> Tensor:
     return forward_pass.entropies(forward_pass.first_stage).sum()
 
 
+def _entropy_stages(candidate: Candidate, *_: Any) -> Tensor:
+    forward_pass = _with_blocks(candidate.images)
+    return forward_pass.entropies(forward_pass.stage_ends).sum()
+
+
 def _direction_entropy(block: Callable[[ForwardPass], int]) -> Score:
     """The score of the block whose index `block` gives."""
 
@@ -286,6 +291,7 @@ _BLOCKS: dict[str, Any] = {"needs": "images:blocks", "batch_size": 16}
 _GRAPH: dict[str, Any] = {"needs": "images:blocks images:graph", "batch_size": 16, "passes": "forward, backward"}
 
 _add("entropy", "entropy of the channels' spectrum, summed over the blocks of the first stage", _entropy, **_BLOCKS)
+_add("entropy_stages", "the same after the last block of each stage, summed", _entropy_stages, **_BLOCKS)
 _add(
     "direction_entropy_first",
     "entropy of the features' directions after the first block",

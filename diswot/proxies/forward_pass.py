@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
 
@@ -143,7 +143,7 @@ class ForwardPass(NetworkSummary):
             summary.jacobian_gram, summary.stem_grad_gram = self.jacobian_gram, self.stem_grad_gram
         return summary
 
-    def entropies(self, blocks: range) -> Tensor:
+    def entropies(self, blocks: Iterable[int]) -> Tensor:
         """Return the entropy of the channels' spectrum after each of these blocks, (blocks,)."""
         return torch.stack([self._spectrum(spectrum.entropy, block) for block in blocks])
 
@@ -163,6 +163,11 @@ class ForwardPass(NetworkSummary):
         """The numbers of the blocks that work at the resolution of the first one after the stem."""
         shapes = [block.shape[-2:] for block in self.blocks[1:]]
         return range(1, 1 + sum(shape == shapes[0] for shape in shapes))
+
+    @cached_property
+    def stage_ends(self) -> list[int]:
+        """The numbers of the blocks that are the last of their resolution, the finest first."""
+        return list({block.shape[-2:]: number for number, block in enumerate(self.blocks)}.values())
 
     @property
     def every_block(self) -> range:

@@ -63,6 +63,16 @@ def test_entropies_of_directions_and_of_channels_by_numpy(candidate: Candidate) 
     assert score("entropy", candidate) == pytest.approx(entropy_of(np.cov(pixels.T, bias=True)), rel=1e-6)
 
 
+def test_the_entropy_of_stages_is_that_of_the_last_map_of_each_resolution(candidate: Candidate) -> None:
+    last = {block.shape[-1]: block.detach() for block in candidate.images.blocks}
+    expected = 0.0
+    for block in last.values():
+        values = np.linalg.eigvalsh(np.cov(block.transpose(0, 1).flatten(1).numpy(), bias=True)).clip(0)
+        share = values / values.sum()
+        expected -= float((share * np.log(share + 1e-8)).sum())
+    assert len(last) == 3 and score("entropy_stages", candidate) == pytest.approx(expected, rel=1e-6)
+
+
 def test_diversity_and_the_norm_of_the_jacobian_by_numpy(candidate: Candidate) -> None:
     stem = candidate.images.gradients_seen[1].flatten(1).numpy()
     assert score("diversity", candidate) == pytest.approx(np.log(np.linalg.eigvalsh(np.corrcoef(stem)) + 1e-3).sum(), rel=1e-6)
