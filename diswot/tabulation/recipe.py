@@ -140,7 +140,7 @@ class _Tabulation:
             self._note(record)
 
     def _spec(self) -> ImageSpec:
-        config = plan_data(self.config)
+        config = _with_default_data(self.config)
         return load_data(str(config.data), **config.image_options()).spec
 
     def _choose(self) -> list[TableNetwork]:
@@ -184,8 +184,7 @@ class _Tabulation:
         return [float(value) for value in np.interp(flops, flops[timed], seconds)]
 
     def _time_step(self, network: TableNetwork) -> float:
-        trusted = True  # it is of the space that the user named
-        model = to_device(build_student(network.arch, self.spec, 0, trusted), self.device).train()
+        model = to_device(build_student(network.arch, self.spec, 0, trusted=True), self.device).train()
         batch = self.config.batch_size
         images = torch.randn(batch, *self.spec.shape, device=self.device).to(memory_format=torch.channels_last)
         target = torch.zeros(batch, dtype=torch.int64, device=self.device)
@@ -237,6 +236,8 @@ class _Tabulation:
         facts = {key: outcome[key] for key in ("teacher", "measured_on", "images", "seconds", "error") if key in outcome}
         top1 = outcome.get("top1") or [None] * len(group.trainings)
         for training, value in zip(group.trainings, top1, strict=True):
+            if training in self.accuracies or training in self.failed:
+                continue  # written before the run was cut off
             record = {"network": training.network, "loss": training.loss, "seed": training.seed, "top1": value, **facts}
             self.run.append(JOURNAL, record)
             self._note(record)
@@ -257,7 +258,7 @@ class _Tabulation:
     def _write_table(self) -> Path:
         """Write the CSV whole, with what there is so far."""
         config, path = self.config, self.run.path / TABLE
-        dataset = re.sub(r"\W+", "_", Path(str(plan_data(config).data)).name.partition(".")[0])
+        dataset = re.sub(r"\W+", "_", Path(str(_with_default_data(config).data)).name.partition(".")[0])
         split = "test" if self.measured_on == "test" else "valid"
         seeds = range(config.seed, config.seed + config.seeds)
         runs.write_atomic(path, table_csv(self.networks, self.accuracies, config.loss, seeds, dataset, split))
@@ -268,6 +269,6 @@ class _Tabulation:
         return f"{self._ended} of {len(self.trainings)} trainings{best}"
 
 
-def plan_data(config: TabulateConfig) -> TabulateConfig:
+def _with_default_data(config: TabulateConfig) -> TabulateConfig:
     """The configuration with the default data set, where none was named."""
     return config if config.data is not None else replace(config, data="cifar100")
