@@ -22,7 +22,7 @@ from diswot.searching.recipe import SearchPlan, SearchResult
 from diswot.sessions import Plan, Session
 from diswot.space import BUILT_IN, load_space
 from diswot.studies.recipe import StudyPlan, StudyResult
-from diswot.tabulation.recipe import TabulatePlan, TabulateResult
+from diswot.tabulation.recipe import TabulateResult, plan_tabulation
 
 ArchLike = Architecture | str | Path
 
@@ -188,7 +188,7 @@ def tabulate(
         workers: trainings side by side on a CPU, 0 for one a core. In a script, call from under `if __name__ == "__main__":`.
         options: the fields of `TabulateConfig`: space, networks, params, flops, loss, teacher, data, epochs, ...
     """
-    plan = TabulatePlan(resolve(TabulateConfig, None, [], options), tuple(map(Path, searches)))
+    plan = plan_tabulation(resolve(TabulateConfig, None, [], options), searches)
     result: TabulateResult = _run(plan, folder, _execution(device, workers, reporter))
     return result
 

@@ -23,8 +23,8 @@ class NasBenchMacro(DigitSpace):
     The choices are the benchmark's own string, a digit for each layer: 0 is the identity (in the first layer of a stage, which changes
     the shape, a 1x1 convolution), 1 an inverted residual with expansion 3 and kernel 3, 2 one with expansion 6 and kernel 5.
 
-    >>> space.canonical(Architecture("nasbench_macro", "01010200")).choices
-    '01010020'
+    >>> space.canonical(Architecture("nasbench_macro", "01001200")).choices
+    '01010200'
     """
 
     name, digits, num_digits = "nasbench_macro", "012", 8

@@ -56,7 +56,9 @@ def files(small_npz: Path, teacher_file: Path, tmp_path: Path) -> Files:
 
 def search(files: Files, folder: Path | None) -> Any:
     size = {"population_size": 3, "generation_size": 2, "iterations": 7}
-    return diswot.search(folder=folder, device="cpu", workers=1, space="s0", params="0.3M", proxy="relation,params", **TINY, **size)
+    return diswot.search(
+        folder=folder, device="cpu", workers=1, space="s0", params="0.3M", flops="none", proxy="relation,params", **TINY, **size
+    )
 
 
 def score(files: Files, folder: Path | None) -> Any:
@@ -66,6 +68,12 @@ def score(files: Files, folder: Path | None) -> Any:
 def study(files: Files, folder: Path | None) -> Any:
     figures = {"bootstrap_resamples": 20, "simulated_searches": 1, "search_evaluations": 5, "num_budgets": 2, "num_bands": 2}
     return diswot.study(files.table, folder=folder, device="cpu", workers=1, space="zoo", proxy="relation", **TINY, **figures)
+
+
+def tabulate(files: Files, folder: Path) -> Any:
+    taught = {"teacher": "resnet8", "teacher_weights": str(files.weights), "data": str(files.data), "epochs": 1, "batch_size": 16}
+    networks = {"space": "s0", "flops": "8M", "networks": 3, "group_size": 3, "repeat_fraction": 0.4, "baseline_fraction": 0.4}
+    return diswot.tabulate(folder=folder, device="cpu", workers=1, **networks, **taught)
 
 
 def train(files: Files, folder: Path) -> Any:
@@ -86,6 +94,7 @@ BEGIN: dict[str, Callable[[Files, Any], Any]] = {
     "search": search,
     "score": score,
     "study": study,
+    "tabulate": tabulate,
     "train": train,
     "distill": distill,
     "compare": compare,
@@ -94,6 +103,7 @@ JOURNALS = {
     "search": ["trials.jsonl"],
     "score": ["scores.jsonl"],
     "study": ["scores.jsonl", "searches.jsonl"],
+    "tabulate": ["trainings.jsonl"],
     "train": ["metrics.jsonl"],
     "distill": ["metrics.jsonl"],
     "compare": ["results.jsonl", "seed-0/metrics.jsonl", "seed-1/metrics.jsonl"],
@@ -108,6 +118,8 @@ def outcome(verb: str, found: Any) -> Any:
         return found
     if verb == "study":
         return [(report.dataset, repr(report.statistics)) for report in found.reports]
+    if verb == "tabulate":
+        return found.networks, found.accuracies, found.failed, found.table.read_text()
     if verb == "compare":
         return [(row.name, row.top1, row.cost) for row in found.rows], found.teacher, found.measured_on, found.images
     accuracies = [(student.name, student.arch, repr(student.accuracy)) for student in found.students]
@@ -148,7 +160,7 @@ def test_there_is_a_way_to_begin_every_verb() -> None:
     assert all(callable(getattr(diswot, verb)) for verb in VERBS)
 
 
-SLOW = ("study", "compare")  # of these, one resumption is left to the faster tests
+SLOW = ("study", "tabulate", "compare")  # of these, one resumption is left to the faster tests
 
 
 @pytest.mark.parametrize("verb", [pytest.param(verb, marks=pytest.mark.slow if verb in SLOW else ()) for verb in BEGIN])
@@ -167,11 +179,11 @@ def test_a_verb_cut_off_is_resumed_from_python_to_the_same_result(verb: str, fil
     assert journals(verb, folder) == journals(verb, tmp_path / "whole")
 
 
-@pytest.mark.parametrize("verb", BEGIN)
+@pytest.mark.parametrize("verb", [pytest.param(verb, marks=pytest.mark.slow if verb == "tabulate" else ()) for verb in BEGIN])
 def test_the_command_line_resumes_what_python_began(verb: str, files: Files, tmp_path: Path, diswot: Any) -> None:
     BEGIN[verb](files, tmp_path / "whole")
     assert cut_off(lambda: BEGIN[verb](files, tmp_path / "cut"), 2) == 2
-    workers = ["--workers", "1"] if verb in ("search", "score", "study") else []
+    workers = ["--workers", "1"] if verb in ("search", "score", "study", "tabulate") else []
     code, out, err = diswot(verb, "--resume", "cut", "--device", "cpu", "--json", "--quiet", *workers)
     assert code == 0, err
     json.loads(out)
@@ -201,14 +213,16 @@ def test_students_need_a_folder(files: Files) -> None:
 def test_a_plan_is_restored_as_it_was(files: Files, tmp_path: Path) -> None:
     entries = [StudentEntry(*read_architecture(name)) for name in ("resnet8", "resnet14")]
     weights_options = {"teacher": "resnet8", "teacher_weights": str(files.weights), "data": str(files.data)}
-    from diswot.config import CompareConfig, DistillConfig
+    from diswot.config import CompareConfig, DistillConfig, TabulateConfig
     from diswot.distillation.compare import plan_comparison
     from diswot.distillation.plan import plan_distillation
+    from diswot.tabulation.recipe import TabulatePlan
 
     plans = [
         SearchPlan(SearchConfig(params="1M", top_k=3)),
         ScorePlan(ScoreConfig(seeds=3), tuple(entry.arch for entry in entries)),
         StudyPlan(StudyConfig(proxy="params", num_bands=3), str(files.table)),
+        TabulatePlan(TabulateConfig(**weights_options), (tmp_path / "a search",)),
         training_plan(files),
         plan_distillation(DistillConfig(**weights_options), entries),
         plan_comparison(CompareConfig(**weights_options, seeds=2), entries),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import rich_click as click
@@ -34,9 +33,9 @@ def tabulate(words: tuple[str, ...], searches: tuple[str, ...], **flags: Any) ->
     request.refuse_subjects()
     config = request.config()
     from diswot.cli import output
-    from diswot.tabulation.recipe import TabulatePlan
+    from diswot.tabulation.recipe import plan_tabulation
 
-    outcome = request.carry_out(lambda: TabulatePlan(config, tuple(map(Path, searches))), lambda: ["tabulate", config.space])
+    outcome = request.carry_out(lambda: plan_tabulation(config, searches), lambda: ["tabulate", config.space])
     result = outcome.result
     if flags["as_json"]:
         click.echo(json.dumps(output.tabulate_json(result)))

@@ -63,7 +63,7 @@ class TabulateResult:
 
 @dataclass(frozen=True)
 class TabulatePlan:
-    """The plan of `diswot tabulate`. Making one checks whatever can be checked before images are loaded.
+    """The checked plan of `diswot tabulate`; `plan_tabulation` makes one.
 
     Attributes:
         config: the options.
@@ -74,14 +74,6 @@ class TabulatePlan:
     searches: tuple[Path, ...] = ()
 
     kind: ClassVar[str] = "tabulate"
-
-    def __post_init__(self) -> None:
-        self.config.check()
-        Budget.parse(self.config.limits())
-        self.space()
-        for folder in self.searches:
-            if (kind := runs.kind_of(folder)) != "search":
-                raise RunError(f"--from {folder}: a run of `diswot {kind}`, not of `diswot search`")
 
     def space(self) -> SearchSpace:
         """The search space."""
@@ -108,8 +100,25 @@ class TabulatePlan:
 
     @classmethod
     def restore(cls, document: Mapping[str, Any], folder: Path) -> TabulatePlan:
-        """The plan of a run that is resumed, whose networks are chosen."""
-        return cls(restore_config({key: value for key, value in document.items() if key != "searches"}, TabulateConfig))
+        """The plan of a run that is resumed."""
+        searches = tuple(Path(str(path)) for path in document.get("searches") or ())
+        return cls(restore_config({key: value for key, value in document.items() if key != "searches"}, TabulateConfig), searches)
+
+
+def plan_tabulation(config: TabulateConfig, searches: Sequence[str | Path] = ()) -> TabulatePlan:
+    """Plan a table, with every check that needs no images.
+
+    Raises:
+        DiswotError: options that cannot be, an unknown space, a folder without a search.
+    """
+    config.check()
+    Budget.parse(config.limits())
+    plan = TabulatePlan(config, tuple(map(Path, searches)))
+    plan.space()
+    for folder in plan.searches:
+        if (kind := runs.kind_of(folder)) != "search":
+            raise RunError(f"--from {folder}: a run of `diswot {kind}`, not of `diswot search`")
+    return plan
 
 
 def run_tabulate(plan: TabulatePlan, run: RunDir | None, execution: Execution) -> TabulateResult:
@@ -134,7 +143,6 @@ class _Tabulation:
         self.trainings = plan_trainings(self.config, len(self.networks))
         self.accuracies: dict[Training, float] = {}
         self.failed: dict[Training, str] = {}
-        self.seconds: list[float] = []
         self.measured_on = "test"
         for record in run.read(JOURNAL, repair=True):
             self._note(record)
@@ -216,8 +224,7 @@ class _Tabulation:
         path = self._write_table()
         config = self.config
         agreeing = agreements(self.accuracies, config.loss, config.seed, config.seed + config.seeds)
-        median = float(np.median(self.seconds)) if self.seconds else None
-        return TabulateResult(self.networks, self.accuracies, self.failed, agreeing, median, path, self.run.path)
+        return TabulateResult(self.networks, self.accuracies, self.failed, agreeing, runner.median_seconds(), path, self.run.path)
 
     @property
     def _ended(self) -> int:
@@ -233,7 +240,7 @@ class _Tabulation:
 
     def _record(self, group: Group, outcome: Mapping[str, Any]) -> None:
         """Write what came of a group into the journal."""
-        facts = {key: outcome[key] for key in ("teacher", "measured_on", "images", "seconds", "error") if key in outcome}
+        facts = {key: outcome[key] for key in ("teacher", "measured_on", "images", "error") if key in outcome}
         top1 = outcome.get("top1") or [None] * len(group.trainings)
         for training, value in zip(group.trainings, top1, strict=True):
             if training in self.accuracies or training in self.failed:
@@ -250,8 +257,6 @@ class _Tabulation:
                 return
             self.accuracies[training] = float(record["top1"])
             self.measured_on = str(record["measured_on"])
-            if record["seconds"] is not None:
-                self.seconds.append(float(record["seconds"]))
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{self.run.path / JOURNAL}: a line lacks {error}: the journal is damaged, start a new run") from None
 

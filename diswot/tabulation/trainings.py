@@ -7,6 +7,7 @@ import logging
 import math
 import multiprocessing
 import re
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -174,6 +175,13 @@ class GroupRunner:
             logger.warning("%s: its process ended with code %s; it goes on in another", group.name, process.exitcode)
             return None
         return {"error": f"its process ended {_MOST_KILLS} times with code {process.exitcode}"}
+
+    def median_seconds(self) -> float | None:
+        """The median over the groups of the time that a training took; None where all were resumed. It is kept out of the journal, which is
+        the same however a run was cut off."""
+        outcomes = map(runs.read_object, self.folder.glob("*.json"))
+        times = [float(outcome["seconds"]) for outcome in outcomes if outcome.get("seconds") is not None]
+        return statistics.median(times) if times else None
 
     def epochs_done(self, group: Group) -> int:
         """The number of epochs that a group has behind it."""

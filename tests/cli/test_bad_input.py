@@ -19,7 +19,7 @@ BAD = [
     (["search", "--params", "0"], "'0'"),
     (["search", "--params", "2M..1M"], "empty range"),
     (["search", "--params", "1k"], "smallest network"),
-    (["search"], "needs a budget"),
+    (["search", "--params", "none", "--flops", "none"], "needs a budget"),
     (["search", "--params", "1M", "--space", "resnet_wdth"], "did you mean resnet_width"),
     (["search", "--params", "1M", "--proxy", "diswott"], "did you mean diswot"),
     (["search", "--params", "1M", "tecaher=x"], "did you mean teacher"),

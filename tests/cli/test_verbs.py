@@ -14,7 +14,7 @@ from tests.cli.samples import QUICK, SEARCH
 
 def test_help_teaches_every_verb(diswot: Any) -> None:
     code, out, _ = diswot("--help")
-    assert code == 0 and len(cli.commands) == 12 and all(verb in out for verb in cli.commands)
+    assert code == 0 and len(cli.commands) == 13 and all(verb in out for verb in cli.commands)
     for verb in cli.commands:
         code, out, err = diswot(verb, "--help")
         assert code == 0 and "Usage" in out and not err, verb
@@ -53,7 +53,7 @@ def test_search_show_score_and_distill_follow_each_other(diswot: Any, tmp_path: 
 def test_json_is_all_that_stdout_holds(diswot: Any, tmp_path: Path, small_npz: Path) -> None:
     _, out, _ = diswot(*SEARCH, "--json", "--name", "a")
     found = json.loads(out)
-    assert found["winner"]["space"] == "resnet_width" and found["evaluations"] == 6 and len(found["table"]) == 4
+    assert found["winner"]["space"] == "resnet_width" and found["evaluations"] == 6 and len(found["table"]) == 5
     shown = json.loads(diswot("show", "arch.json", "--json")[1])
     winner = next(row for row in found["table"] if row["role"] == "winner")
     assert (shown["params"], shown["flops"], shown["depth"]) == (winner["params"], winner["flops"], winner["depth"])
@@ -81,7 +81,7 @@ def test_an_earlier_winner_is_kept(diswot: Any, tmp_path: Path) -> None:
 
 
 def test_a_configuration_file_words_and_flags(diswot: Any, tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text("space: s0\nparams: 0.2M\nproxy: params\niterations: 50\n")
+    (tmp_path / "c.yaml").write_text("space: s0\nparams: 0.2M\nflops: none\nproxy: params\niterations: 50\n")
     code, out, err = diswot("search", "--config", "c.yaml", "iterations=3", *QUICK, "--json", "--quiet")
     found = json.loads(out)
     assert code == 0 and found["evaluations"] == 3 and found["winner"]["space"] == "resnet_depth" and err == ""
