@@ -100,7 +100,7 @@ def test_the_commands_of_a_page_run(page: str, desk: Path, diswot: Run) -> None:
 
 def expanded(word: str) -> list[str]:
     """The paths that a pattern stands for, as a shell has it."""
-    return sorted(map(str, Path().glob(word))) if "*" in word else [word]
+    return (sorted(map(str, Path().glob(word))) if "*" in word else []) or [word]
 
 
 def namespace() -> dict[str, object]:

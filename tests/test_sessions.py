@@ -25,11 +25,18 @@ from diswot.scoring.recipe import ScorePlan
 from diswot.searching.recipe import SearchPlan
 from diswot.sessions import VERBS, Session
 from diswot.studies.recipe import StudyPlan
+from tests.tabulation.inline import train_inline
 
 CPU = Execution("cpu", 1)
 NETWORKS = [*(f"resnet{depth}{shortcut}" for depth in (8, 14, 20, 32) for shortcut in ("", "_pad")), "wrn_16_1", "wrn_16_2"]
 TINY = {"num_classes": 4, "input_size": 8, "batch_size": 2, "seeds": 2, "teacher": "resnet8"}
 TRAINING: dict[str, Any] = {"epochs": 3, "batch_size": 16, "lr": 0.02}
+
+
+@pytest.fixture(autouse=True)
+def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trainings of a table in this process; that they run in others is tested with the table."""
+    train_inline(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +110,7 @@ JOURNALS = {
     "search": ["trials.jsonl"],
     "score": ["scores.jsonl"],
     "study": ["scores.jsonl", "searches.jsonl"],
-    "tabulate": ["trainings.jsonl"],
+    "tabulate": ["trainings.jsonl", *(f"trainings/{group}/metrics.jsonl" for group in ("kd-seed0-0-1-2", "kd-seed1-2", "none-seed0-2"))],
     "train": ["metrics.jsonl"],
     "distill": ["metrics.jsonl"],
     "compare": ["results.jsonl", "seed-0/metrics.jsonl", "seed-1/metrics.jsonl"],
@@ -160,7 +167,7 @@ def test_there_is_a_way_to_begin_every_verb() -> None:
     assert all(callable(getattr(diswot, verb)) for verb in VERBS)
 
 
-SLOW = ("study", "tabulate", "compare")  # of these, one resumption is left to the faster tests
+SLOW = ("study", "compare")  # of these, one resumption is left to the faster tests
 
 
 @pytest.mark.parametrize("verb", [pytest.param(verb, marks=pytest.mark.slow if verb in SLOW else ()) for verb in BEGIN])
@@ -179,7 +186,7 @@ def test_a_verb_cut_off_is_resumed_from_python_to_the_same_result(verb: str, fil
     assert journals(verb, folder) == journals(verb, tmp_path / "whole")
 
 
-@pytest.mark.parametrize("verb", [pytest.param(verb, marks=pytest.mark.slow if verb == "tabulate" else ()) for verb in BEGIN])
+@pytest.mark.parametrize("verb", BEGIN)
 def test_the_command_line_resumes_what_python_began(verb: str, files: Files, tmp_path: Path, diswot: Any) -> None:
     BEGIN[verb](files, tmp_path / "whole")
     assert cut_off(lambda: BEGIN[verb](files, tmp_path / "cut"), 2) == 2

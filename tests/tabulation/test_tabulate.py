@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from diswot.config import TabulateConfig
 from diswot.execution import Execution
 from diswot.runs import RunDir
 from diswot.space import Cost
-from diswot.tabulation import recipe, trainings
+from diswot.tabulation import recipe
 from diswot.tabulation.networks import TableNetwork
 from diswot.tabulation.table import agreements, table_csv
 from diswot.tabulation.trainings import Group, GroupRunner, Training, plan_trainings
+from tests.tabulation.inline import train_inline
 
 QUICK = {"space": "s0", "flops": "9M", "teacher": "resnet8", "epochs": 2, "batch_size": 16, "workers": 2}
 
@@ -72,7 +74,10 @@ def test_seeds_are_compared_as_scipy_does() -> None:
 
 
 @pytest.mark.slow
-def test_a_table_is_what_distill_gives_and_what_study_reads(diswot_cli: Any, small_npz: Path, teacher_file: Path) -> None:
+def test_a_table_is_what_distill_gives_and_what_study_reads(
+    diswot_cli: Any, small_npz: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_inline(monkeypatch)
     code, out, _ = diswot_cli("tabulate", *flags(small_npz, teacher_file, networks=12, flops="12M", group_size=5, json=True)[:-1])
     assert code == 0
     found = json.loads(out)
@@ -91,43 +96,40 @@ def test_a_table_is_what_distill_gives_and_what_study_reads(diswot_cli: Any, sma
 
 
 @pytest.mark.slow
-def test_a_killed_table_ends_as_the_undisturbed_one(diswot_cli: Any, spawn: Any, small_npz: Path, teacher_file: Path) -> None:
-    given = flags(small_npz, teacher_file, networks=6, group_size=2, epochs=4)
+def test_a_killed_table_ends_as_the_undisturbed_one(
+    diswot_cli: Any, spawn: Any, small_npz: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9, then Ctrl-C, of the command and its processes, in the middle of a group; the undisturbed one has other groups."""
+    given = flags(small_npz, teacher_file, networks=4, group_size=2, epochs=4, repeat_fraction=0)
     folder = small_npz.parent / "runs" / "t"
-    for signal_number in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
+    for signal_number in (signal.SIGKILL, signal.SIGINT):
         process = spawn("tabulate", *(["--resume", str(folder)] if folder.exists() else given))
-        before = len(list(folder.glob("trainings/*/metrics.jsonl")))
-        while process.poll() is None and len(list(folder.glob("trainings/*/metrics.jsonl"))) <= before:
+        before = epochs_of(folder)
+        while process.poll() is None and epochs_of(folder) <= before:
             time.sleep(0.05)
         assert process.poll() is None, process.communicate()
         os.kill(process.pid, signal_number)
         _, errors = process.communicate()
         assert signal_number != signal.SIGINT or "--resume" in errors
+    train_inline(monkeypatch)
     assert diswot_cli("tabulate", "--resume", str(folder), "--workers", "1")[0] == 0
-    whole = flags(small_npz, teacher_file, networks=6, group_size=3, epochs=4, name="whole")
+    whole = flags(small_npz, teacher_file, networks=4, group_size=3, epochs=4, repeat_fraction=0, name="whole")
     assert diswot_cli("tabulate", *whole)[0] == 0
     assert (folder / "table.csv").read_bytes() == (folder.parent / "whole" / "table.csv").read_bytes()
 
 
-def run_groups(monkeypatch: pytest.MonkeyPatch, folder: Path, train: Any) -> list[tuple[str, dict[str, Any]]]:
-    """Three trainings in a group, carried out by `train(name)` in this process in place of a process of its own."""
+def epochs_of(folder: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in folder.glob("trainings/*/metrics.jsonl"))
 
-    class Inline:
-        exitcode = -9
 
-        def __init__(self, target: Any, args: Any, daemon: bool) -> None:
-            self.path = args[2]
-            self.sentinel, write = os.pipe()
-            os.close(write)
+def run_groups(monkeypatch: pytest.MonkeyPatch, folder: Path, train: Callable[[str], dict[str, Any] | None]) -> list[tuple[str, Any]]:
+    """Three trainings in a group; `train` says by the group's name what comes of it, None where its process is killed."""
 
-        def start(self) -> None:
-            if (outcome := train(self.path.stem)) is not None:
-                self.path.write_text(json.dumps(outcome))
+    def train_group(plan: Any, path: Path, outcome_file: Path, device: str) -> None:
+        if (outcome := train(path.name)) is not None:
+            outcome_file.write_text(json.dumps(outcome))
 
-        def join(self) -> None:
-            os.close(self.sentinel)
-
-    monkeypatch.setattr(trainings.multiprocessing, "get_context", lambda _: type("Context", (), {"Process": Inline}))
+    train_inline(monkeypatch, train_group)
     runner = GroupRunner(folder / "trainings", lambda group: None, "cpu", 1, lambda: None)  # type: ignore[arg-type, return-value]
     group = Group(tuple(Training(n, "kd", 0) for n in range(3)))
     return [(group.name, outcome) for group, outcome in runner.run([group])]
