@@ -53,7 +53,7 @@ def test_there_is_an_example_of_every_kind() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("kind", COMMANDS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow if kind == "space" else ()) for kind in COMMANDS])
 def test_every_example_runs_from_the_command_line_and_resumes(examples: Path, diswot, kind: str) -> None:  # type: ignore[no-untyped-def]
     words = COMMANDS[kind].split()
     code, out, err = diswot(*words, "--name", "run")

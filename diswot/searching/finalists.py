@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ _MAX_CIFAR_SIZE = 64  # the hand-made students are meant for images up to this s
 _DIFFERENT = 0.5  # of the single choices, that the alternative differs from the winner in
 _TOP = 0.1  # of the candidates, that the alternative is among
 _NEARBY = 6  # hand-made networks nearest in parameters, whose FLOPs are counted
+_SAMPLES = 200  # random networks among which peers are looked for first
 _SAME_SIZE = 0.1  # by which the parameters and the FLOPs of a peer may differ from the winner's
 
 
@@ -82,16 +83,26 @@ def peers(proposer: Proposer, feasibility: BudgetFeasibility, winner: Trial) -> 
     def fresh(arch: Architecture) -> bool:
         return is_of_size(feasibility.cost(arch), winner.cost) and space.canonical(arch) not in taken and feasibility.admits(arch)
 
-    budget = feasibility.budget.intersect(_sizes(winner.cost))
-    sized = Proposer(space, CountedFeasibility(budget, feasibility.cost), config)
+    def drawn() -> Iterator[Architecture]:
+        """Samples; where sizes are counted by arithmetic, and not by tracing each network, walks into the size too."""
+        yield from (space.sample(rng) for _ in range(_SAMPLES))
+        if feasibility.counts_by_arithmetic:
+            budget = feasibility.budget.intersect(_sizes(winner.cost))
+            sized = Proposer(space, CountedFeasibility(budget, feasibility.cost), config)
+            while (arch := sized.random(rng, fresh)) is not None:
+                yield arch
+
     found: list[Architecture] = []
-    while len(found) < PEERS and (arch := sized.random(rng, fresh)) is not None:
-        found.append(arch)
-        taken.add(space.canonical(arch))
+    for arch in drawn():
+        if fresh(arch):
+            found.append(arch)
+            taken.add(space.canonical(arch))
+        if len(found) == PEERS:
+            return found
     if found:
         return found
-    arch = proposer.random(rng, lambda arch: space.canonical(arch) not in taken and feasibility.admits(arch))
-    return [] if arch is None else [arch]
+    other = proposer.random(rng, lambda arch: space.canonical(arch) not in taken and feasibility.admits(arch))
+    return [] if other is None else [other]
 
 
 def is_of_size(cost: Cost, other: Cost) -> bool:
