@@ -13,7 +13,7 @@ from diswot import runs
 from diswot.architecture import read_arch_json
 from diswot.config import DistillConfig, SearchConfig, to_dict
 from diswot.distillation.plan import DistillPlan, plan_distillation
-from diswot.distillation.recipe import run_distill
+from diswot.distillation.recipe import distill_in
 from diswot.distillation.students import StudentEntry, student_names
 from diswot.errors import ConfigError
 from diswot.execution import Execution
@@ -44,14 +44,21 @@ def halvings(entrants: int, epochs: int) -> list[tuple[int, int]]:
     """Return for each round of successive halving how many networks are trained, and for how many epochs; the last has two, for all of them
     (Jamieson & Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016).
 
+    Where there are too few epochs to double in every round, rounds of equal length are one, which decides among all of them.
+
     >>> halvings(5, 8), halvings(2, 8), halvings(1, 8)
     ([(5, 2), (3, 4), (2, 8)], [(2, 8)], [])
+    >>> halvings(5, 2), halvings(5, 1)
+    ([(5, 1), (2, 2)], [(5, 1)])
     """
     counts = []
     while entrants > 1:
         counts.append(entrants)
         entrants = math.ceil(entrants / 2)
-    return [(count, max(1, epochs >> (len(counts) - 1 - number))) for number, count in enumerate(counts)]
+    entrants_of: dict[int, int] = {}
+    for number, count in enumerate(counts):
+        entrants_of.setdefault(max(1, epochs >> (len(counts) - 1 - number)), count)
+    return [(count, length) for length, count in entrants_of.items()]
 
 
 def _hold_finals(config: SearchConfig, result: SearchResult, run: RunDir, execution: Execution) -> SearchResult:
@@ -63,15 +70,13 @@ def _hold_finals(config: SearchConfig, result: SearchResult, run: RunDir, execut
         trained |= {name: Trained(epochs, accuracy) for name, accuracy in accuracies.items()}
         order = sorted(zip(left[:count], student_names(left[:count]), strict=True), key=lambda pair: -accuracies[pair[1]])
         left = [entry for entry, _ in order]
-    return _crown(result, left[0], trained, run.path)
+    return _with_final_winner(result, left[0], trained, run.path)
 
 
 def _round(config: SearchConfig, entries: Sequence[StudentEntry], epochs: int, folder: Path, execution: Execution) -> dict[str, float]:
     """Train students side by side; return their accuracies on held-out training images, in percent."""
     logger.info("finals: %s, %s epochs each", ", ".join(student_names(entries)), epochs)
-    plan = _plan(config, entries, epochs)
-    with RunDir.open_or_create(folder, plan.kind, plan.document(), runs.environment(execution.choose_device())) as run:
-        last = run_distill(plan, run, execution).history[-1]
+    last = distill_in(folder, _plan(config, entries, epochs), execution).history[-1]
     if len(entries) == 1:
         return {student_names(entries)[0]: float(last["validation_top1"])}
     return {name: float(last[f"{name}/validation_top1"]) for name in student_names(entries)}
@@ -87,7 +92,7 @@ def _plan(config: SearchConfig, entries: Sequence[StudentEntry], epochs: int) ->
     return plan_distillation(DistillConfig(**options), entries)
 
 
-def _crown(result: SearchResult, entry: StudentEntry, trained: dict[str, Trained], folder: Path) -> SearchResult:
+def _with_final_winner(result: SearchResult, entry: StudentEntry, trained: dict[str, Trained], folder: Path) -> SearchResult:
     """The result with the winner of the finals in the winner's place, in arch.json too."""
     table = [replace(row, trained=trained.get(row.role)) for row in result.table]
     finals = {row.role: to_dict(row.trained) for row in table if row.trained is not None}

@@ -51,6 +51,14 @@ def test_the_winner_is_the_last_that_is_left(small_npz: Path, teacher_file: Path
 
 
 @pytest.mark.slow
+def test_one_epoch_is_one_round_that_decides(small_npz: Path, teacher_file: Path, tmp_path: Path) -> None:
+    result = package.search(folder=tmp_path / "run", **options(small_npz, teacher_file, trial_epochs=1))
+    top1 = {row.role: row.trained.top1 for row in result.table if row.trained is not None}
+    assert len(top1) > 2 and [path.name for path in (tmp_path / "run" / "finals").iterdir()] == ["1-epochs"]
+    assert top1[next(row.role for row in result.table if row.arch == result.winner)] == max(top1.values())
+
+
+@pytest.mark.slow
 def test_no_test_image_chooses(small_npz: Path, teacher_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The accuracies are those of the held-out training images, as the journal of the last round has them."""
     result = package.search(folder=tmp_path / "run", **options(small_npz, teacher_file))

@@ -28,13 +28,8 @@ _MAX_LINE = 1_000_000  # bytes
 _ARCH_COLUMNS = ("arch_str", "arch", "architecture", "choices", "name")  # the first that a table has is taken
 _ACCURACY = re.compile(r"(?P<dataset>.+)_(?P<split>valid|test|given)_acc(?P<epochs>_\d+ep)?")
 _GIVEN = "accuracy_given_acc"  # name of a column that the caller chooses, since its split is unknown
-_RECOGNISED = (
-    "nasbench201",
-    "nats_size",
-    "nasbench_macro",
-    "channel_bench",
-    "nasbench101",
-)  # spaces that are recognised by their choices, which no other space has
+# spaces that are recognised by their choices, which no other space has
+_RECOGNISED = ("nasbench201", "nats_size", "nasbench_macro", "channel_bench", "nasbench101")
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,8 +104,8 @@ def search_remarks(result: SearchResult) -> list[str]:
         lines.append(f"the search settled on {', '.join(map(_settled, bounded[:_MOST_CHOICES]))}{more}")
     if any(choice.at_bound for choice in bounded):
         lines.append("a score that drives a choice to its bound may reward more than the accuracy does: compare the finalists")
-    asked = result.provenance["search"]
-    return [*lines, *_unlimited(result), *describe_confidence(asked["proxy"], result.winner.space, result.table[0].cost)]
+    asked, ranked_first = result.provenance["search"], result.table[0]
+    return [*lines, *_unlimited(result), *describe_confidence(asked["proxy"], ranked_first.arch.space, ranked_first.cost)]
 
 
 def _settled(choice: SettledChoice) -> str:

@@ -63,7 +63,8 @@ class Request:
             raise ConfigError(needed)
 
     def _refuse_changes(self) -> None:
-        named = {**self.options, **{name: self.flags.get(name) for name in ("name", "from")}, "config": self.flags.get("config_file")}
+        apart = {"name": self.flags.get("name"), "from": self.flags.get("from"), "config": self.flags.get("config_file")}
+        named = {**self.options, **apart}
         given = [flag_of(name) for name, value in named.items() if value is not None]
         if given := [*given, *self.subjects, *self.words]:
             raise RunError(f"--resume goes on with the run's own options; leave {', '.join(given)} out, or start a new run")

@@ -59,8 +59,7 @@ class TabulateConfig(DistillConfig):
 
     def training(self, loss: str, seed: int) -> DistillConfig:
         """The configuration of one training of the table."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(DistillConfig)}
-        return DistillConfig(**{**fields, "loss": loss, "seed": seed})
+        return self.distillation(loss=loss, seed=seed)
 
     def check(self) -> None:
         super().check()

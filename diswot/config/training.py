@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from diswot.config.fields import option
 from diswot.config.scoring import ImageOptions, seed_option
@@ -200,6 +200,11 @@ class DistillConfig(TrainConfig):
     )
     teacher_cache: bool = option(True, "keep the teacher's outputs where the augmentation leaves few different images", "Speed")
 
+    def distillation(self, **changes: Any) -> DistillConfig:
+        """The part of the configuration that one distillation has, with some of its options changed."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(DistillConfig)}
+        return DistillConfig(**{**fields, **changes})
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig(DistillConfig):
@@ -209,8 +214,7 @@ class CompareConfig(DistillConfig):
 
     def training(self, seed: int) -> DistillConfig:
         """The configuration of the training with this seed."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(DistillConfig)}
-        return DistillConfig(**{**fields, "seed": seed})
+        return self.distillation(seed=seed)
 
     def check(self) -> None:
         super().check()

@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 import torch
 from scipy import stats
 
-from diswot import losses, runs
+from diswot import losses
 from diswot.architecture import Architecture
 from diswot.budget import cost_of, measure_latency
 from diswot.config import CompareConfig
 from diswot.data import load_data
 from diswot.distillation.plan import DistillPlan, plan_distillation, read_entries, restore_config
-from diswot.distillation.recipe import DistillResult, run_distill
+from diswot.distillation.recipe import DistillResult, distill_in
 from diswot.distillation.students import StudentEntry, build_student
 from diswot.errors import ConfigError
 from diswot.execution import Execution
@@ -159,16 +159,10 @@ def run_compare(plan: ComparePlan, run: RunDir | None, execution: Execution) -> 
     config, done = plan.config, run.read(RESULTS, repair=True)
     for seed in range(config.seed + len(done), config.seed + config.seeds):
         logger.info("seed %s (%s of %s)", seed, seed - config.seed + 1, config.seeds)
-        result = _train(plan, seed, run.path / f"seed-{seed}", execution)
+        result = distill_in(run.path / f"seed-{seed}", plan.training(seed), execution)
         run.append(RESULTS, _record(seed, result))
         done = run.read(RESULTS)
     return _comparison(plan, done, run.path, execution.choose_device())
-
-
-def _train(plan: ComparePlan, seed: int, folder: Path, execution: Execution) -> DistillResult:
-    training = plan.training(seed)
-    with RunDir.open_or_create(folder, training.kind, training.document(), runs.environment(execution.choose_device())) as run:
-        return run_distill(training, run, execution)
 
 
 def _comparison(plan: ComparePlan, records: Sequence[Mapping[str, Any]], folder: Path, device: str) -> Comparison:

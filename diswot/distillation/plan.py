@@ -21,7 +21,7 @@ from diswot.schemes import Scheme
 from diswot.space import load_space
 
 C = TypeVar("C", bound=DistillConfig)
-_DEFAULT_TEACHER, _DEFAULT_DATA = "resnet56", "cifar100"
+_DEFAULT_TEACHER, DEFAULT_DATA = "resnet56", "cifar100"
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _with_provenance(config: DistillConfig, provenance: Mapping[str, Any], loss:
 
 def _with_data(config: DistillConfig, searched: Mapping[str, Any]) -> DistillConfig:
     if config.data is not None or searched.get("data") in (None, *GENERATED_SOURCES):
-        return replace(config, data=config.data or _DEFAULT_DATA)
+        return replace(config, data=config.data or DEFAULT_DATA)
     where = {name: searched.get(name) for name in ("data", "data_dir", "input_size")}
     if str(where["data"]).startswith(REMOTE) or is_reference(str(where["data"])):
         raise ConfigError(f"arch.json names the data {brief_repr(where['data'])}, which may be fetched or run code: allow it with --data")

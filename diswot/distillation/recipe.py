@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from diswot import plugins
+from diswot import plugins, runs
 from diswot.architecture import Architecture
 from diswot.config import to_dict
 from diswot.devices import deterministic
@@ -89,6 +89,12 @@ def run_distill(plan: DistillPlan, run: RunDir, execution: Execution) -> Distill
         students = _save_students(context, trainer, run)
     taught_by = str([plan.config.teacher, *plan.assistants][-1]) if teacher is not None else None
     return DistillResult(students, context.splits.measured_on, taught_by, of_teacher, history, run.path)
+
+
+def distill_in(folder: Path, plan: DistillPlan, execution: Execution) -> DistillResult:
+    """Distil in a folder of its own, which is made, or go on where that folder was left: a training that is a part of another run."""
+    with RunDir.open_or_create(folder, plan.kind, plan.document(), runs.environment(execution.choose_device())) as run:
+        return run_distill(plan, run, execution)
 
 
 def _input_digests(context: TrainingContext) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from diswot import plugins
 from diswot.budget import count_network
-from diswot.errors import TeacherError, first_line, suggest
+from diswot.errors import DiswotError, TeacherError, first_line, suggest
 from diswot.models.init import seeded
 from diswot.models.weights import load_weights
 from diswot.models.zoo import ZOO, zoo_name
@@ -62,7 +62,7 @@ def teacher_cost(name: str, spec: ImageSpec) -> Cost:
         with torch.device("meta"):
             model = _create(name, spec, "random")
         return count_network(model, spec.in_chans, spec.input_size)
-    except (RuntimeError, NotImplementedError):  # a network that looks at its own weights while it is made
+    except (DiswotError, RuntimeError):  # among others a network that looks at its own weights, or moves them, while it is made
         return count_network(_create(name, spec, "random"), spec.in_chans, spec.input_size)
 
 

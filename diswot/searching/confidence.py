@@ -130,4 +130,5 @@ def _rho(estimate: Estimate) -> str:
 
 
 def _millions(ends: tuple[float, float]) -> str:
-    return f"{ends[0] / 1e6:.3g}M to {ends[1] / 1e6:.3g}M"
+    low, high = (f"{end / 1e6:.3g}M" if end < 1e9 else f"{end / 1e9:.3g}G" for end in ends)
+    return f"{low} to {high}"

@@ -19,7 +19,7 @@ from diswot.space import Cost, ImageSpec, load_space
 
 WINNER, ALTERNATIVE, LARGEST, RANDOM, HAND_MADE = "winner", "alternative", "largest", "random", "hand-made"
 PEERS = 8  # random networks of the winner's size that it is compared with
-NETWORKS_BY_HAND = (
+HAND_MADE_NETWORKS = (
     "resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet8x4", "resnet32x4", "wrn_16_1", "wrn_16_2",
     "wrn_40_1", "wrn_40_2", "vgg8", "mobilenetv2", "shufflenetv1", "shufflenetv2",
 )  # fmt: skip
@@ -122,7 +122,7 @@ def hand_made(feasibility: BudgetFeasibility, winner: Cost, spec: ImageSpec) -> 
         return None
     zoo = load_space("zoo")
     count = CostCounter(zoo, spec)
-    archs = [Architecture("zoo", name) for name in NETWORKS_BY_HAND if name != feasibility.config.teacher]
+    archs = [Architecture("zoo", name) for name in HAND_MADE_NETWORKS if name != feasibility.config.teacher]
     archs.sort(key=lambda arch: abs(math.log(count_params(zoo, arch, spec) / winner.params)))
     near = archs[:_NEARBY]
     within = [arch for arch in near if feasibility.budget.admits(count(arch))]

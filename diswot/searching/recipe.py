@@ -24,7 +24,7 @@ from diswot.searching.choices import SettledChoice, settled_choices
 from diswot.searching.closing import Finalist, Lead, rank_finalists
 from diswot.searching.setup import SearchSetup
 from diswot.searching.strategies import STRATEGIES
-from diswot.searching.trial import JOURNAL, Trial
+from diswot.searching.trial import JOURNAL, Trial, read_trials
 from diswot.space import Cost, load_space
 
 logger = logging.getLogger(__name__)
@@ -150,11 +150,7 @@ class _Search(SearchSetup):
         """The trials of the journal."""
         if run is None:
             return []
-        path = run.path / JOURNAL
-        try:
-            trials = [Trial.from_record(record, self.space.name) for record in run.read(JOURNAL, repair=True)]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise RunError(f"{path}: a line lacks {error}: the journal is damaged, start a new run") from None
+        path, trials = run.path / JOURNAL, read_trials(run, self.space.name, repair=True)
         for number, trial in enumerate(trials):
             if trial.index != number:
                 raise RunError(f"{path}, line {number + 1}: trial {trial.index} where {number} belongs: start a new run")

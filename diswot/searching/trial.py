@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from diswot.architecture import Architecture
+from diswot.errors import RunError
+from diswot.runs import RunDir
 from diswot.space import Cost
 
 JOURNAL = "trials.jsonl"
@@ -56,3 +58,20 @@ class Trial:
         arch = Architecture(space, record["choices"])
         scores, reason = dict(record.get("scores") or {}), record.get("reason")
         return cls(record["index"], arch, cost, scores, reason, record["parent"], record.get("latency_ms"))
+
+
+def read_trials(run: RunDir, space: str, repair: bool = False) -> list[Trial]:
+    """Read the trials of a search's journal.
+
+    Args:
+        run: the run's folder.
+        space: the name of the search space.
+        repair: whether a last line that a crash cut short is cut off the file too.
+
+    Raises:
+        RunError: a line is damaged.
+    """
+    try:
+        return [Trial.from_record(record, space) for record in run.read(JOURNAL, repair)]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{run.path / JOURNAL}: a line lacks {error}: the journal is damaged, start a new run") from None

@@ -22,7 +22,7 @@ from diswot.errors import BudgetError, DiswotError, RunError
 from diswot.runs import RunDir
 from diswot.searching.feasibility import CountedFeasibility
 from diswot.searching.proposals import Proposer
-from diswot.searching.trial import JOURNAL, Trial
+from diswot.searching.trial import read_trials
 from diswot.space import ALIASES, Cost, ImageSpec, SearchSpace
 
 logger = logging.getLogger(__name__)
@@ -156,12 +156,14 @@ class NetworkSampler:
         searched = str(document.get("space"))
         if ALIASES.get(searched, searched) != self.space.name:
             raise RunError(f"{folder}: a search in {searched}, and this table is of {self.space.name}")
-        trials = [Trial.from_record(record, self.space.name) for record in run.read(JOURNAL)]
+        trials = read_trials(run, self.space.name)
         tenth, middle = max(len(trials) // _TENTH, 1), len(trials) // 2
         parts = {"early": trials[:tenth], "middle": trials[middle : middle + tenth], "last": trials[-tenth:]}
         shuffled = {name: [part[i].arch for i in self.rng.permutation(len(part))] for name, part in parts.items()}
         if (folder / "arch.json").exists():
-            shuffled["last"].insert(0, read_arch_json(folder / "arch.json")[0])
+            winner, _ = read_arch_json(folder / "arch.json")
+            if winner.space == self.space.name:  # that of finals may be a hand-made network
+                shuffled["last"].insert(0, winner)
         for arch in {arch for archs in shuffled.values() for arch in archs}:
             self.space.check(arch)
         return shuffled

@@ -20,7 +20,7 @@ from diswot.config import TabulateConfig, to_dict
 from diswot.data import load_data
 from diswot.devices import single_thread, to_device
 from diswot.distillation.context import TrainingContext
-from diswot.distillation.plan import DistillPlan, plan_distillation, restore_config, weights_digests
+from diswot.distillation.plan import DEFAULT_DATA, DistillPlan, plan_distillation, restore_config, weights_digests
 from diswot.distillation.students import StudentEntry, build_student
 from diswot.distillation.teachers import make_teacher
 from diswot.errors import ConfigError, RunError
@@ -113,7 +113,7 @@ def plan_tabulation(config: TabulateConfig, searches: Sequence[str | Path] = ())
     """
     config.check()
     Budget.parse(config.limits())
-    plan = TabulatePlan(config, tuple(map(Path, searches)))
+    plan = TabulatePlan(replace(config, data=config.data or DEFAULT_DATA), tuple(map(Path, searches)))
     plan.space()
     for folder in plan.searches:
         if (kind := runs.kind_of(folder)) != "search":
@@ -138,7 +138,6 @@ class _Tabulation:
         self.plan, self.config, self.run, self.execution = plan, plan.config, run, execution
         self.device = execution.choose_device()
         self.workers = execution.num_workers(self.device)
-        self.spec = self._spec()
         self.networks = self._choose()
         self.trainings = plan_trainings(self.config, len(self.networks))
         self.accuracies: dict[Training, float] = {}
@@ -147,15 +146,12 @@ class _Tabulation:
         for record in run.read(JOURNAL, repair=True):
             self._note(record)
 
-    def _spec(self) -> ImageSpec:
-        config = _with_default_data(self.config)
-        return load_data(str(config.data), **config.image_options()).spec
-
     def _choose(self) -> list[TableNetwork]:
         path, space = self.run.path / NETWORKS, self.plan.space()
         if path.exists():
             return read_networks(path, space)
-        networks = choose_networks(self.config, self.plan.searches, space, self.spec)
+        spec = load_data(str(self.config.data), **self.config.image_options()).spec
+        networks = choose_networks(self.config, self.plan.searches, space, spec)
         self._try(networks)
         runs.write_atomic(path, networks_json(networks))
         return networks
@@ -170,7 +166,7 @@ class _Tabulation:
 
     def _tell_cost(self, networks: Sequence[TableNetwork], context: TrainingContext) -> None:
         """Log how long the trainings will take."""
-        seconds_each = self._seconds_of_image(networks)
+        seconds_each = self._seconds_of_image(networks, context.splits.data.spec)
         trainings = plan_trainings(self.config, len(networks))
         images = self.config.epochs * len(context.splits.chosen)
         tested = sum(len(images.labels) for images in context.splits.tests.values()) * _FORWARD
@@ -182,19 +178,19 @@ class _Tabulation:
             *(duration(min(each)), duration(max(each)), duration(sum(each) / side_by_side), side_by_side),
         )
 
-    def _seconds_of_image(self, networks: Sequence[TableNetwork]) -> list[float]:
+    def _seconds_of_image(self, networks: Sequence[TableNetwork], spec: ImageSpec) -> list[float]:
         """The time that a training step takes for one image, by the FLOPs of the network, from a few that are timed."""
         flops = np.array([network.cost.flops for network in networks], np.float64)
         order = np.argsort(flops)
         timed = [int(order[place]) for place in np.linspace(0, len(order) - 1, _TIMED).round().astype(int)]
         with single_thread(self.device):
-            seconds = [self._time_step(networks[index]) for index in timed]
+            seconds = [self._time_step(networks[index], spec) for index in timed]
         return [float(value) for value in np.interp(flops, flops[timed], seconds)]
 
-    def _time_step(self, network: TableNetwork) -> float:
-        model = to_device(build_student(network.arch, self.spec, 0, trusted=True), self.device).train()
+    def _time_step(self, network: TableNetwork, spec: ImageSpec) -> float:
+        model = to_device(build_student(network.arch, spec, 0, trusted=True), self.device).train()
         batch = self.config.batch_size
-        images = torch.randn(batch, *self.spec.shape, device=self.device).to(memory_format=torch.channels_last)
+        images = torch.randn(batch, *spec.shape, device=self.device).to(memory_format=torch.channels_last)
         target = torch.zeros(batch, dtype=torch.int64, device=self.device)
         for _ in range(2):  # the first warms up
             start = time.perf_counter()
@@ -263,7 +259,7 @@ class _Tabulation:
     def _write_table(self) -> Path:
         """Write the CSV whole, with what there is so far."""
         config, path = self.config, self.run.path / TABLE
-        dataset = re.sub(r"\W+", "_", Path(str(_with_default_data(config).data)).name.partition(".")[0])
+        dataset = re.sub(r"\W+", "_", Path(str(config.data)).name.partition(".")[0])
         split = "test" if self.measured_on == "test" else "valid"
         seeds = range(config.seed, config.seed + config.seeds)
         runs.write_atomic(path, table_csv(self.networks, self.accuracies, config.loss, seeds, dataset, split))
@@ -272,8 +268,3 @@ class _Tabulation:
     def _line(self) -> str:
         best = f", best {max(self.accuracies.values()):.2f}" if self.accuracies else ""
         return f"{self._ended} of {len(self.trainings)} trainings{best}"
-
-
-def _with_default_data(config: TabulateConfig) -> TabulateConfig:
-    """The configuration with the default data set, where none was named."""
-    return config if config.data is not None else replace(config, data="cifar100")

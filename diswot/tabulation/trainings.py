@@ -23,11 +23,10 @@ import torch
 from diswot import runs
 from diswot.config import TabulateConfig
 from diswot.distillation.plan import DistillPlan
-from diswot.distillation.recipe import run_distill
+from diswot.distillation.recipe import distill_in
 from diswot.errors import DiswotError
 from diswot.execution import Execution
 from diswot.processes import interrupts_ignored, obey_parent
-from diswot.runs import RunDir
 
 logger = logging.getLogger(__name__)
 ALONE = "none"  # the loss of a training by the labels alone
@@ -200,8 +199,7 @@ def _train_group(plan: DistillPlan, folder: Path, outcome_file: Path, device: st
     resumed, began = (folder / "config.yaml").exists(), time.monotonic()
     outcome: dict[str, Any]
     try:
-        with RunDir.open_or_create(folder, plan.kind, plan.document(), runs.environment(device)) as run:
-            result = run_distill(plan, run, Execution(device))
+        result = distill_in(folder, plan, Execution(device))
         top1 = [student.accuracy.top1 for student in result.students]
         facts = {"measured_on": result.measured_on, "images": result.student.count}
         outcome = {"top1": top1, "teacher": result.teacher.top1 if result.teacher else None, **facts}

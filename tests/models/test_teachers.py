@@ -13,7 +13,7 @@ from torch import nn
 
 from diswot.data.images import ArrayImages
 from diswot.errors import ConfigError, TeacherError
-from diswot.models.teachers import NORMS, build_teacher, normalisation
+from diswot.models.teachers import NORMS, build_teacher, normalisation, teacher_cost
 from diswot.models.weights import load_weights, read_weights
 from diswot.models.zoo import ZOO, zoo_name
 from diswot.observe import batch_statistics, observe
@@ -224,3 +224,11 @@ def test_real_teachers_reach_their_published_accuracy(
     model.to(memory_format=torch.channels_last)
     accuracy = evaluate(Network(model, Normalise(mean, std)), ArrayImages(images, labels.astype(np.int64)), "cpu")
     assert accuracy.top1 == pytest.approx(published, abs=0.1)
+
+
+def test_a_teacher_that_cannot_be_made_without_memory_is_counted_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at its own weights while it is made, as one does that rescales or loads them."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    body = "    model = ZOO['resnet8'](num_classes=num_classes)\n    assert model.fc.weight.abs().max().item() > 0\n    return model\n"
+    (tmp_path / "mylab_looks.py").write_text(f"from diswot.models.zoo import ZOO\n\ndef build(num_classes, in_chans):\n{body}")
+    assert teacher_cost("mylab_looks:build", ImageSpec(10, 3, 32)) == teacher_cost("resnet8", ImageSpec(10, 3, 32))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import diswot
+from diswot.architecture import Architecture, arch_json
 from diswot.budget import Budget
 from diswot.config import TabulateConfig
 from diswot.errors import BudgetError, RunError
@@ -88,6 +90,18 @@ def test_networks_of_searches_keep_to_the_budget_and_the_space(search: Path) -> 
     assert len(found) == 6 and all(50_000 <= network.cost.params <= 60_000 for network in found)
     with pytest.raises(RunError, match="a search in s1, and this table is of resnet_depth"):
         choose_networks(TabulateConfig(networks=6, params="0.4M"), [search], load_space("s0"), SPEC)
+
+
+def test_a_search_won_by_a_hand_made_network_and_a_damaged_one(search: Path, tmp_path: Path) -> None:
+    """Finals may crown a network of another space; a journal that is damaged is told in a line."""
+    copied = tmp_path / "copied"
+    shutil.copytree(search, copied)
+    (copied / "arch.json").write_text(arch_json(Architecture("zoo", "resnet8")))
+    config = TabulateConfig(networks=3, params="0.1M", search_fraction=1.0, search_phases="last")
+    assert {network.source for network in choose_networks(config, [copied], load_space("s1"), SPEC)} == {"copied last"}
+    (copied / "trials.jsonl").write_text('{"index": 0}\n{"index": 1}\n')
+    with pytest.raises(RunError, match="the journal is damaged"):
+        choose_networks(config, [copied], load_space("s1"), SPEC)
 
 
 def test_kept_networks_are_read_again(tmp_path: Path) -> None:
