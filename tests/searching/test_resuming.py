@@ -24,6 +24,7 @@ def assert_same_files(one: Path, two: Path) -> None:
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_the_outcome_is_the_same_for_any_number_of_processes(tmp_path: Path) -> None:
     alone = begin_search(tmp_path / "one", search_config())
     begin_search(tmp_path / "two", search_config(), workers=2)
