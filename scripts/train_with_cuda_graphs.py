@@ -278,8 +278,11 @@ def train_run(folder: Path, part: tuple[int, int], size: int, device: str, deadl
                 file.write(json.dumps(line) + "\n")
         ended = time.monotonic()
         depth = max(depths[training.network] for training in wave)
-        print(f"{folder.name}: {wave[0].loss} seed {wave[0].seed}, {len(wave)} networks of depth {depth} at most: "
-              f"{loaded - begun:.1f} s to load, {ended - loaded:.1f} s to train", flush=True)
+        print(
+            f"{folder.name}: {wave[0].loss} seed {wave[0].seed}, {len(wave)} networks of depth {depth} at most: "
+            f"{loaded - begun:.1f} s to load, {ended - loaded:.1f} s to train",
+            flush=True,
+        )
         if not all(math.isfinite(float(student.momentum[0].sum())) for student in students):
             print("  weights became infinite", flush=True)
 

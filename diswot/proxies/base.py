@@ -24,7 +24,7 @@ PASSES: dict[str, tuple[Init | None, str]] = {  # the passes that proxies share:
     "noise": (None, "noise"),
     "gaussian_images": ("gaussian", "images"),
 }
-KEPT = ("graph", "blocks", "agreements", "codes", "outputs")  # what a shared pass can keep
+KEPT = ("graph", "blocks", "agreements", "codes", "conv_entropies", "outputs")  # what a shared pass can keep
 NEEDS = frozenset({"network", "labels", "teacher", "teacher:graph", *(f"{name}:{kept}" for name in PASSES for kept in KEPT)})
 _CHOICES: dict[str, tuple[str, ...]] = {
     "norm": ("batch", "image", "fresh", "bypassed", "-"),
@@ -44,7 +44,8 @@ class Proxy(ABC):
         summary: one line for `diswot list proxies`.
         needs: what must be there: `network` (a network is built; without it only its cost is known), `labels`, `teacher`, and what the
             shared passes must keep: `images:graph` for gradients, `images:blocks` for the maps after every block, likewise `agreements`,
-            `codes` and `outputs`, and the same of `noise:` and `gaussian_images:`; `teacher:graph` for gradients of the teacher.
+            `codes`, `conv_entropies` and `outputs`, and the same of `noise:` and `gaussian_images:`; `teacher:graph` for gradients of the
+            teacher.
         norm: what batch norm does: `batch` (statistics of the batch), `image` (of each image alone), `fresh` (mean 0, variance 1),
             `bypassed`, or `-`.
         input: `images`, `noise` (standard normal), `ones`, or `-`.

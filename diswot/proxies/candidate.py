@@ -25,7 +25,7 @@ class Candidate:
         images: (B, C, H, W) normalised.
         target: (B,).
         seed: the random seed of whatever a proxy draws.
-        wanted: for each of `PASSES` what it must keep: graph, blocks, agreements, codes, outputs.
+        wanted: for each of `PASSES` what it must keep: graph, blocks, agreements, codes, conv_entropies, outputs.
         count_cost: counts the cost of this network, which may be smaller than the candidate: what carries nothing to the output is not
             built.
     """

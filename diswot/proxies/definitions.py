@@ -265,6 +265,13 @@ def _entropy_stages(candidate: Candidate, *_: Any) -> Tensor:
     return forward_pass.entropies(forward_pass.stage_ends).sum()
 
 
+def _entropy_layers(candidate: Candidate, *_: Any) -> Tensor:
+    layers_of_resolutions = candidate.images.conv_entropies.values()
+    if not layers_of_resolutions:
+        raise ValueError("the network has no convolutions")
+    return torch.stack([torch.stack(entropies).mean() for entropies in layers_of_resolutions]).sum()
+
+
 def _direction_entropy(block: Callable[[ForwardPass], int]) -> Score:
     """The score of the block whose index `block` gives."""
 
@@ -293,6 +300,13 @@ _GRAPH: dict[str, Any] = {"needs": "images:blocks images:graph", "batch_size": 1
 _add("entropy", "entropy of the channels' spectrum, summed over the blocks of the first stage", _entropy, **_BLOCKS)
 _add("entropy_stages", "the same after the last block of each stage, summed", _entropy_stages, **_BLOCKS)
 _add(
+    "entropy_layers",
+    "the same at the output of every convolution, the mean of each resolution, summed",
+    _entropy_layers,
+    "images:conv_entropies",
+    batch_size=16,
+)
+_add(
     "direction_entropy_first",
     "entropy of the features' directions after the first block",
     _direction_entropy(lambda t: t.first_stage[0]),
@@ -308,6 +322,14 @@ _add(
     "- mean log norm of the images' Jacobians",
     lambda s, *_: spectrum.neg_jacobian_log_norm(s.images.jacobian),
     **_GRAPH,
+)
+_add(
+    "isometry",
+    "how near to 1 the gain from the images to each logit is, in the mean over the images",
+    lambda s, *_: spectrum.isometry(s.images.jacobian, s.images.observation.logits.shape[1]),
+    "images:graph",
+    batch_size=16,
+    passes="forward, backward",
 )
 
 _NOISE: dict[str, Any] = {"needs": "noise:blocks", "input": "noise"}

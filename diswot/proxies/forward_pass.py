@@ -32,12 +32,14 @@ class ForwardPass(NetworkSummary):
         blocks: maps after the stem and each block, where they were asked for.
         agreements: (B, B) sum over activation layers of `activation.activation_agreement`, where asked for.
         codes: `activation.activation_codes` of the first images, for each resolution those of its layers, where asked for.
+        conv_entropies: entropy of the channels' spectrum of every convolution's output, for each resolution, where asked for.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, target: Tensor, wanted: frozenset[str]) -> None:
         self.model, self.wanted = model, wanted
         self.agreements: Tensor | None = None
         self.codes: dict[torch.Size, list[Tensor]] = {}
+        self.conv_entropies: dict[torch.Size, list[Tensor]] = {}
         self._outputs: list[tuple[nn.Module, Tensor]] = []
         self._spectra: dict[tuple[Callable[[Tensor], Tensor], int], Tensor] = {}
         graph = bool(wanted & {"graph", "outputs"})
@@ -49,6 +51,8 @@ class ForwardPass(NetworkSummary):
                 stack.enter_context(watch_modules(model, ACTIVATIONS, self._note_signs))
             if "outputs" in wanted:
                 stack.enter_context(watch_modules(model, WEIGHTED, self._note_output))
+            if "conv_entropies" in wanted:
+                stack.enter_context(watch_modules(model, (nn.Conv2d,), self._note_entropy))
             observation = observe(model, self.images)
         super().__init__(observation, target, [block.output for block in blocks])
 
@@ -63,6 +67,9 @@ class ForwardPass(NetworkSummary):
 
     def _note_output(self, module: nn.Module, _inputs: Tensor, output: Tensor) -> None:
         self._outputs.append((module, output))
+
+    def _note_entropy(self, _module: nn.Module, _inputs: Tensor, output: Tensor) -> None:
+        self.conv_entropies.setdefault(output.shape[2:], []).append(spectrum.entropy(output.detach()))
 
     @property
     def signs(self) -> Tensor:

@@ -5,6 +5,8 @@ A higher value is better.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -45,6 +47,25 @@ def neg_jacobian_log_norm(jacobian: Tensor) -> Tensor:
     -1.609
     """
     return -_norms(jacobian.flatten(1)).log().mean()
+
+
+def isometry(jacobian: Tensor, num_classes: int) -> Tensor:
+    """Return minus how far the mean log norm of the images' Jacobians is from that of N logits that each answer an image with gain 1.
+
+    Untrained, the gradients of different logits hardly correlate, so the norm of their sum is sqrt(N) times that of one. A network that
+    damps its images, and one that blows them up, both score lower, as dynamical isometry has it (Saxe et al., ICLR 2014).
+
+    Args:
+        jacobian: (B, ...) gradients, as in `jacov`.
+        num_classes: the number N of logits.
+
+    Raises:
+        ValueError: the gradient of an image is zero.
+
+    >>> round(isometry(torch.tensor([[0.0, 2.0], [2.0, 0.0]]), 4).item(), 3)  # 2 = sqrt(4)
+    -0.0
+    """
+    return -(_norms(jacobian.flatten(1)).log().mean() - math.log(num_classes) / 2).abs()
 
 
 def _correlations(rows: Tensor) -> Tensor:

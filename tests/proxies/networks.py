@@ -25,7 +25,7 @@ from diswot.space import Cost
 NO_COST = Cost(1, 1, 1)
 CLASSES, BATCH, SIDE = 4, 6, 8
 WEIGHTED = (nn.Conv2d, nn.Linear)
-EVERYTHING = {name: frozenset({"graph", "blocks", "agreements", "codes", "outputs"}) for name in PASSES}
+EVERYTHING = {name: frozenset({"graph", "blocks", "agreements", "codes", "conv_entropies", "outputs"}) for name in PASSES}
 
 
 class Small(CifarResNet):

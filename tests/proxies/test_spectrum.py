@@ -29,6 +29,12 @@ def jacobian(candidate: Candidate) -> np.ndarray[Any, Any]:
     return images.grad.flatten(1).numpy()
 
 
+def entropy_of(matrix: np.ndarray[Any, Any]) -> float:
+    values = np.linalg.eigvalsh(matrix).clip(0)
+    share = values / values.sum()
+    return float(-(share * np.log(share + 1e-8)).sum())
+
+
 def test_jacov_by_numpy(candidate: Candidate) -> None:
     values = np.linalg.eigvalsh(np.corrcoef(jacobian(candidate)))
     assert score("jacov", candidate) == pytest.approx(-sum(math.log(v + 1e-5) + 1 / (v + 1e-5) for v in values), rel=1e-6)
@@ -51,11 +57,6 @@ def test_entropies_of_directions_and_of_channels_by_numpy(candidate: Candidate) 
     blocks = [block.detach().numpy() for block in candidate.images.blocks]
     assert list(candidate.images.first_stage) == [1]
 
-    def entropy_of(matrix: np.ndarray[Any, Any]) -> float:
-        values = np.linalg.eigvalsh(matrix).clip(0)
-        share = values / values.sum()
-        return float(-(share * np.log(share + 1e-8)).sum())
-
     pixels = np.moveaxis(blocks[1], 1, -1).reshape(-1, blocks[1].shape[1])
     directions = pixels / np.linalg.norm(pixels, axis=1, keepdims=True).clip(1e-12)
     expected = entropy_of(directions.T @ directions / len(pixels))
@@ -71,6 +72,33 @@ def test_the_entropy_of_stages_is_that_of_the_last_map_of_each_resolution(candid
         share = values / values.sum()
         expected -= float((share * np.log(share + 1e-8)).sum())
     assert len(last) == 3 and score("entropy_stages", candidate) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_entropy_of_layers_is_the_mean_of_each_resolution_by_numpy(candidate: Candidate) -> None:
+    entropies: dict[int, list[float]] = {}
+
+    def note(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        entropies.setdefault(output.shape[-1], []).append(entropy_of(np.cov(output.detach().transpose(0, 1).flatten(1).numpy(), bias=True)))
+
+    handles = [m.register_forward_hook(note) for m in candidate.model.modules() if isinstance(m, nn.Conv2d)]
+    observe(candidate.model, candidate.input("images"))
+    for handle in handles:
+        handle.remove()
+    assert len(entropies) == 3 and min(map(len, entropies.values())) > 1
+    assert score("entropy_layers", candidate) == pytest.approx(sum(map(np.mean, entropies.values())), rel=1e-6)
+
+
+def test_a_network_without_convolutions_has_no_entropy_of_layers(candidate: Candidate) -> None:
+    candidate.images.conv_entropies.clear()
+    with pytest.raises(ValueError, match="no convolutions"):
+        score("entropy_layers", candidate)
+
+
+def test_isometry_is_highest_where_each_logit_has_gain_one() -> None:
+    gradient = torch.randn(5, 3, 8, 8, dtype=torch.float64)
+    unit = gradient / gradient.flatten(1).norm(dim=1)[:, None, None, None]
+    scores = [spectrum.isometry(unit * gain * math.sqrt(7), 7).item() for gain in (0.25, 0.5, 1.0, 2.0)]
+    assert scores == pytest.approx([-math.log(4), -math.log(2), 0.0, -math.log(2)], abs=1e-12)
 
 
 def test_diversity_and_the_norm_of_the_jacobian_by_numpy(candidate: Candidate) -> None:
