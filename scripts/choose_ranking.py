@@ -1,17 +1,19 @@
-"""How the parts of the default ranking were chosen: across spaces, each left out in turn, on even rows alone.
+"""How the parts and weights of the default ranking were chosen: across spaces, each left out in turn, on even rows alone.
 
-    python scripts/choose_ranking.py runs/nasbench201:cifar100 runs/nasbench_macro runs/channel_bench runs/students ...
+    python scripts/choose_ranking.py runs/nasbench201:cifar100=.925 runs/nasbench_macro=.90 runs/channel_bench=.88 runs/students_s1=.77 ...
 
-Each argument is a finished study, with the data set after a colon where its table has several. Sums of log-ranks of up to --most parts are
-tried by a beam search; the worst space counts, the mean where two are equal. Prints the best sums of each size; then, for each space, what
-the best sum of the other spaces is worth in it; and what each part of the chosen one adds in each space.
+Each argument is a finished study of all parts (configs/study/spaces.yaml), after a colon the data set where its table has several, and
+after `=` the rank correlation that is aimed at there. Weights are chosen by coordinate ascent from several starts, so that the correlation
+that falls shortest of its aim falls as little short as it can; the mean shortfall counts half as much, and a part costs .004. Prints every
+part alone, the best weights, the best weights without each space and what they are worth there, and what is lost without each part of
+`diswot+`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,23 +23,37 @@ from scipy.stats import rankdata
 
 from diswot.architecture import canonical_json
 from diswot.benchmarks import read_benchmark
+from diswot.proxies import RANKINGS
 from diswot.space import load_space
 
-BEAM = 80  # sums that are kept at each size
+PARTS = (
+    "params,entropy_layers,entropy_stages,diversity_stages,direction_entropy_first,isometry,zen,relation,nwot,swap,az_expressivity,synflow"
+)
+WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+START = {"params": 1.0, "entropy_layers": 1.0, "diversity_stages": 1.0, "direction_entropy_first": 1.0}
+PRICE = 0.004  # of a part
 
 
 @dataclass(frozen=True)
 class Space:
-    """The even rows of a table: log-ranks (parts, n) of every part, and the standardised ranks (n,) of the accuracies."""
+    """The even rows of a table.
+
+    Attributes:
+        name: the study's folder.
+        log_ranks: (n,) by part.
+        truth: (n,) standardised ranks of the accuracies.
+        aim: the rank correlation that is aimed at.
+    """
 
     name: str
     log_ranks: dict[str, np.ndarray]
     truth: np.ndarray
+    aim: float
 
-    def correlation(self, parts: Sequence[str]) -> float:
-        """Spearman's correlation of a sum of parts with the accuracies; 0 for a sum that is constant."""
-        fitness = standardised(rankdata(sum(self.log_ranks[part] for part in parts)))
-        return float(fitness @ self.truth / len(self.truth))
+    def correlation(self, weights: Mapping[str, float]) -> float:
+        """Spearman's correlation of a weighted sum of log-ranks with the accuracies; 0 for a sum that is constant."""
+        total = np.zeros(len(self.truth)) + sum(weight * self.log_ranks[part] for part, weight in weights.items())
+        return float(standardised(rankdata(total)) @ self.truth / len(self.truth))
 
 
 def standardised(values: np.ndarray) -> np.ndarray:
@@ -48,7 +64,8 @@ def standardised(values: np.ndarray) -> np.ndarray:
 
 def read_space(argument: str) -> Space:
     """The networks of a study that stand in an even row of its table; accuracies of equal networks are averaged."""
-    folder, _, dataset = argument.partition(":")
+    where, _, aim = argument.partition("=")
+    folder, _, dataset = where.partition(":")
     config = yaml.safe_load(Path(folder, "config.yaml").read_text())
     benchmark = read_benchmark(config["table"], config["space"], config["arch_column"], config["accuracy_column"])
     space = load_space(benchmark.space)
@@ -62,58 +79,74 @@ def read_space(argument: str) -> Space:
     names = sorted({name for line in lines for name in line["scores"]})
     scores = {name: np.array([np.mean(line["scores"].get(name, [-np.inf])) for line in lines]) for name in names}
     log_ranks = {name: np.log(rankdata(values) / len(lines)) for name, values in scores.items()}
-    return Space(Path(folder).name, log_ranks, standardised(rankdata(truth)))
+    return Space(Path(folder).name, log_ranks, standardised(rankdata(truth)), float(aim or 0.9))
 
 
-def worth(spaces: Sequence[Space], parts: Sequence[str]) -> tuple[float, float]:
-    """The correlation in the worst space, then the mean."""
-    found = [space.correlation(parts) for space in spaces]
-    return round(min(found), 3), float(np.mean(found))
+def worth(spaces: Sequence[Space], weights: Mapping[str, float]) -> float:
+    """Minus the largest shortfall and half the mean one, and the price of the parts."""
+    short = np.array([max(space.aim - space.correlation(weights), -0.02) for space in spaces])
+    return float(-short.max() - short.mean() / 2 - PRICE * len(weights))
 
 
-def beam(spaces: Sequence[Space], names: Sequence[str], most: int) -> list[tuple[str, ...]]:
-    """The best sum of each size; a part may stand in it twice."""
-    kept: list[tuple[str, ...]] = [()]
-    best = []
-    for _ in range(most):
-        grown = {tuple(sorted((*parts, name))) for parts in kept for name in names if parts.count(name) < 2}
-        kept = sorted(grown, key=lambda parts: worth(spaces, parts), reverse=True)[:BEAM]
-        best.append(kept[0])
-    return best
+def ascend(spaces: Sequence[Space], parts: Sequence[str], seed: int) -> dict[str, float]:
+    """Change one weight, or exchange two parts, as long as that helps."""
+    rng = np.random.default_rng(seed)
+    start = {part: START.get(part, 0.0) + (rng.choice([0, 0, 0, 1]) if seed else 0) for part in parts}
+    weights = {part: weight for part, weight in start.items() if weight}
+    best, before = worth(spaces, weights), -np.inf
+    while best > before:
+        before = best
+        order = [str(part) for part in rng.permutation(parts)]
+        moves = [(part, None, weight) for part in order for weight in WEIGHTS] + [(one, other, 0.0) for one in order for other in order]
+        for part, other, weight in moves:
+            changed = move(weights, part, other, weight)
+            if changed and (value := worth(spaces, changed)) > best + 1e-6:
+                best, weights = value, changed
+    return weights
 
 
-def row(spaces: Sequence[Space], parts: Sequence[str], note: str) -> None:
+def move(weights: Mapping[str, float], part: str, other: str | None, weight: float) -> dict[str, float]:
+    """The weights with another weight of a part, or, where another part is named, with that one in its place; empty for no move."""
+    changed = dict(weights)
+    if other is None:
+        changed[part] = weight
+    elif part in changed and other not in changed:
+        changed[other] = changed.pop(part)
+    else:
+        return {}
+    return {name: value for name, value in changed.items() if value}
+
+
+def choose(spaces: Sequence[Space], parts: Sequence[str], starts: int) -> dict[str, float]:
+    """The best weights from several starts."""
+    return max((ascend(spaces, parts, seed) for seed in range(starts)), key=lambda weights: worth(spaces, weights))
+
+
+def row(spaces: Sequence[Space], weights: Mapping[str, float], note: str) -> None:
     """Print the correlations of a sum in every space."""
-    figures = "  ".join(f"{space.correlation(parts):6.3f}" for space in spaces)
-    print(f"{note:24} {figures}   {' + '.join(parts)}", flush=True)
+    figures = [space.correlation(weights) for space in spaces]
+    formula = " + ".join(f"{weight:g} {part}" for part, weight in sorted(weights.items(), key=lambda item: -item[1]))
+    print(f"{note:26} " + "  ".join(f"{figure:6.3f}" for figure in figures) + f"   {formula}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("studies", nargs="+", metavar="RUN[:DATASET]")
-    parser.add_argument("--parts", help="the proxies to choose from, separated by commas [all that every study has]")
-    parser.add_argument("--most", type=int, default=6, help="parts of a sum [6]")
+    parser.add_argument("studies", nargs="+", metavar="RUN[:DATASET][=AIM]")
+    parser.add_argument("--parts", default=PARTS, help=f"the proxies to choose from, separated by commas [{PARTS}]")
+    parser.add_argument("--starts", type=int, default=5, help="starts of the ascent [5]")
     args = parser.parse_args()
-    spaces = [read_space(argument) for argument in args.studies]
-    shared = sorted(set.intersection(*(set(space.log_ranks) for space in spaces)))
-    names = args.parts.split(",") if args.parts else shared
-    print(
-        f"{'':24} "
-        + "  ".join(f"{space.name[:6]:>6}" for space in spaces)
-        + f"   ({', '.join(str(len(s.truth)) for s in spaces)} networks)"
-    )
-    for name in sorted(names, key=lambda name: worth(spaces, [name]), reverse=True):
-        row(spaces, [name], "alone")
-    best = beam(spaces, names, args.most)
-    for parts in best:
-        row(spaces, parts, f"best of {len(parts)}")
+    spaces, parts = [read_space(argument) for argument in args.studies], args.parts.split(",")
+    print(f"{'':26} " + "  ".join(f"{space.name[:6]:>6}" for space in spaces))
+    print(f"{'networks':26} " + "  ".join(f"{len(space.truth):6}" for space in spaces))
+    for part in parts:
+        row(spaces, {part: 1.0}, "alone")
+    chosen = choose(spaces, parts, args.starts)
+    row(spaces, chosen, "chosen")
+    row(spaces, RANKINGS["diswot+"].weighted, "diswot+")
     for left_out in spaces:
-        others = [space for space in spaces if space is not left_out]
-        for parts in beam(others, names, args.most)[2:]:
-            row(spaces, parts, f"without {left_out.name[:12]}, {len(parts)}")
-    chosen = max(best, key=lambda parts: worth(spaces, parts))
-    for name in sorted(set(chosen)):
-        row(spaces, [part for part in chosen if part != name], f"- {name}")
+        row(spaces, choose([space for space in spaces if space is not left_out], parts, args.starts), f"without {left_out.name[:17]}")
+    for part in RANKINGS["diswot+"].parts:
+        row(spaces, {name: weight for name, weight in RANKINGS["diswot+"].weighted.items() if name != part}, f"- {part}")
 
 
 if __name__ == "__main__":

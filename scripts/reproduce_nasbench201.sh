@@ -21,7 +21,7 @@ study() {  # name, table, configuration, options...: begins the study, or goes o
 }
 
 study parts "$table" parts
-python "$here/scripts/choose_diswot_plus.py" "$runs/parts" --table "$table"
+python "$here/scripts/choose_diswot_nb201.py" "$runs/parts" --table "$table"
 for rows in even odd unseen distinct; do
     study "plus_$rows" "$table" plus --scores-of "$runs/parts" "rows=$rows"
 done

@@ -39,7 +39,7 @@ PUBLISHED = {
     "grasp": (0.505, 0.498, 0.502),
     "te_nas": (0.722, 0.723, 0.709),
 }
-RIVALS = ("diswot+", "vkdnw_agg", "az_nas", "vkdnw", "flops")
+RIVALS = ("diswot_nb201", "vkdnw_agg", "az_nas", "vkdnw", "flops")
 TEACHERS = ("resnet20", "resnet56", "resnet110", "wrn-40-2", "trained")
 INITIALISATIONS = ("kaiming", "torch", "orthogonal", "gaussian")
 ROWS = {
@@ -101,11 +101,11 @@ def interval(cell: dict[str, Any], digits: int = 3) -> str:
 
 
 def main_table(runs: Runs) -> None:
-    head("rows", "data set", "`diswot+` ρ", "τ", "partial", "regret", "FLOPs ρ", "FLOPs regret")
+    head("rows", "data set", "`diswot_nb201` ρ", "τ", "partial", "regret", "FLOPs ρ", "FLOPs regret")
     for run, named in ROWS.items():
         found = runs.correlations(run) if run != "plus_published" else {}
         for dataset, title in DATA.items() if found else ():
-            ours, flops = found["diswot+"][dataset], found["flops"][dataset]
+            ours, flops = found["diswot_nb201"][dataset], found["flops"][dataset]
             rho, tau = ours["spearman"], ours["kendall"]
             line(
                 named if dataset == "cifar10" else "",
@@ -165,12 +165,12 @@ def published(runs: Runs) -> None:
 
 
 def leave_one_out(runs: Runs, table: Path) -> None:
-    """What each part of `diswot+` contributes: over all rows, Spearman and the mean regret over ten FLOPs budgets."""
+    """What each part of `diswot_nb201` contributes: over all rows, Spearman and the mean regret over ten FLOPs budgets."""
     journal = runs.folder / "parts" / "scores.jsonl"
     if not journal.exists():
         return
     archs, columns = nasbench201_table.read(table)
-    space, ranking = load_space("nasbench201"), RANKINGS["diswot+"]
+    space, ranking = load_space("nasbench201"), RANKINGS["diswot_nb201"]
     forms = [space.canonical(arch).choices for arch in archs]
     scores = {entry["choices"]: entry["scores"] for entry in map(json.loads, journal.read_text().splitlines())}
     known = np.array([[np.mean(scores[form].get(part, [-np.inf])) for part in ranking.parts] for form in forms])
@@ -217,10 +217,10 @@ def main() -> None:
     search_table(runs)
     trained(args.table)
     leave_one_out(runs, args.table)
-    rankings(runs, ["plus", "plus_odd", "plus_unseen", "plus_distinct"], ["diswot+", "diswot+blind", "diswot"])
+    rankings(runs, ["plus", "plus_odd", "plus_unseen", "plus_distinct"], ["diswot_nb201", "diswot_nb201_blind", "diswot"])
     rankings(runs, ["plus", "rivals", "plus_distinct", "rivals_distinct", "plus_published", "rivals_published"], RIVALS)
-    rankings(runs, [f"teacher_{name}" for name in TEACHERS], ["diswot+", "relation_stem_grad", "diswot"])
-    rankings(runs, [f"init_{name}" for name in INITIALISATIONS], ["diswot+", "relation_stem_grad", "diswot", "diswot_code"])
+    rankings(runs, [f"teacher_{name}" for name in TEACHERS], ["diswot_nb201", "relation_stem_grad", "diswot"])
+    rankings(runs, [f"init_{name}" for name in INITIALISATIONS], ["diswot_nb201", "relation_stem_grad", "diswot", "diswot_code"])
     rankings(runs, ["metrics"])
     rankings(runs, ["teacher_resnet56", "rivals_drawn", "rivals_noise"], RIVALS)
     published(runs)

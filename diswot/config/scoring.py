@@ -54,7 +54,7 @@ class ScoreConfig(ImageOptions):
         None, "random initialisations that scores are averaged over [the ranking's: 1 for diswot+, 2 or 4 for others]", "Scoring", ge=1
     )
     batch_size: int | None = option(
-        None, "images for each initialisation [the ranking's: 8 for diswot+, 4 for diswot, 32 for most]", "Scoring", ge=2
+        None, "images for each initialisation [the ranking's: 16 for diswot+, 4 for diswot, 32 for most]", "Scoring", ge=2
     )
     init: Init = option("kaiming", "initialisation of candidates, and of a teacher without weights", "Scoring")
     teacher_weights: str = option("random", "the teacher's weights: random, pretrained (timm's), or a file", "Scoring")

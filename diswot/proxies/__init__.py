@@ -90,8 +90,22 @@ class Ranking:
         return self.shape[0] if self.shape else max(get_proxy(part).seeds for part in self.parts)
 
 
-# chosen on even rows of NAS-Bench-201, CIFAR-100 (docs/results/studies.md)
+def _weighted(weights: dict[str, float], combine: str, shape: tuple[int, int] | None) -> Ranking:
+    return Ranking(tuple(weights), combine, tuple(weights.values()) if set(weights.values()) != {1.0} else None, shape)
+
+
+# chosen across spaces, each left out in turn: docs/results/studies.md, "A ranking for every space"
 _PLUS = {
+    "entropy_layers": 3.0,
+    "params": 1.5,
+    "diversity_stages": 1.5,
+    "zen": 1.5,
+    "direction_entropy_first": 1.0,
+    "isometry": 1.0,
+    "relation": 0.5,
+}
+# chosen on NAS-Bench-201 alone, the best there
+_NB201 = {
     "effective_flops": 2.0,
     "depth": 1.0,
     "direction_entropy_first": 1.0,
@@ -104,8 +118,9 @@ _AZ = ("az_expressivity", "az_progressivity", "az_trainability", "flops")
 
 RANKINGS = {
     "diswot": Ranking(("semantic_profile", "relation")),
-    "diswot+": Ranking((*_PLUS, "relation_stem_grad"), "log", (*_PLUS.values(), 1.0), (1, 8)),
-    "diswot+blind": Ranking(tuple(_PLUS), "log", tuple(_PLUS.values()), (1, 8)),
+    "diswot+": _weighted(_PLUS, "log", (1, 16)),
+    "diswot_nb201": _weighted({**_NB201, "relation_stem_grad": 1.0}, "log", (1, 8)),
+    "diswot_nb201_blind": _weighted(_NB201, "log", (1, 8)),
     "diswot_paper": Ranking(("semantic_cam", "relation_frobenius"), "sum"),
     "diswot_code": Ranking(("semantic_outer", "relation"), "sum"),
     "az_nas": Ranking(_AZ, "log"),
@@ -151,10 +166,6 @@ def adapt_to_teacher(ranking: Ranking, proxy: str, teachers: list[NetworkSummary
     kept = {part: weight for part, weight in ranking.weighted.items() if part not in replacements}
     adapted = {replacements[part][0] if part in replacements else part: weight for part, weight in ranking.weighted.items()}
     return _weighted({**adapted, **kept}, ranking.combine, ranking.shape)
-
-
-def _weighted(weights: dict[str, float], combine: str, shape: tuple[int, int] | None) -> Ranking:
-    return Ranking(tuple(weights), combine, tuple(weights.values()) if set(weights.values()) != {1.0} else None, shape)
 
 
 def resolve_ranking(names: str, combine: str | None = None) -> Ranking:

@@ -33,8 +33,12 @@ def test_a_ranking_is_asked_for_by_name_or_by_its_parts() -> None:
     assert resolve_ranking("diswot,nwot").batch_size == 32
     assert resolve_ranking("diswot,nwot").parts == ("semantic_profile", "relation", "nwot")
     assert resolve_ranking("diswot", "log").combine == "log"
-    weighted = resolve_ranking("diswot+, diswot")
-    assert weighted.combine == "rank" and weighted.weighted == {**RANKINGS["diswot+"].weighted, "semantic_profile": 1.0, "relation": 1.0}
+    weighted = resolve_ranking("diswot_nb201, diswot")
+    assert weighted.combine == "rank" and weighted.weighted == {
+        **RANKINGS["diswot_nb201"].weighted,
+        "semantic_profile": 1.0,
+        "relation": 1.0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -53,9 +57,9 @@ def test_what_is_no_ranking_is_said(names: str, combine: str | None, says: str) 
 
 def test_a_ranking_sees_a_teacher_without_maps_by_another_part_and_keeps_its_weights(candidate: Candidate) -> None:
     blind = NetworkSummary(candidate.images.observation.detach(), candidate.target)  # no blocks, as of a transformer
-    ranking = adapt_to_teacher(resolve_ranking("diswot+"), "diswot+", [blind])
+    ranking = adapt_to_teacher(resolve_ranking("diswot_nb201"), "diswot_nb201", [blind])
     assert ranking.weighted == {
-        **{part: weight for part, weight in resolve_ranking("diswot+").weighted.items() if part != "relation_stem_grad"},
+        **{part: weight for part, weight in resolve_ranking("diswot_nb201").weighted.items() if part != "relation_stem_grad"},
         "relation_jacobian": 1.0,
     }
     twice = Ranking(("relation_jacobian", "params", "relation_stem_grad"), "log", (3.0, 2.0, 1.0))  # its stand-in is there already
@@ -68,12 +72,12 @@ def test_a_ranking_sees_a_teacher_without_maps_by_another_part_and_keeps_its_wei
 
 def test_what_takes_a_parts_place_is_logged(candidate: Candidate, caplog: pytest.LogCaptureFixture) -> None:
     seen = candidate.images.summarise()
-    ranking = resolve_ranking("diswot+,diswot")
+    ranking = resolve_ranking("diswot_nb201,diswot")
     with caplog.at_level(logging.INFO, "diswot"):
-        assert adapt_to_teacher(ranking, "diswot+,diswot", [seen]) is ranking
+        assert adapt_to_teacher(ranking, "diswot_nb201,diswot", [seen]) is ranking
         assert not caplog.records
         blind = NetworkSummary(seen.observation, candidate.target)
-        adapt_to_teacher(ranking, "diswot+,diswot", [seen, blind])
+        adapt_to_teacher(ranking, "diswot_nb201,diswot", [seen, blind])
     (record,) = caplog.records
     assert record.levelno == logging.WARNING and record.name.startswith("diswot")
     assert record.getMessage() == (

@@ -27,7 +27,7 @@ def test_a_network_of_a_space_without_count_is_built_once_for_its_cost_and_once_
 ) -> None:
     """With parts that ask for the cost (`effective_flops`) and a budget that has to be checked for every network that comes up."""
     write_own_space(tmp_path, "mylab_counted", monkeypatch)
-    wanted = search_config(space="mylab_counted:Logged", params="12k", proxy="diswot+,params,flops", iterations=4, population_size=2)
+    wanted = search_config(space="mylab_counted:Logged", params="12k", proxy="diswot_nb201,params,flops", iterations=4, population_size=2)
     result = search(wanted)
     widths = {trial.arch.choices: trial.cost.params for trial in result.trials}
     assert set(widths) == {8, 16, 24} and all(params <= 12_000 for params in widths.values())

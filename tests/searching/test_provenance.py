@@ -16,14 +16,14 @@ from diswot.proxies import RANKINGS
 from diswot.searching.trial import JOURNAL
 from tests.searching.samples import begin_search, search, search_config
 
-PLUS_WEIGHTS = {name: weight for name, weight in RANKINGS["diswot+"].weighted.items() if name != "relation_stem_grad"}
+PLUS_WEIGHTS = {name: weight for name, weight in RANKINGS["diswot_nb201"].weighted.items() if name != "relation_stem_grad"}
 
 
 @pytest.mark.parametrize(
     ("teacher", "proxy", "blind", "weights"),
     [
         ("convnext_atto", "diswot", "semantic_profile", {"semantic_cam_rows": 1.0, "relation": 1.0}),
-        ("vit_tiny_patch16_224", "diswot+", "relation_stem_grad", {**PLUS_WEIGHTS, "relation_jacobian": 1.0}),
+        ("vit_tiny_patch16_224", "diswot_nb201", "relation_stem_grad", {**PLUS_WEIGHTS, "relation_jacobian": 1.0}),
     ],
 )
 def test_the_ranking_that_was_really_used_is_logged_and_recorded(
@@ -48,8 +48,8 @@ def test_the_ranking_that_was_really_used_is_logged_and_recorded(
 
 def test_a_teacher_that_every_part_sees_is_ranked_as_asked_and_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "diswot"):
-        result = search(search_config(proxy="diswot+", iterations=2))
-    assert result.provenance["ranking"] == {"combine": "log", "weights": RANKINGS["diswot+"].weighted}
+        result = search(search_config(proxy="diswot_nb201", iterations=2))
+    assert result.provenance["ranking"] == {"combine": "log", "weights": RANKINGS["diswot_nb201"].weighted}
     assert not caplog.records
 
 

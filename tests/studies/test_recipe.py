@@ -91,19 +91,19 @@ def test_rows_unseen_leave_out_networks_of_even_rows() -> None:
 
 
 def test_a_ranking_in_a_study_keeps_its_weights_and_its_size(table: Path) -> None:
-    found = score(table, proxy="diswot+", sample_rows=10, seeds=None, batch_size=None)
+    found = score(table, proxy="diswot_nb201", sample_rows=10, seeds=None, batch_size=None)
     assert (found.seeds, found.batch_size) == (1, 8)
-    assert found.rankings[0].ranking == RANKINGS["diswot+"]
+    assert found.rankings[0].ranking == RANKINGS["diswot_nb201"]
 
 
 def test_what_takes_the_place_of_a_blind_part_is_said_once_and_used(table: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A transformer has no maps on the way. Two of the rankings have that part."""
     with caplog.at_level(logging.WARNING, "diswot"):
-        found = score(table, proxy="diswot+,relation", sample_rows=10, teacher="vit_tiny_patch16_224", input_size=16, seeds=1)
+        found = score(table, proxy="diswot_nb201,relation", sample_rows=10, teacher="vit_tiny_patch16_224", input_size=16, seeds=1)
     (record,) = caplog.records
     assert "relation_stem_grad cannot see this teacher" in record.getMessage()
     parts = [ranking.ranking.parts for ranking in found.rankings]
-    assert set(parts[0]) == {*RANKINGS["diswot+"].parts, "relation_jacobian"} - {"relation_stem_grad"} and parts[1] == ("relation",)
+    assert set(parts[0]) == {*RANKINGS["diswot_nb201"].parts, "relation_jacobian"} - {"relation_stem_grad"} and parts[1] == ("relation",)
     assert found.rankings[0].complete.any()
 
 

@@ -1,7 +1,7 @@
-"""How the parts and weights of `diswot+` were chosen: on the even rows of CIFAR-100, nothing else.
+"""How the parts and weights of `diswot_nb201` were chosen: on the even rows of CIFAR-100, nothing else.
 
     diswot study nasbench201.csv.gz --config configs/study/parts.yaml --name parts
-    python scripts/choose_diswot_plus.py runs/parts [--table nasbench201.csv.gz]
+    python scripts/choose_diswot_nb201.py runs/parts [--table nasbench201.csv.gz]
 
 Reads the scores of the study's journal, tries combinations of parts with small whole weights (a beam search over sums of weighted
 log-ranks), and prints the record: the parts alone, the best combination of each size, and what leaving each part out costs.
