@@ -27,10 +27,11 @@ from diswot.proxies import RANKINGS
 from diswot.space import load_space
 
 PARTS = (
-    "params,entropy_layers,entropy_stages,diversity_stages,direction_entropy_first,isometry,zen,relation,nwot,swap,az_expressivity,synflow"
+    "effective_params,entropy_layers,entropy_stages,diversity_stages,direction_entropy_first,isometry,zen,relation,"
+    "nwot,swap,az_expressivity,synflow"
 )
 WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
-START = {"params": 1.0, "entropy_layers": 1.0, "diversity_stages": 1.0, "direction_entropy_first": 1.0}
+START = {"effective_params": 1.0, "entropy_layers": 1.0, "diversity_stages": 1.0, "direction_entropy_first": 1.0}
 PRICE = 0.004  # of a part
 
 
@@ -132,7 +133,7 @@ def row(spaces: Sequence[Space], weights: Mapping[str, float], note: str) -> Non
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", nargs="+", metavar="RUN[:DATASET][=AIM]")
-    parser.add_argument("--parts", default=PARTS, help=f"the proxies to choose from, separated by commas [{PARTS}]")
+    parser.add_argument("--parts", default=PARTS, help="the proxies to choose from, separated by commas")
     parser.add_argument("--starts", type=int, default=5, help="starts of the ascent [5]")
     args = parser.parse_args()
     spaces, parts = [read_space(argument) for argument in args.studies], args.parts.split(",")

@@ -39,7 +39,7 @@ def read_study(argument: str) -> tuple[str, dict[str, dict[str, float]]]:
     report = Path(folder) / "report"
     dataset = dataset or next(path.name for path in sorted(report.glob("*_correlations.json"))).removesuffix("_correlations.json")
     correlations = rows_of(report / f"{dataset}_correlations.json")
-    searched = rows_of(report / f"{dataset}_searched.json")
+    searched = rows_of(report / f"{dataset}_searches.json")
     found = {key: {name: value_of(row.get(key)) for name, row in correlations.items()} for key in STATISTICS if key != "searches"}
     return heading, found | {"searches": {name: value_of(row["mean"]) for name, row in searched.items()}}
 

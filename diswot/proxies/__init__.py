@@ -97,7 +97,7 @@ def _weighted(weights: dict[str, float], combine: str, shape: tuple[int, int] | 
 # chosen across spaces, each left out in turn: docs/results/studies.md, "A ranking for every space"
 _PLUS = {
     "entropy_layers": 3.0,
-    "params": 1.5,
+    "effective_params": 1.5,
     "diversity_stages": 1.5,
     "zen": 1.5,
     "direction_entropy_first": 1.0,

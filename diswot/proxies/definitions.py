@@ -43,16 +43,14 @@ _count(
 )
 
 
-_add(
-    "effective_flops",
-    "multiply-accumulates of what reaches the output: dead branches are not counted",
-    lambda s, *_: float(s.cost.flops),
-    norm="-",
-    input="-",
-    init="-",
-    passes="none",
-    batch_size=2,
-)
+def _effective(name: str, summary: str, of: Callable[[Cost], float]) -> None:
+    """Register a count of the network as it is built: what carries nothing to the output is left out."""
+    facts: dict[str, Any] = {"norm": "-", "input": "-", "init": "-", "passes": "none", "batch_size": 2}
+    _add(name, summary, lambda s, *_: of(s.cost), **facts)
+
+
+_effective("effective_params", "parameters of what reaches the output: dead branches are not counted", lambda cost: float(cost.params))
+_effective("effective_flops", "multiply-accumulates of the same", lambda cost: float(cost.flops))
 
 
 # --- similarity to the teacher: many initialisations with few images each rank best (docs/results/trust.md) ----------

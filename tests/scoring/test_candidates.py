@@ -123,12 +123,13 @@ def test_equal_networks_have_equal_scores_and_their_own_cost() -> None:
 
 
 def test_the_cost_of_the_network_that_runs_is_that_of_its_canonical_form() -> None:
-    """`effective_flops` counts what carries something to the output; `flops` what the candidate has."""
+    """`effective_flops` and `effective_params` count what carries something to the output; `flops` and `params` what the candidate has."""
     dead = Architecture("nasbench201", "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|none~0|none~1|nor_conv_1x1~2|")
     twin = load_space("nasbench201").canonical(dead)
-    context = make_context(("effective_flops", "flops"), seeds=1)
+    context = make_context(("effective_flops", "flops", "effective_params", "params"), seeds=1)
     a, b = score(context, dead).scores, score(context, twin).scores
     assert a["effective_flops"] == b["effective_flops"] == b["flops"] < a["flops"]
+    assert a["effective_params"] == b["effective_params"] == b["params"] < a["params"]
 
 
 def test_teacher_and_student_of_one_seed_have_weights_of_their_own() -> None:
