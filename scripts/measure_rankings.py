@@ -37,8 +37,10 @@ def estimate(cell: dict[str, Any]) -> list[float]:
 
 
 def bands_of(sizes: list[float], row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Spearman's correlation among networks of about equal FLOPs, by the ends of each band."""
+    """Spearman's correlation among networks of about equal FLOPs, by the ends of each band; none of a table with too few in a band."""
     ordered, keys = sorted(sizes), [key for key in row if key.startswith("band_")]
+    if any(row[key] is None or row[key]["value"] is None or row[key]["low"] is None for key in keys):
+        return []
     edges = [round(number * len(ordered) / len(keys)) for number in range(len(keys) + 1)]
     parts = [ordered[begin:end] for begin, end in itertools.pairwise(edges)]
     return [
