@@ -35,7 +35,7 @@ from diswot.distillation.teachers import make_teacher
 from diswot.execution import Execution
 from diswot.losses.logits import KD, kd
 from diswot.runs import RunDir
-from diswot.tabulation.networks import NETWORKS, read_networks
+from diswot.tabulation.networks import NETWORKS, TableNetwork, read_networks
 from diswot.tabulation.recipe import JOURNAL, TabulatePlan
 from diswot.tabulation.trainings import Training, plan_trainings
 from diswot.training.augment import Augmentations
@@ -73,8 +73,8 @@ class Material:
     test: tuple[Tensor, Tensor]
 
     @classmethod
-    def load(cls, plan: TabulatePlan, training: Training, archs: Sequence[Architecture], run: RunDir, device: str) -> Material:
-        distillation = plan.distillation(training.loss, training.seed, [plan_network(archs[training.network])])
+    def load(cls, plan: TabulatePlan, training: Training, networks: Sequence[TableNetwork], run: RunDir, device: str) -> Material:
+        distillation = plan.distillation(training.loss, training.seed, [networks[training.network]])
         context = TrainingContext.load(distillation, Execution(device))
         recipe, splits, loss = context.recipe, context.splits, distillation.make_loss()
         loader = splits.batch_loader(recipe, device, context.distributed, loss, 0)
@@ -115,14 +115,6 @@ class Material:
         )
 
 
-def plan_network(arch: Architecture):  # type: ignore[no-untyped-def]
-    """A network as a plan of a distillation wants it."""
-    from diswot.budget import Cost
-    from diswot.tabulation.networks import TableNetwork
-
-    return TableNetwork(arch, Cost(0, 0, 0), "")
-
-
 class Student:
     """A network in training, whose step reads its images from the device by a counter that it moves on itself."""
 
@@ -159,8 +151,7 @@ class Student:
 
     @torch.no_grad()
     def _update(self, grads: list[Tensor]) -> None:
-        count = len(self.material.labels)
-        rate = self.material.rates[self.position // count].reshape(())
+        rate = self.material.rates[self.position // sum(self.material.sizes)].reshape(())
         torch._foreach_add_(grads, self.params, alpha=self.recipe.weight_decay)
         torch._foreach_mul_(self.momentum, self.recipe.momentum)
         torch._foreach_add_(self.momentum, grads)
@@ -221,16 +212,16 @@ def train_wave(students: Sequence[Student]) -> list[float]:
     return [student.top1() for student in students]
 
 
-def make_students(material: Material, archs: Sequence[Architecture], wave: Sequence[Training], device: str) -> list[Student]:
+def make_students(material: Material, networks: Sequence[TableNetwork], wave: Sequence[Training], device: str) -> list[Student]:
     """The networks of a wave, their steps recorded on a GPU; where a step cannot be recorded, it is taken as it is."""
-    students = [Student(material, archs[training.network], training.seed, device) for training in wave]
+    students = [Student(material, networks[training.network].arch, training.seed, device) for training in wave]
     if device != "cpu":
         try:
             for student in students:
                 student.record()
         except RuntimeError as error:
             print(f"a step cannot be recorded ({error}): without graphs", flush=True)
-            students = [Student(material, archs[training.network], training.seed, device) for training in wave]
+            students = [Student(material, networks[training.network].arch, training.seed, device) for training in wave]
     return students
 
 
@@ -255,7 +246,7 @@ def train_run(folder: Path, part: tuple[int, int], size: int, device: str, deadl
     run, document = RunDir.open(folder, "tabulate", lock=False)
     plan = TabulatePlan.restore(document, folder)
     networks = read_networks(folder / NETWORKS, plan.space())
-    archs, depths = [network.arch for network in networks], [network.cost.depth for network in networks]
+    depths = [network.cost.depth for network in networks]
     known = {(line["network"], line["loss"], line["seed"]) for line in read_lines(folder / JOURNAL)}
     left = [t for t in plan_trainings(plan.config, len(networks)) if (t.network, t.loss, t.seed) not in known]
     material: Material | None = None
@@ -266,9 +257,9 @@ def train_run(folder: Path, part: tuple[int, int], size: int, device: str, deadl
         gc.collect()
         begun = time.monotonic()
         if material is None or made_for != (wave[0].loss, wave[0].seed):
-            material, made_for = Material.load(plan, wave[0], archs, run, device), (wave[0].loss, wave[0].seed)
+            material, made_for = Material.load(plan, wave[0], networks, run, device), (wave[0].loss, wave[0].seed)
         loaded = time.monotonic()
-        students = make_students(material, archs, wave, device)
+        students = make_students(material, networks, wave, device)
         for training, top1 in zip(wave, train_wave(students), strict=True):
             splits = material.context.splits
             images = len(splits.tests[splits.measured_on].labels)

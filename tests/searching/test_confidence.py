@@ -49,7 +49,14 @@ def test_what_was_never_measured_is_said(measured: None, ranking: str, space: st
 
 
 def test_the_measurements_that_come_with_diswot_are_whole() -> None:
-    assert {found.space for found in measurements("diswot+")} >= {"nasbench201", "nasbench_macro", "channel_bench", "nasbench101", "resnet_width", "resnet_depth"}
+    assert {found.space for found in measurements("diswot+")} >= {
+        "nasbench201",
+        "nasbench_macro",
+        "channel_bench",
+        "nasbench101",
+        "resnet_width",
+        "resnet_depth",
+    }
     for ranking in RANKINGS:
         for found in measurements(ranking):
             assert found.space in BUILT_IN and found.networks >= 10

@@ -55,11 +55,11 @@ def test_the_steps_and_the_journal_are_those_of_the_ordinary_training(
 
     run, document = RunDir.open(folder, "tabulate", lock=False)
     plan = TabulatePlan.restore(document, folder)
-    archs = [network.arch for network in read_networks(folder / NETWORKS, plan.space())]
-    material = script.Material.load(plan, Training(1, "kd", 0), archs, run, "cpu")
-    student = script.Student(material, archs[1], 0, "cpu")
+    networks = read_networks(folder / NETWORKS, plan.space())
+    material = script.Material.load(plan, Training(1, "kd", 0), networks, run, "cpu")
+    student = script.Student(material, networks[1].arch, 0, "cpu")
     script.train_wave([student])
-    alone = diswot.distill(archs[1], folder=tmp_path / "alone", **options)
+    alone = diswot.distill(networks[1].arch, folder=tmp_path / "alone", **options)
     weights = diswot.load_student(alone.folder / "student").state_dict()
     for name, tensor in student.model.state_dict().items():
         torch.testing.assert_close(tensor, weights[name], rtol=1e-3, atol=1e-4)
