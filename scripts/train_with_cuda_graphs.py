@@ -40,7 +40,7 @@ from diswot.tabulation.recipe import JOURNAL, TabulatePlan
 from diswot.tabulation.trainings import Training, plan_trainings
 from diswot.training.augment import Augmentations
 from diswot.training.batches import MemoryLoader, epoch_batches
-from diswot.training.evaluation import Normalise, evaluate
+from diswot.training.evaluation import Network, Normalise, evaluate
 
 WARM_UP = 2  # steps before a step is recorded
 
@@ -70,7 +70,6 @@ class Material:
     rates: Tensor
     sizes: list[int]
     normalise: Normalise
-    test: tuple[Tensor, Tensor]
 
     @classmethod
     def load(cls, plan: TabulatePlan, training: Training, networks: Sequence[TableNetwork], run: RunDir, device: str) -> Material:
@@ -97,8 +96,6 @@ class Material:
                 for side in (False, True)
             ]
             teacher = torch.stack(sides)
-        test = splits.tests[splits.measured_on]
-        shown = torch.from_numpy(test.images(np.arange(len(test.labels)))).to(device)
         return cls(
             context,
             loss,
@@ -111,7 +108,6 @@ class Material:
             torch.tensor([recipe.learning_rate(epoch) for epoch in range(recipe.epochs)], device=device),
             sizes,
             Normalise(splits.normalise.mean.to(device), splits.normalise.std.to(device)),
-            (shown, torch.from_numpy(np.asarray(test.labels, np.int64)).to(device)),
         )
 
 
@@ -119,7 +115,7 @@ class Student:
     """A network in training, whose step reads its images from the device by a counter that it moves on itself."""
 
     def __init__(self, material: Material, arch: Architecture, seed: int, device: str) -> None:
-        self.material, self.cuda = material, device != "cpu"
+        self.material, self.device, self.cuda = material, device, device != "cpu"
         self.recipe = material.context.recipe
         model = build_student(arch, material.context.splits.data.spec, seed, trusted=True)
         self.model: nn.Module = to_device(model, device, self.recipe.channels_last).train()
@@ -188,16 +184,10 @@ class Student:
             else:
                 self.step(size)
 
-    @torch.inference_mode()
     def top1(self) -> float:
-        """The accuracy in percent on the test images."""
-        self.model.eval()
-        pixels, labels = self.material.test
-        right = torch.zeros((), dtype=torch.int64, device=labels.device)
-        for begin in range(0, len(labels), 1000):
-            shown = pixels[begin : begin + 1000].permute(0, 3, 1, 2)
-            right += (self.model(self.material.normalise(shown)).argmax(1) == labels[begin : begin + 1000]).sum()
-        return 100 * right.item() / len(labels)
+        """The accuracy in percent on the images that are measured on."""
+        splits = self.material.context.splits
+        return evaluate(Network(self.model, self.material.normalise), splits.tests[splits.measured_on], self.device).top1
 
 
 def train_wave(students: Sequence[Student]) -> list[float]:
