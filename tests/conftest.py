@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -42,12 +44,31 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def load_script() -> Callable[[str], ModuleType]:
+    """A function that gives a program of scripts/ as a module."""
+
+    def load(name: str) -> ModuleType:
+        path = ROOT / "scripts" / f"{name}.py"
+        if not path.exists():
+            pytest.skip("the scripts are not part of an installed package")
+        return _load_file(path)
+
+    return load
+
+
+def _load_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up while it is executed
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
 def cifar10_test(real_data: Path) -> tuple[np.ndarray, np.ndarray]:
     """The 10,000 real test images of CIFAR-10, uint8 (n, 32, 32, 3), and their labels."""
-    spec = importlib.util.spec_from_file_location("unpack", real_data / "unpack.py")
-    assert spec and spec.loader
-    unpack = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(unpack)
+    unpack = _load_file(real_data / "unpack.py")
     labels = np.load(real_data / "cifar10" / "test.labels.npy")
     return unpack.decode((real_data / "cifar10" / "test.images").read_bytes(), len(labels)), labels
 

@@ -42,10 +42,10 @@ class Proxy(ABC):
 
     Class attributes:
         summary: one line for `diswot list proxies`.
-        needs: what must be there: `network` (a network is built; without it only its cost is known), `labels`, `teacher`, and what the
-            shared passes must keep: `images:graph` for gradients, `images:blocks` for the maps after every block, likewise `agreements`,
-            `codes`, `conv_entropies` and `outputs`, and the same of `noise:` and `gaussian_images:`; `teacher:graph` for gradients of the
-            teacher.
+        needs: what must be there: `network` (a network is built, as for every need but the teacher's; without any only its cost is known),
+            `labels`, `teacher`, and what the shared passes must keep: `images:graph` for gradients, `images:blocks` for the maps after
+            every block, likewise `agreements`, `codes`, `conv_entropies` and `outputs`, and the same of `noise:` and
+            `gaussian_images:`; `teacher:graph` for gradients of the teacher.
         norm: what batch norm does: `batch` (statistics of the batch), `image` (of each image alone), `fresh` (mean 0, variance 1),
             `bypassed`, or `-`.
         input: `images`, `noise` (standard normal), `ones`, or `-`.
@@ -73,7 +73,7 @@ class Proxy(ABC):
         """Compute the score.
 
         Args:
-            candidate: the network under one seed, and its passes (`candidate.images.observation.logits`); None without the need `network`.
+            candidate: the network under one seed, and its passes (`candidate.images.observation.logits`); None where no network is needed.
             teacher: what the teacher showed of the same images; None without the need `teacher`.
             cost: parameters, FLOPs and depth of the candidate.
 
@@ -83,8 +83,8 @@ class Proxy(ABC):
 
     @property
     def runs_network(self) -> bool:
-        """Whether a network is built and run; otherwise the cost says all."""
-        return "network" in self.needs
+        """Whether a network is built and run, as every need but the teacher's asks for; otherwise the cost says all."""
+        return any(not need.startswith("teacher") for need in self.needs)
 
     def describe(self) -> str:
         """The summary, and in brackets what the score is computed on and what it costs."""

@@ -58,8 +58,18 @@ class Silent(Mine):
     summary = ""
 
 
-def test_a_proxy_of_ones_own_passes() -> None:
-    check_proxy(Mine())
+class Blocks(Mine):
+    """It does not say that it needs the network, whose maps it asks for."""
+
+    needs = frozenset({"images:blocks"})
+
+    def score(self, candidate: Any, teacher: Any, cost: Cost) -> Tensor:
+        return candidate.images.blocks[-1].std()
+
+
+@pytest.mark.parametrize("proxy", [Mine, Blocks])
+def test_a_proxy_of_ones_own_passes(proxy: type[Proxy]) -> None:
+    check_proxy(proxy())
 
 
 @pytest.mark.parametrize(

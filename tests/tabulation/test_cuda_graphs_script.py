@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,19 +19,10 @@ from diswot.tabulation.recipe import JOURNAL, TabulatePlan
 from diswot.tabulation.trainings import Training
 from tests.tabulation.inline import train_inline
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "train_with_cuda_graphs.py"
-
 
 @pytest.fixture(name="script")
-def _script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    if not SCRIPT.exists():
-        pytest.skip("the scripts are not part of an installed package")
-    spec = importlib.util.spec_from_file_location("train_with_cuda_graphs", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def _script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("train_with_cuda_graphs")
 
 
 @pytest.mark.slow
