@@ -1,4 +1,4 @@
-"""How the parts and weights of the default ranking were chosen: across spaces, each left out in turn, on even rows alone.
+"""How the parts and weights of the default ranking were chosen: across spaces, each left out in turn, on the rows of the studies alone.
 
     python scripts/choose_ranking.py runs/nasbench201:cifar100=.925 runs/nasbench_macro=.90 runs/channel_bench=.88 runs/students_s1=.77 ...
 
@@ -27,17 +27,17 @@ from diswot.proxies import RANKINGS
 from diswot.space import load_space
 
 PARTS = (
-    "effective_params,entropy_layers,entropy_stages,diversity_stages,direction_entropy_first,isometry,zen,relation,"
-    "nwot,swap,az_expressivity,synflow"
+    "effective_params,entropy_layers,entropy_stages,diversity_stages,direction_entropy_first,direction_entropy,isometry,zen,swap,nwot,"
+    "jacov,trainability,neg_jacobian_log_norm,relation,relation_stem_grad,az_expressivity,effective_flops,synflow"
 )
 WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
-START = {"effective_params": 1.0, "entropy_layers": 1.0, "diversity_stages": 1.0, "direction_entropy_first": 1.0}
+START = {"effective_params": 1.0, "entropy_layers": 3.0, "diversity_stages": 1.5, "direction_entropy": 1.0, "swap": 1.0}
 PRICE = 0.004  # of a part
 
 
 @dataclass(frozen=True)
 class Space:
-    """The even rows of a table.
+    """The networks of a table that a choice is made on.
 
     Attributes:
         name: the study's folder.
@@ -64,7 +64,7 @@ def standardised(values: np.ndarray) -> np.ndarray:
 
 
 def read_space(argument: str) -> Space:
-    """The networks of a study that stand in an even row of its table; accuracies of equal networks are averaged."""
+    """The networks of a study; accuracies of equal networks are averaged over the rows that the study is of: even ones, or all."""
     where, _, aim = argument.partition("=")
     folder, _, dataset = where.partition(":")
     config = yaml.safe_load(Path(folder, "config.yaml").read_text())
@@ -72,7 +72,7 @@ def read_space(argument: str) -> Space:
     space = load_space(benchmark.space)
     accuracy = benchmark.accuracy(dataset or config["dataset"] or benchmark.dataset_names()[0], config["split"])
     known: dict[str, list[float]] = {}
-    for row in range(0, len(benchmark), 2):
+    for row in range(0, len(benchmark), {"even": 2, "all": 1}[config["rows"]]):
         known.setdefault(canonical_json(space.canonical(benchmark.archs[row]).choices), []).append(accuracy[row])
     lines = [json.loads(line) for line in Path(folder, "scores.jsonl").read_text().splitlines()]
     lines = [line for line in lines if canonical_json(line["choices"]) in known]

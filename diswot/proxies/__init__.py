@@ -96,14 +96,13 @@ def _weighted(weights: dict[str, float], combine: str, shape: tuple[int, int] | 
 
 # chosen across spaces, each left out in turn: docs/results/studies.md, "A ranking for every space"
 _PLUS = {
-    "effective_params": 3.0,
-    "entropy_layers": 2.0,
-    "diversity_stages": 2.0,
-    "entropy_stages": 1.5,
-    "direction_entropy_first": 1.5,
-    "isometry": 1.0,
-    "zen": 1.0,
-    "relation": 0.5,
+    "entropy_layers": 3.0,
+    "diversity_stages": 1.5,
+    "direction_entropy": 1.0,
+    "effective_params": 1.0,
+    "swap": 1.0,
+    "zen": 0.5,
+    "neg_jacobian_log_norm": 0.5,
 }
 # chosen on NAS-Bench-201 alone, the best there
 _NB201 = {

@@ -29,7 +29,7 @@ def study_folder(folder: Path, rng: np.random.Generator, truth: Callable[[dict[s
         lines.append({"choices": {"depths": depth}, "scores": {part: [score] for part, score in scores.items()}})
     with (folder / "table.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["choices", "mine_test_acc"], *rows])
-    options = {"table": str(folder / "table.csv"), "space": "s0", "split": "test"}
+    options = {"table": str(folder / "table.csv"), "space": "s0", "split": "test", "rows": "even"}
     options |= dict.fromkeys(("arch_column", "accuracy_column", "dataset"))
     (folder / "config.yaml").write_text(yaml.safe_dump(options))
     (folder / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
