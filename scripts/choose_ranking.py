@@ -4,9 +4,9 @@
 
 Each argument is a finished study of all parts (configs/study/spaces.yaml), after a colon the data set where its table has several, and
 after `=` the rank correlation that is aimed at there. Weights are chosen by coordinate ascent from several starts, so that the correlation
-that falls shortest of its aim falls as little short as it can; the mean shortfall counts half as much, and a part costs .004. Prints every
-part alone, the best weights, the best weights without each space and what they are worth there, and what is lost without each part of
-`diswot+`.
+that falls shortest of its aim falls as little short as it can; the mean shortfall counts half as much, and a part costs .008. Prints every
+part alone, the best weights, the best weights without each space and what they are worth there, and what `diswot+` is without each of its
+parts, and with each of the others.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ PARTS = (
     "jacov,trainability,neg_jacobian_log_norm,relation,relation_stem_grad,az_expressivity,effective_flops,synflow"
 )
 WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
-START = {"effective_params": 1.0, "entropy_layers": 3.0, "diversity_stages": 1.5, "direction_entropy": 1.0, "swap": 1.0}
-PRICE = 0.004  # of a part
+START = {"effective_params": 1.0, "entropy_layers": 1.0}
+PRICE = 0.008  # of a part
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,11 @@ def main() -> None:
     row(spaces, RANKINGS["diswot+"].weighted, "diswot+")
     for left_out in spaces:
         row(spaces, choose([space for space in spaces if space is not left_out], parts, args.starts), f"without {left_out.name[:17]}")
-    for part in RANKINGS["diswot+"].parts:
-        row(spaces, {name: weight for name, weight in RANKINGS["diswot+"].weighted.items() if name != part}, f"- {part}")
+    default = RANKINGS["diswot+"].weighted
+    for part in default:
+        row(spaces, {name: weight for name, weight in default.items() if name != part}, f"- {part}")
+    for part in (part for part in parts if part not in default):
+        row(spaces, {**default, part: 0.5}, f"+ {part}")
 
 
 if __name__ == "__main__":

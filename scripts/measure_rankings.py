@@ -4,7 +4,7 @@
         --chosen-on nasbench201,students
 
 Each argument is a study's folder, with the data set after a colon where it has several, and after `=` what its accuracies are. The studies
-named by --chosen-on have networks that the default ranking was chosen on.
+named by --chosen-on have networks that the default ranking was chosen on. What was measured of rankings that the studies lack stays.
 """
 
 from __future__ import annotations
@@ -74,12 +74,13 @@ def main() -> None:
     parser.add_argument("studies", nargs="+", metavar="RUN[:DATASET]=DESCRIPTION")
     parser.add_argument("--chosen-on", default="", help="folders of studies that the default ranking was chosen on, separated by commas")
     args = parser.parse_args()
+    measured: dict[str, list[dict[str, Any]]] = json.loads(TARGET.read_text())["rankings"]
     rankings: dict[str, list[dict[str, Any]]] = {}
     for argument in args.studies:
         for name, record in measure(argument, set(args.chosen_on.split(","))).items():
             only_default = record | {"chosen_on": record["chosen_on"] and name == "diswot+"}
             rankings.setdefault(name, []).append(only_default)
-    TARGET.write_text(json.dumps({"rankings": rankings}, indent=1) + "\n")
+    TARGET.write_text(json.dumps({"rankings": measured | rankings}, indent=1) + "\n")
     print(f"{TARGET}: {', '.join(rankings)}")
 
 

@@ -21,8 +21,8 @@ from diswot.errors import ConfigError
 def search(words: tuple[str, ...], out: str, **flags: Any) -> None:
     """Search a space for the student that should distil best within a budget.
 
-    Candidates are scored at random initialisation: by how much they can hold, how signals and gradients pass through them, and how alike
-    they are to the teacher (--proxy diswot: by the teacher alone). Nothing is trained. The run is kept in runs/NAME and survives being
+    Candidates are scored at random initialisation: by how much they can hold, and how well features and gradients tell images apart in
+    them (--proxy diswot: by how alike they are to the teacher). Nothing is trained. The run is kept in runs/NAME and survives being
     killed; the winner is also left as ./arch.json.
 
     [bold]diswot search --teacher resnet56 --params 1M[/]
