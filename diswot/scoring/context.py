@@ -52,7 +52,11 @@ def make_scoring_context(
     seeds = [config.seed * 1000 + number for number in range(config.seeds or ranking.seeds)]
     batches = proxy_batches(data, config.batch_size or ranking.batch_size, seeds)
     needs = frozenset().union(*(get_proxy(name).needs for name in ranking.parts))
-    teachers = _observe_teacher(config, data, batches, device, "teacher:graph" in needs) if "teacher" in needs else []
+    teachers = []
+    if "teacher" in needs:
+        teachers = _observe_teacher(config, data, batches, device, "teacher:graph" in needs)
+    elif config.teacher_weights != "random":
+        build_teacher(config.teacher, data.spec, config.teacher_weights)  # a file that cannot be used is refused now, not by `distill` later
     return ScoringContext(ranking.parts, config.init, batches, teachers, data.spec, device, own_spaces)
 
 
