@@ -4,7 +4,7 @@
         --chosen-on nasbench201,students
 
 Each argument is a study's folder, with the data set after a colon where it has several, and after `=` what its accuracies are. The studies
-named by --chosen-on have networks that the default ranking was chosen on. What was measured of rankings that the studies lack stays.
+named by --chosen-on have networks that the default ranking was chosen on. What was measured of other rankings or spaces stays.
 """
 
 from __future__ import annotations
@@ -80,7 +80,10 @@ def main() -> None:
         for name, record in measure(argument, set(args.chosen_on.split(","))).items():
             only_default = record | {"chosen_on": record["chosen_on"] and name == "diswot+"}
             rankings.setdefault(name, []).append(only_default)
-    TARGET.write_text(json.dumps({"rankings": measured | rankings}, indent=1) + "\n")
+    for name, records in measured.items():
+        fresh = {record["space"] for record in rankings.get(name, [])}
+        rankings[name] = rankings.get(name, []) + [record for record in records if record["space"] not in fresh]
+    TARGET.write_text(json.dumps({"rankings": rankings}, indent=1) + "\n")
     print(f"{TARGET}: {', '.join(rankings)}")
 
 
