@@ -56,7 +56,7 @@ def make_scoring_context(
     if "teacher" in needs:
         teachers = _observe_teacher(config, data, batches, device, "teacher:graph" in needs)
     elif config.teacher_weights != "random":
-        build_teacher(config.teacher, data.spec, config.teacher_weights)  # a file that cannot be used is refused now, not by `distill` later
+        build_teacher(config.teacher, data.spec, config.teacher_weights)  # what cannot be used is refused now, not by `distill` later
     return ScoringContext(ranking.parts, config.init, batches, teachers, data.spec, device, own_spaces)
 
 
