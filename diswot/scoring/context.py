@@ -52,12 +52,19 @@ def make_scoring_context(
     seeds = [config.seed * 1000 + number for number in range(config.seeds or ranking.seeds)]
     batches = proxy_batches(data, config.batch_size or ranking.batch_size, seeds)
     needs = frozenset().union(*(get_proxy(name).needs for name in ranking.parts))
-    teachers = []
     if "teacher" in needs:
         teachers = _observe_teacher(config, data, batches, device, "teacher:graph" in needs)
-    elif config.teacher_weights != "random":
-        build_teacher(config.teacher, data.spec, config.teacher_weights)  # what cannot be used is refused now, not by `distill` later
+    else:
+        teachers = []
+        _check_teacher(config, data, batches[0])
     return ScoringContext(ranking.parts, config.init, batches, teachers, data.spec, device, own_spaces)
+
+
+def _check_teacher(config: ScoreConfig, data: Dataset, batch: ProxyBatch) -> None:
+    """Refuse weights and a normalisation that cannot be used, though no proxy needs them: the distillation after the search will."""
+    _renormalised(batch.images, config.teacher_norm, data)
+    if config.teacher_weights != "random":
+        build_teacher(config.teacher, data.spec, config.teacher_weights)
 
 
 def _observe_teacher(
