@@ -23,8 +23,10 @@ from scipy.stats import rankdata
 
 from diswot.architecture import canonical_json
 from diswot.benchmarks import read_benchmark
+from diswot.config import StudyConfig
 from diswot.proxies import RANKINGS
 from diswot.space import load_space
+from diswot.studies.recipe import choose_rows
 
 PARTS = (
     "effective_params,entropy_layers,entropy_stages,diversity_stages,direction_entropy_first,direction_entropy,isometry,zen,swap,nwot,"
@@ -64,7 +66,7 @@ def standardised(values: np.ndarray) -> np.ndarray:
 
 
 def read_space(argument: str) -> Space:
-    """The networks of a study; accuracies of equal networks are averaged over the rows that the study is of: even ones, or all."""
+    """The networks of a study; accuracies of equal networks are averaged over the rows that the study is of."""
     where, _, aim = argument.partition("=")
     folder, _, dataset = where.partition(":")
     config = yaml.safe_load(Path(folder, "config.yaml").read_text())
@@ -72,8 +74,9 @@ def read_space(argument: str) -> Space:
     space = load_space(benchmark.space)
     accuracy = benchmark.accuracy(dataset or config["dataset"] or benchmark.dataset_names()[0], config["split"])
     known: dict[str, list[float]] = {}
-    for row in range(0, len(benchmark), {"even": 2, "all": 1}[config["rows"]]):
-        known.setdefault(canonical_json(space.canonical(benchmark.archs[row]).choices), []).append(accuracy[row])
+    forms = [space.canonical(arch) for arch in benchmark.archs]
+    for row in choose_rows(StudyConfig(rows=config["rows"]), forms):
+        known.setdefault(canonical_json(forms[row].choices), []).append(accuracy[row])
     lines = [json.loads(line) for line in Path(folder, "scores.jsonl").read_text().splitlines()]
     lines = [line for line in lines if canonical_json(line["choices"]) in known]
     truth = np.array([np.nanmean(known[canonical_json(line["choices"])]) for line in lines])
