@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import numbers
@@ -63,7 +64,7 @@ class Architecture:
         except (TypeError, ValueError, RecursionError) as error:
             raise ArchitectureError(f"the choices of an architecture of {self.space} must be plain JSON: {first_line(error)}") from None
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Canonical JSON of the identity: equal architectures share it."""
         return canonical_json({"choices": self.choices, "space": self.space})

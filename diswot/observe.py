@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import torch
-from timm.layers import activations as timm_acts
-from timm.models.nfnet import GammaAct
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.utils.hooks import RemovableHandle
@@ -150,10 +149,18 @@ def batch_statistics(model: nn.Module) -> Iterator[nn.Module]:
             module.training = training
 
 
-ACTIVATIONS = (
-    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish),
-    *(timm_acts.GELU, timm_acts.GELUTanh, timm_acts.QuickGELU, timm_acts.Swish, timm_acts.Mish, timm_acts.HardSwish, GammaAct),
-)
+_TORCH_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
+
+
+def activation_types() -> tuple[type[nn.Module], ...]:
+    """The classes of activation modules, of torch and timm."""
+    of_timm = timm_types("timm.layers.activations", "GELU", "GELUTanh", "QuickGELU", "Swish", "Mish", "HardSwish")
+    return *_TORCH_ACTIVATIONS, *of_timm, *timm_types("timm.models.nfnet", "GammaAct")
+
+
+def timm_types(module: str, *names: str) -> tuple[type[nn.Module], ...]:
+    """Classes of timm by name; none where timm was not imported, for then no network has any. To import it takes seconds."""
+    return tuple(getattr(sys.modules[module], name) for name in names) if module in sys.modules else ()
 
 
 def trunk_modules(model: nn.Module) -> list[nn.Module]:
@@ -206,8 +213,9 @@ class BlockHooks:
         self._activated: tuple[Tensor, Tensor] | None = None
         self._norm: nn.Module | None = None
         self._handles = [self._watch_norm(name, m) for name, m in model.named_modules() if preacts and isinstance(m, _BatchNorm)]
+        activations = activation_types() if preacts else ()
         for module in model.modules():
-            if preacts and isinstance(module, ACTIVATIONS):
+            if isinstance(module, activations):
                 disable_inplace(module)
                 self._handles.append(module.register_forward_hook(self._note_activation))
         self._handles += [unit.register_forward_hook(self._note(unit)) for unit in trunk_modules(model)]

@@ -1,4 +1,5 @@
-"""How long one DisWOT score takes: the published way, ours, our default settings, and the bare forward pass, side by side in one run.
+"""How long one score takes, side by side in one run: DisWOT in the published way, ours at its batch and at our settings, `diswot+`, and the
+bare forward pass.
 
     python scripts/benchmark_scoring.py [--candidates 40]
 
@@ -9,6 +10,7 @@ the other, so a machine whose speed drifts slows them all; the median over the c
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import statistics
 import time
@@ -21,7 +23,7 @@ import torch
 from diswot.architecture import Architecture
 from diswot.budget import CostCounter
 from diswot.config.scoring import ScoreConfig
-from diswot.data import load_data
+from diswot.data import ProxyBatch, load_data
 from diswot.observe import batch_statistics
 from diswot.proxies import resolve_ranking
 from diswot.scoring.candidates import score_one
@@ -30,14 +32,18 @@ from diswot.scoring.engine import Engine
 from diswot.space import ImageSpec, load_space
 
 CLASSES, BATCH = 100, 64
-DEFAULT = resolve_ranking("diswot")
 SPACE = load_space("nasbench201")
 COUNTER = CostCounter(SPACE, ImageSpec(CLASSES, 3, 32))
 
 
-def make_context(batch_size: int, seeds: int) -> ScoringContext:
-    config = ScoreConfig(proxy="diswot", batch_size=batch_size, seeds=seeds, num_classes=CLASSES)
-    return make_scoring_context(config, DEFAULT, load_data("synthetic", num_classes=CLASSES))
+def make_context(proxy: str, batch_size: int | None = None, seeds: int | None = None) -> ScoringContext:
+    """The context of a proxy; None: as many images and seeds as it asks for itself."""
+    config = ScoreConfig(proxy=proxy, batch_size=batch_size, seeds=seeds, num_classes=CLASSES)
+    return make_scoring_context(config, resolve_ranking(proxy), load_data("synthetic", num_classes=CLASSES))
+
+
+def describe(name: str, context: ScoringContext) -> str:
+    return f"{name}, {len(context.batches)} x {len(context.batches[0].images)} images"
 
 
 def timed(run: Callable[[], object]) -> float:
@@ -52,24 +58,25 @@ def candidates(count: int) -> list[Architecture]:
     return list(itertools.islice((arch for arch in drawn if "conv" in arch.choices), count))
 
 
-def throughput(archs: list[Architecture], same: ScoringContext, default: ScoringContext) -> None:
+def throughput(archs: list[Architecture], batch: ProxyBatch, contexts: dict[str, ScoringContext]) -> None:
     """Two cores: the published way with two threads, ours with two processes of one thread."""
-    images, target = same.batches[0].images.contiguous(), same.batches[0].target
-    ratios: dict[str, list[float]] = {"same batch": [], "default settings": []}
+    images, target = batch.images.contiguous(), batch.target
+    ratios: dict[str, list[float]] = {name: [] for name in contexts}
     torch.set_num_threads(2)
     chunks = [archs[i : i + 16] for i in range(0, len(archs), 16)]
-    with Engine(same, 2) as ours, Engine(default, 2) as defaults:
-        for engine in (ours, defaults):  # processes start, caches fill
+    with contextlib.ExitStack() as stack:
+        engines = {name: stack.enter_context(Engine(context, 2)) for name, context in contexts.items()}
+        for engine in engines.values():  # processes start, caches fill
             list(engine.score(archs[:4], COUNTER))
         for chunk in chunks:
             theirs = timed(lambda: [authors_way.score(SPACE.build(a, CLASSES), images, target, CLASSES) for a in chunk])  # noqa: B023
-            for name, engine in (("same batch", ours), ("default settings", defaults)):
+            for name, engine in engines.items():
                 ours_each = timed(lambda: [list(engine.score(chunk, COUNTER)) for _ in range(3)]) / 3  # noqa: B023
                 ratios[name].append(theirs / ours_each)
             print(f"  {len(chunk)} candidates: {theirs / len(chunk) * 1e3:6.0f} ms each the published way", flush=True)
     for name, values in ratios.items():
         spread = f"{min(values):.1f} to {max(values):.1f}"
-        print(f"times faster than the published way, {name:17}: median {statistics.median(values):.1f} ({spread})")
+        print(f"times faster than the published way, {name}: median {statistics.median(values):.1f} ({spread})")
 
 
 def overhead(archs: list[Architecture], same: ScoringContext) -> None:
@@ -98,11 +105,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--candidates", type=int, default=64)
     archs = candidates(parser.parse_args().candidates)
-    same, default = make_context(BATCH, 1), make_context(DEFAULT.batch_size, DEFAULT.seeds)
-    print(
-        f"{len(archs)} networks of NAS-Bench-201, teacher resnet56, batch {BATCH}; defaults: {DEFAULT.seeds} x {DEFAULT.batch_size} images"
-    )
-    throughput(archs, same, default)
+    same = make_context("diswot", batch_size=BATCH, seeds=1)
+    contexts = (("diswot", same), ("diswot", make_context("diswot")), ("diswot+", make_context("diswot+")))
+    print(f"{len(archs)} networks of NAS-Bench-201, teacher resnet56; the published way: 1 x {BATCH} images")
+    throughput(archs, same.batches[0], {describe(name, context): context for name, context in contexts})
     overhead(archs[:20], same)
 
 

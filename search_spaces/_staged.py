@@ -83,20 +83,23 @@ class StagedSpace(SearchSpace):
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Return the seed network after 1 to 24 mutations, so that networks of every order of size come up."""
-        arch = self.start()
+        choices = self.start().choices
         for _ in range(int(rng.integers(1, MAX_STEPS + 1))):
-            arch = self.mutate(arch, rng)
-        return arch
+            choices = self._mutated(choices, rng)
+        return Architecture(self.name, choices)
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
         """Change one or two of the stem, the stages and the head, as in Zen-NAS: every attribute of a changed part is drawn anew."""
+        return Architecture(self.name, self._mutated(arch.choices, rng))
+
+    def _mutated(self, choices: Choices, rng: np.random.Generator) -> Choices:
         parts = len(self.seed.stages) + (2 if self.seed.head else 1)
         while True:
-            choices = _copy(arch.choices)
+            changed = _copy(choices)
             for part in rng.choice(parts, size=int(rng.integers(1, 3)), replace=False):
-                self._redraw_part(choices, int(part), rng)
-            if choices != arch.choices:
-                return Architecture(self.name, choices)
+                self._redraw_part(changed, int(part), rng)
+            if changed != choices:
+                return changed
 
     def _redraw_part(self, choices: Choices, part: int, rng: np.random.Generator) -> None:
         def pick(values: tuple[Any, ...]) -> Any:

@@ -73,9 +73,11 @@ class Zoo(SearchSpace):
 
 
 def _in_timm(name: str) -> bool:
+    if not name.startswith(TIMM):
+        return False
     import timm
 
-    return name.startswith(TIMM) and timm.is_model(name.removeprefix(TIMM))
+    return timm.is_model(name.removeprefix(TIMM))
 
 
 def _build_timm(name: str, num_classes: int, in_chans: int, drop_path: float) -> nn.Module:

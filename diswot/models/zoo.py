@@ -1,13 +1,9 @@
-"""The CIFAR networks of the distillation literature, under the names used there; they are registered with timm as `cifar_<name>`."""
+"""The CIFAR networks of the distillation literature, under the names used there."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any
-
-from timm.models import register_model
 
 from diswot.models.base import ImageClassifier
 from diswot.models.mobilenet import CifarMobileNetV2
@@ -49,21 +45,3 @@ def zoo_name(name: str) -> str:
     """
     normalised = name.lower().replace("-", "").replace("_", "")
     return next((zoo_spelling for zoo_spelling in ZOO if zoo_spelling.replace("_", "") == normalised), name)
-
-
-def _register(name: str, build: Build) -> None:
-    """Register a network with timm, whose registry takes functions and files them under their names and modules."""
-
-    def entrypoint(pretrained: bool = False, pretrained_cfg: Any = None, **kwargs: Any) -> ImageClassifier:
-        if pretrained:
-            raise RuntimeError(f"cifar_{name} has no pretrained weights to download: create it with pretrained=False and load your own")
-        options = {key: value for key, value in kwargs.items() if key in ("num_classes", "in_chans")}
-        return build(**options)
-
-    entrypoint.__name__ = f"cifar_{name}"
-    entrypoint.__module__ = __name__
-    setattr(sys.modules[__name__], entrypoint.__name__, register_model(entrypoint))
-
-
-for _name, _build in ZOO.items():
-    _register(_name, _build)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diswot.observe import ACTIVATIONS, observe, stages, watch_blocks, watch_modules
+from diswot.observe import activation_types, observe, stages, watch_blocks, watch_modules
 from diswot.proxies import activation, spectrum
 from diswot.proxies.gradient import Tensors
 from diswot.proxies.summary import NetworkSummary
@@ -48,7 +48,7 @@ class ForwardPass(NetworkSummary):
             stack.enter_context(torch.set_grad_enabled(graph))
             blocks = stack.enter_context(watch_blocks(model)) if "blocks" in wanted else []
             if wanted & {"agreements", "codes"}:
-                stack.enter_context(watch_modules(model, ACTIVATIONS, self._note_signs))
+                stack.enter_context(watch_modules(model, activation_types(), self._note_signs))
             if "outputs" in wanted:
                 stack.enter_context(watch_modules(model, WEIGHTED, self._note_output))
             if "conv_entropies" in wanted:

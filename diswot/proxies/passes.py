@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from diswot.observe import ACTIVATIONS, observe, watch_modules
+from diswot.observe import activation_types, observe, timm_types, watch_modules
 from diswot.proxies import activation, gradient, spectrum
 from diswot.proxies.candidate import Candidate
 from diswot.proxies.forward_pass import WEIGHTED, weights_of
@@ -24,7 +23,6 @@ FISHER_IMAGES, FISHER_TENSORS = 8, 128  # of `fisher_matrix`: the fewest images,
 REGION_INPUTS, REGION_SIZE = 1000, 3  # of `te_regions`: number of inputs, side of each in pixels
 _STEP = 0.01  # of `zen`: scale of the change of the input
 _OTHER_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
-_STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
 
 After = Callable[[nn.Module, Tensor, Tensor], Tensor]  # (module, input, output) -> output to use instead
 
@@ -97,7 +95,8 @@ def _refuse(model: nn.Module, limitation: str, kinds: tuple[type[nn.Module], ...
 def synflow(candidate: Candidate) -> Tensor:
     """Return `gradient.synflow`, computed in float64 with absolute weights, without batch norm, and for one image of ones."""
     candidate.use(None)
-    _refuse(candidate.model, "synflow can bypass no other normalisation than batch norm", (*_OTHER_NORMS, *_STANDARDISED))
+    standardised = timm_types("timm.layers", "StdConv2d", "StdConv2dSame", "ScaledStdConv2d", "ScaledStdConv2dSame")
+    _refuse(candidate.model, "synflow can bypass no other normalisation than batch norm", (*_OTHER_NORMS, *standardised))
     image = torch.ones_like(candidate.input("images")[:1], dtype=torch.float64)
     with _absolute_parameters(candidate.model), torch.enable_grad(), _replace_norms(candidate.model, _identity):
         weights = weights_of(candidate.model)
@@ -159,7 +158,7 @@ def te_regions(candidate: Candidate) -> float:
     shape = (REGION_INPUTS, candidate.input("images").shape[1], REGION_SIZE, REGION_SIZE)
     inputs = torch.randn(shape, generator=candidate.generator(3)).to(candidate.input("images"))
     patterns: list[Tensor] = []
-    with watch_modules(candidate.model, ACTIVATIONS, lambda _m, x, _y: patterns.append((x > 0).flatten(1))):
+    with watch_modules(candidate.model, activation_types(), lambda _m, x, _y: patterns.append((x > 0).flatten(1))):
         observe(candidate.model, inputs)
     if not patterns:
         raise ValueError(activation.NO_ACTIVATIONS)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from diswot.architecture import Architecture
-from diswot.budget import CostCounter
 from diswot.config.scoring import MAX_SEED
 from diswot.scoring.engine import Engine
 from diswot.scoring.recipe import fitness_of, prepare_scoring
@@ -14,7 +13,7 @@ from diswot.searching import finalists
 from diswot.searching.finalists import Trained
 from diswot.searching.setup import SearchSetup
 from diswot.searching.trial import Trial
-from diswot.space import Cost, load_space
+from diswot.space import Cost
 
 _OTHER_SEED = 1_000_000  # added to the seed of the search
 
@@ -65,7 +64,7 @@ def rank_finalists(search: SearchSetup, engine: Engine, trials: Sequence[Trial],
     others = [(finalists.LARGEST, finalists.largest(feasibility, trials)), *((finalists.RANDOM, arch) for arch in sized)]
     if (by_hand := finalists.hand_made(feasibility, winner.cost, spec)) is not None:
         others.append((finalists.HAND_MADE, by_hand))
-    counters = {search.space.name: feasibility.cost, "zoo": CostCounter(load_space("zoo"), spec)}
+    counters = {search.space.name: feasibility.cost, "zoo": finalists.costs_of_hand_made(spec)}
     scored = engine.score([arch for _, arch in others], lambda arch: counters[arch.space](arch))
     rows = [(finalists.WINNER, winner)]
     if (second := finalists.alternative(search.members(trials), winner.arch)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -120,13 +121,18 @@ def hand_made(feasibility: BudgetFeasibility, winner: Cost, spec: ImageSpec) -> 
     None for images that none is meant for."""
     if spec.input_size > _MAX_CIFAR_SIZE:
         return None
-    zoo = load_space("zoo")
-    count = CostCounter(zoo, spec)
+    count = costs_of_hand_made(spec)
     archs = [Architecture("zoo", name) for name in HAND_MADE_NETWORKS if name != feasibility.config.teacher]
-    archs.sort(key=lambda arch: abs(math.log(count_params(zoo, arch, spec) / winner.params)))
+    archs.sort(key=lambda arch: abs(math.log(count_params(count.space, arch, spec) / winner.params)))
     near = archs[:_NEARBY]
     within = [arch for arch in near if feasibility.budget.admits(count(arch))]
     return min(within or near, key=lambda arch: _ratio(count(arch), winner))
+
+
+@functools.cache
+def costs_of_hand_made(spec: ImageSpec) -> CostCounter:
+    """The costs of the hand-made networks for images of a kind: tracing takes a while, so each is counted once in a process."""
+    return CostCounter(load_space("zoo"), spec)
 
 
 def _ratio(a: Cost, b: Cost) -> float:

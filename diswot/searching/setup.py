@@ -32,6 +32,13 @@ class SearchSetup:
         logger.info("teacher %s, space %s (%s networks), images %s", config.teacher, self.space.name, size, config.data)
         if limits := self.feasibility.describe_teachers_limits():
             logger.info(limits)
+        if config.teacher_weights != "random" and not self.context.teachers:
+            logger.info(
+                "%s does not look at the teacher: --teacher-weights %s changes nothing in this search (--proxy %s,relation looks at it)",
+                config.proxy,
+                config.teacher_weights,
+                config.proxy,
+            )
 
     def members(self, trials: Sequence[Trial]) -> list[Member]:
         """The complete trials with their fitness: ranks are taken anew over all that has been seen."""

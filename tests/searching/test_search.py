@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from scipy.stats import rankdata
 
 import diswot
 from diswot.architecture import Architecture, read_arch_json
 from diswot.config import SearchConfig
 from diswot.errors import RunError
+from diswot.models.teachers import build_teacher
 from diswot.proxies import RANKINGS
 from diswot.scoring import engine
 from diswot.scoring.candidates import ScoreResult
 from diswot.searching.trial import JOURNAL
-from diswot.space import Cost, load_space
+from diswot.space import Cost, ImageSpec, load_space
 from tests.searching.samples import QUICK, begin_search, search, search_config
 
 
@@ -49,6 +51,17 @@ def test_the_default_ranking_is_taken_over_the_searchs_own_history(tmp_path: Pat
     scores = np.array([[np.mean(trial.scores[part]) for part in RANKINGS["diswot+"].parts] for trial in result.trials])
     fitness = (np.log(rankdata(scores, axis=0) / 12) * RANKINGS["diswot+"].weights).sum(1)
     assert result.trials[int(fitness.argmax())].arch == result.winner
+
+
+@pytest.mark.parametrize(("proxy", "told"), [("params", True), ("params,relation", False)])
+def test_weights_that_the_ranking_does_not_look_at_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, proxy: str, told: bool
+) -> None:
+    caplog.set_level("INFO", "diswot")
+    weights = tmp_path / "teacher.safetensors"
+    save_file(build_teacher("resnet8", ImageSpec(10, 3, 32)).state_dict(), weights)
+    search(search_config(proxy=proxy, iterations=2, teacher_weights=str(weights)))
+    assert ("params does not look at the teacher" in caplog.text) == told
 
 
 def test_the_winner_is_the_best_ever_seen() -> None:
