@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import statistics
@@ -146,6 +147,12 @@ class CostCounter:
     def __init__(self, space: SearchSpace, spec: ImageSpec) -> None:
         self.space, self.spec = space, spec
         self._costs: dict[Architecture, Cost] = {}
+
+    @functools.cached_property
+    def by_arithmetic(self) -> bool:
+        """Whether the space counts costs itself; otherwise every network is traced, which takes some 50 ms."""
+        spec = self.spec
+        return self.space.count(self.space.extremes()[0], spec.num_classes, spec.in_chans, spec.input_size) is not None
 
     def __call__(self, arch: Architecture) -> Cost:
         if arch not in self._costs:

@@ -29,7 +29,7 @@ def finish(process: subprocess.Popen[str]) -> None:
 _DOOMED = """
 import json, os, signal, sys
 from pathlib import Path
-import diswot.distillation.recipe, diswot.searching.recipe, diswot.studies.recipe  # imported once, for all that are forked below
+import timm, torch._dynamo, diswot.distillation.recipe, diswot.searching.recipe, diswot.studies.recipe  # once, for all forks below
 from diswot.architecture import canonical_json
 from diswot.cli import main
 from diswot.runs import RunDir

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,11 +57,6 @@ class BudgetFeasibility:
         self.budget = Budget.parse(config.limits()).intersect(limits)
         self.latencies: dict[Architecture, float] = {}
         self._check_reachable()
-
-    @functools.cached_property
-    def counts_by_arithmetic(self) -> bool:
-        """Whether the space counts costs itself; otherwise every network is traced, which takes some 50 ms."""
-        return self.space.count(self.space.extremes()[0], *dataclasses.astuple(self.spec)) is not None
 
     def admits(self, arch: Architecture) -> bool:
         """Whether a network is within the budget; latency is measured only where the rest is."""

@@ -87,7 +87,7 @@ def peers(proposer: Proposer, feasibility: BudgetFeasibility, winner: Trial) -> 
     def drawn() -> Iterator[Architecture]:
         """Samples; where sizes are counted by arithmetic, and not by tracing each network, walks into the size too."""
         yield from (space.sample(rng) for _ in range(_SAMPLES))
-        if feasibility.counts_by_arithmetic:
+        if feasibility.cost.by_arithmetic:
             budget = feasibility.budget.intersect(_sizes(winner.cost))
             sized = Proposer(space, CountedFeasibility(budget, feasibility.cost), config)
             while (arch := sized.random(rng, fresh)) is not None:

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 NETWORKS = "networks.json"
 RANDOM = "random"
 _SAMPLES = 2_000  # random networks, of which the nearest to the wanted sizes are taken
+_TRACED_SAMPLES = 400  # the same in a space that does not count costs itself, where each takes some 50 ms
 _TENTH = 10  # a phase of a search is this part of its trials
 
 
@@ -87,7 +88,8 @@ class NetworkSampler:
         Raises:
             BudgetError: fewer than `count` were found.
         """
-        pool = [arch for arch in (self.space.sample(self.rng) for _ in range(_SAMPLES)) if self.budget.admits(self.cost(arch))]
+        samples = _SAMPLES if self.cost.by_arithmetic else _TRACED_SAMPLES
+        pool = [arch for arch in (self.space.sample(self.rng) for _ in range(samples)) if self.budget.admits(self.cost(arch))]
         found: list[TableNetwork] = []
         for band, wanted in self._bands(count):
             inside = [arch for arch in pool if self._is_new(arch) and band.admits(self.cost(arch))]
