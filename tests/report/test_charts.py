@@ -206,7 +206,8 @@ def test_intervals_are_sorted_with_their_numbers_and_the_best_baseline() -> None
     assert "dashed" in note(figure) and "seeds" in note(figure)
 
 
-@pytest.mark.parametrize("count", [pytest.param(0, marks=pytest.mark.slow), 12])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [0, 12])
 def test_every_chart_is_written_the_same_each_time_as_svg_and_png(tmp_path: Path, count: int) -> None:
     first = all_charts(count)
     with matplotlib.rc_context({"font.size": 30, "svg.hashsalt": "other", "axes.grid": True, "savefig.dpi": 20, "font.family": "serif"}):

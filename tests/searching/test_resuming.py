@@ -67,6 +67,7 @@ QUIET = ["--workers", "1", "--quiet", "--out", "best.json"]
 RESUME = ["search", "--resume", "runs/cut", *QUIET]
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_of_a_line_changes_nothing(diswot: Any, tmp_path: Path) -> None:
     """kill -9 of a real process of the command line."""
     assert diswot(*kept("whole", 8))[0] == 0
