@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from diswot.distillation.plan import plan_distillation, plan_training
 from diswot.distillation.recipe import DistillResult
 from diswot.distillation.students import StudentEntry, load_student
 from diswot.execution import Execution
+from diswot.executors.named import LOCAL
 from diswot.models.named import read_architecture
 from diswot.progress import NullReporter, Reporter
 from diswot.scoring.recipe import ScorePlan, ScoreRow
@@ -37,19 +39,29 @@ def _entry(arch: ArchLike) -> StudentEntry:
     return StudentEntry(arch) if isinstance(arch, Architecture) else StudentEntry(*read_architecture(str(arch)))
 
 
-def _execution(device: str, workers: int = 0, reporter: Reporter | None = None, tensorboard: bool = False) -> Execution:
-    return Execution(device, workers, reporter or NullReporter(), tensorboard=tensorboard)
+def _execution(device: str, workers: int, executor: str | Executor, patience: float | None, reporter: Reporter | None = None) -> Execution:
+    return Execution(device, workers, reporter or NullReporter(), executor, patience)
 
 
 def search(
-    *, folder: str | Path | None = None, device: str = "auto", workers: int = 0, reporter: Reporter | None = None, **options: Any
+    *,
+    folder: str | Path | None = None,
+    device: str = "auto",
+    workers: int = 0,
+    executor: str | Executor = LOCAL,
+    patience: float | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
 ) -> SearchResult:
     """Find the student that should distil best within a budget; `diswot search` as a function.
 
     Args:
         folder: where the run is kept; None keeps nothing. A folder that exists is an error: go on with `diswot.resume`.
-        device: auto, cpu, cuda or mps.
-        workers: processes on a CPU, 0 for one a core. In a script, call from under `if __name__ == "__main__":` unless it is 1.
+        device: auto, cpu, cuda or mps; cuda:0,cuda:1 for several.
+        workers: processes or jobs side by side, 0 for one a core of a CPU, one an accelerator, or as many as the executor has. In a script,
+            call from under `if __name__ == "__main__":` unless it is 1.
+        executor: local, dask:tcp://HOST:8786, slurm, module:name, or a `concurrent.futures.Executor` that is open.
+        patience: seconds that one candidate may take before its worker is taken for hung; None for half an hour.
         reporter: shown the progress.
         options: the fields of `SearchConfig`: teacher, params, flops, depth, latency, space, data, proxy, seeds, ...
 
@@ -58,7 +70,7 @@ def search(
     ('resnet_depth', True)
     """
     plan = SearchPlan(resolve(SearchConfig, None, [], options))
-    result: SearchResult = _run(plan, folder, _execution(device, workers, reporter))
+    result: SearchResult = _run(plan, folder, _execution(device, workers, executor, patience, reporter))
     return result
 
 
@@ -69,6 +81,8 @@ def score(
     folder: str | Path | None = None,
     device: str = "auto",
     workers: int = 1,
+    executor: str | Executor = LOCAL,
+    patience: float | None = None,
     **options: Any,
 ) -> list[ScoreRow]:
     """Score architectures, arch.json files, NAS-Bench-201 strings and hand-made networks; `diswot score` as a function.
@@ -76,14 +90,14 @@ def score(
     Args:
         archs: what to score.
         space: `module:name` of a space of your own that may be imported.
-        folder, device, workers: as in `search`.
+        folder, device, workers, executor, patience: as in `search`.
         options: the fields of `ScoreConfig`: teacher, data, proxy, seeds, batch_size, init, ...
 
     >>> [row.rank for row in score(["resnet20", "resnet8"], proxy="params")]
     [1, 2]
     """
     plan = ScorePlan(resolve(ScoreConfig, None, [], options), tuple(_entry(arch).arch for arch in archs), space)
-    rows: list[ScoreRow] = _run(plan, folder, _execution(device, workers))
+    rows: list[ScoreRow] = _run(plan, folder, _execution(device, workers, executor, patience))
     return rows
 
 
@@ -94,6 +108,8 @@ def study(
     scores_of: str | Path | None = None,
     device: str = "auto",
     workers: int = 0,
+    executor: str | Executor = LOCAL,
+    patience: float | None = None,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> StudyResult:
@@ -103,7 +119,7 @@ def study(
         table: a CSV with a column of architectures and columns of accuracies.
         folder: where the run and its report are kept; None keeps nothing.
         scores_of: folder of an earlier study under the same setting, whose scores are taken over where it has them.
-        device, workers, reporter: as in `search`.
+        device, workers, executor, patience, reporter: as in `search`.
         options: the fields of `StudyConfig`: proxy, rows, sample_rows, dataset, split, seeds, batch_size, teacher, ...
 
     >>> import tempfile
@@ -115,7 +131,7 @@ def study(
     ('toy', 0.68)
     """
     plan = StudyPlan(resolve(StudyConfig, None, [], options), str(table), Path(scores_of) if scores_of is not None else None)
-    result: StudyResult = _run(plan, folder, _execution(device, workers, reporter))
+    result: StudyResult = _run(plan, folder, _execution(device, workers, executor, patience, reporter))
     return result
 
 
@@ -139,7 +155,7 @@ def distill(
     """
     several = [arch] if isinstance(arch, Architecture | str | Path) else list(arch)
     plan = plan_distillation(resolve(DistillConfig, None, [], options), [_entry(one) for one in several])
-    result: DistillResult = _run(plan, folder, _execution(device, reporter=reporter, tensorboard=tensorboard))
+    result: DistillResult = _run(plan, folder, Execution(device, reporter=reporter or NullReporter(), tensorboard=tensorboard))
     return result
 
 
@@ -151,22 +167,31 @@ def train(arch: ArchLike, *, folder: str | Path, device: str = "auto", reporter:
         options: the fields of `TrainConfig`: data, epochs, batch_size, lr, ...
     """
     plan = plan_training(resolve(TrainConfig, None, [], options), [_entry(arch)])
-    result: DistillResult = _run(plan, folder, _execution(device, reporter=reporter))
+    result: DistillResult = _run(plan, folder, Execution(device, reporter=reporter or NullReporter()))
     return result
 
 
 def compare(
-    archs: Sequence[ArchLike], *, folder: str | Path, device: str = "auto", reporter: Reporter | None = None, **options: Any
+    archs: Sequence[ArchLike],
+    *,
+    folder: str | Path,
+    device: str = "auto",
+    workers: int = 1,
+    executor: str | Executor = LOCAL,
+    patience: float | None = None,
+    reporter: Reporter | None = None,
+    **options: Any,
 ) -> Comparison:
     """Train students by the same recipe, on the same seeds, under one teacher; `diswot compare` as a function.
 
     Args:
         archs: two or more; as in `distill`.
         folder, device, reporter: as in `distill`.
+        workers, executor, patience: who trains the seeds; 1 of `local`, the default, trains them one after the other in this process.
         options: the fields of `CompareConfig`: seeds, and those of `DistillConfig`.
     """
     plan = plan_comparison(resolve(CompareConfig, None, [], options), [_entry(arch) for arch in archs])
-    result: Comparison = _run(plan, folder, _execution(device, reporter=reporter))
+    result: Comparison = _run(plan, folder, _execution(device, workers, executor, patience, reporter))
     return result
 
 
@@ -176,6 +201,8 @@ def tabulate(
     searches: Sequence[str | Path] = (),
     device: str = "auto",
     workers: int = 0,
+    executor: str | Executor = LOCAL,
+    patience: float | None = None,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> TabulateResult:
@@ -184,21 +211,29 @@ def tabulate(
     Args:
         folder: where the run is kept; the table is `folder / "table.csv"`, and `diswot.study` reads it.
         searches: folders of searches that a part of the networks are taken from.
-        device, reporter: as in `search`.
-        workers: trainings side by side on a CPU, 0 for one a core. In a script, call from under `if __name__ == "__main__":`.
+        device, executor, patience, reporter: as in `search`.
+        workers: trainings side by side, 0 for one a core. In a script, call from under `if __name__ == "__main__":`.
         options: the fields of `TabulateConfig`: space, networks, params, flops, loss, teacher, data, epochs, ...
     """
     plan = plan_tabulation(resolve(TabulateConfig, None, [], options), searches)
-    result: TabulateResult = _run(plan, folder, _execution(device, workers, reporter))
+    result: TabulateResult = _run(plan, folder, _execution(device, workers, executor, patience, reporter))
     return result
 
 
-def resume(folder: str | Path, *, device: str = "auto", workers: int = 0, reporter: Reporter | None = None) -> Any:
+def resume(
+    folder: str | Path,
+    *,
+    device: str = "auto",
+    workers: int = 0,
+    executor: str | Executor = LOCAL,
+    patience: float | None = None,
+    reporter: Reporter | None = None,
+) -> Any:
     """Go on with a run of any verb that was cut off, and return what it gives: `diswot VERB --resume FOLDER` as a function.
 
     Args:
         folder: of the run.
-        device, workers, reporter: as in `search`.
+        device, workers, executor, patience, reporter: as in `search`.
 
     Returns:
         What the verb's function returns.
@@ -206,7 +241,7 @@ def resume(folder: str | Path, *, device: str = "auto", workers: int = 0, report
     Raises:
         RunError: there is no run in the folder, or one that this version cannot resume.
     """
-    with Session.resume(folder, _execution(device, workers, reporter)) as session:
+    with Session.resume(folder, _execution(device, workers, executor, patience, reporter)) as session:
         return session.run()
 
 

@@ -16,7 +16,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def choose_device(name: str) -> str:
-    """Choose the device: `auto` is CUDA where there is one, else the CPU.
+    """Choose the device: `auto` is CUDA where there is one, else the CPU. `cuda:1` is one of several.
 
     Raises:
         ConfigError: an unknown device, or one that is not there.
@@ -26,14 +26,41 @@ def choose_device(name: str) -> str:
     """
     import torch
 
-    if name not in DEVICES:
-        raise ConfigError(f"--device {name!r}: known: {', '.join(DEVICES)}")
+    kind, colon, number = name.partition(":")
+    if kind not in DEVICES or (colon and (kind != "cuda" or not number.isdecimal())):
+        raise ConfigError(f"--device {name!r:.80}: known: {', '.join(DEVICES)}, and cuda:0, cuda:1, ...")
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
+    if kind == "auto":
         return "cuda" if available["cuda"] else "cpu"
-    if not available[name]:
+    if not available[kind]:
         raise ConfigError(f"--device {name}: not available on this machine; use --device cpu")
+    if colon and int(number) >= (count := torch.cuda.device_count()):
+        raise ConfigError(f"--device {name}: this machine has {count}, cuda:0 to cuda:{count - 1}")
     return name
+
+
+def choose_devices(names: str) -> tuple[str, ...]:
+    """Choose several devices, separated by commas, of one kind.
+
+    Raises:
+        ConfigError: as `choose_device`; or they are of different kinds.
+
+    >>> choose_devices("cpu")
+    ('cpu',)
+    """
+    found = tuple(choose_device(name.strip()) for name in names.split(","))
+    if len({kind_of_device(device) for device in found}) > 1:
+        raise ConfigError(f"--device {names}: devices of different kinds give scores that are not bit-equal; name one kind")
+    return found
+
+
+def kind_of_device(device: str) -> str:
+    """The kind of a device: cpu, cuda or mps.
+
+    >>> kind_of_device("cuda:1")
+    'cuda'
+    """
+    return device.partition(":")[0]
 
 
 def cpu_count() -> int:

@@ -5,51 +5,74 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from diswot.devices import choose_device, cpu_count
+from diswot.devices import choose_devices, cpu_count
 from diswot.errors import ConfigError
+from diswot.executors.named import LOCAL, check_name
 from diswot.progress import NullReporter, Reporter
 
 
 @dataclass(frozen=True)
 class Execution:
-    """The device and the number of processes that a run is carried out with.
+    """The device and the workers that a run is carried out with.
 
     Attributes:
-        device: auto, cpu, cuda or mps.
-        workers: scoring processes on a CPU, 0 for one a core.
+        device: auto, cpu, cuda, mps, or several: cuda:0,cuda:1.
+        workers: processes or jobs side by side; 0 for one a core of a CPU, one an accelerator, and as many as another executor has.
         reporter: shown the progress.
-        executor: any `concurrent.futures.Executor` (dask's, mpi4py's, ...) that scores in place of local processes.
+        executor: `local`, `dask:tcp://HOST:8786`, `slurm`, ... (`diswot.executors.named.check_name`), or a `concurrent.futures.Executor`
+            that is open.
+        patience: seconds that one candidate, or one group of trainings, may take before its worker is taken for hung and ended; None for
+            half an hour for a candidate, and any time for trainings.
         tensorboard: write TensorBoard's files into the folder of a training.
     """
 
     device: str = "auto"
     workers: int = 0
     reporter: Reporter = field(default_factory=NullReporter)
-    executor: Executor | None = None
+    executor: str | Executor = LOCAL
+    patience: float | None = None
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.workers < 0:
             raise ConfigError(f"--workers {self.workers}: 0 (one for each core) or more is needed")
+        if self.patience is not None and not self.patience > 0:
+            raise ConfigError(f"--patience {self.patience:g}: a number of seconds above 0 is needed")
+        if isinstance(self.executor, str):
+            check_name(self.executor)
 
-    def choose_device(self) -> str:
-        """The device that there is: cpu, cuda or mps.
+    def choose_devices(self) -> tuple[str, ...]:
+        """The devices that there are: cpu, cuda, cuda:1, mps.
 
         Raises:
-            ConfigError: the one that was asked for is not there.
+            ConfigError: one that was asked for is not there.
         """
-        return choose_device(self.device)
+        return choose_devices(self.device)
+
+    def choose_device(self) -> str:
+        """The first of the devices: where a teacher is observed, and latency measured."""
+        return self.choose_devices()[0]
+
+    def only_device(self) -> str:
+        """The device of a training, which has one; several processes with one each are started by torchrun.
+
+        Raises:
+            ConfigError: several were asked for.
+        """
+        if len(devices := self.choose_devices()) > 1:
+            raise ConfigError(f"--device {self.device}: a training has one device; for several, start it by torchrun")
+        return devices[0]
 
     def num_workers(self, device: str, candidates: int | None = None, least_each: int = 1) -> int:
-        """The number of scoring processes: as asked for; else one for each core of a CPU, and one for an accelerator, which is not shared.
+        """The number of local processes: as asked for; else one for each core of a CPU, and one for each accelerator.
 
         Args:
             device: from `choose_device`.
             candidates: how many there are to score, where that is known and bounds the processes that are worth starting.
             least_each: candidates for which a process, which takes seconds to start, is worth starting.
 
-        >>> Execution().num_workers("cuda"), Execution(workers=3).num_workers("cpu")
+        >>> Execution(device="cpu").num_workers("mps"), Execution(workers=3).num_workers("cpu")
         (1, 3)
         """
-        default = cpu_count() if device == "cpu" else 1
+        default = cpu_count() if device == "cpu" else self.device.count(",") + 1
         return self.workers or (default if candidates is None else max(1, min(default, candidates // least_each)))

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 
 
 def obey_parent() -> None:
@@ -25,12 +26,16 @@ def _follow_parent() -> None:
 
 @contextlib.contextmanager
 def interrupts_ignored() -> Iterator[None]:
-    """Inside, processes are started that ignore Ctrl-C from their first instruction on, before they come to `obey_parent`."""
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's business
+    """Inside, this thread starts processes that ignore Ctrl-C from their first instruction on, before they come to `obey_parent`.
+
+    They inherit that the signal is held back. Where there is no such thing (Windows) nothing is done.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # it is started with the first process, and would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -19,6 +19,7 @@ FLOORS = [
     {"registry", "architecture"},
     {"space", "statistics"},
     {"devices", "observe", "budget", "runs", "similarity", "processes"},
+    {"executors"},
     {"execution", "report", "models", "schemes"},
     {"data", "losses"},
     {"proxies"},

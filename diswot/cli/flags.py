@@ -28,9 +28,20 @@ _PANELS = (
     *("Search", "Recipe", "Augmentation", "Speed", "Figures"),
 )
 _RUNNING = {
-    "device": click.option("--device", default="auto", help="auto, cpu, cuda or mps \\[auto]"),
+    "device": click.option("--device", default="auto", help="auto, cpu, cuda or mps; cuda:0,cuda:1 for several \\[auto]"),
     "workers": click.option(
-        "--workers", type=int, default=0, help="scoring processes on a CPU \\[one for each core]; the outcome is the same"
+        "--workers",
+        type=int,
+        default=0,
+        help="processes or jobs side by side \\[one for each core, one for each GPU, or what the executor has]; the outcome is the same",
+    ),
+    "executor": click.option(
+        "--executor",
+        default="local",
+        help="who does the work: local (processes), dask:local, dask:tcp://HOST:8786, slurm:partition=gpu,..., or module:name \\[local]",
+    ),
+    "patience": click.option(
+        "--patience", type=float, help="seconds that one candidate may take before its worker is taken for hung, and ended \\[1800]"
     ),
     "quiet": click.option("--quiet", is_flag=True, help="show no progress"),
     "json": click.option("--json", "as_json", is_flag=True, help="print the result as JSON, and nothing else, on stdout"),

@@ -20,6 +20,7 @@ from diswot.config.fields import flag_of
 from diswot.errors import ConfigError, RunError, brief_repr
 
 if TYPE_CHECKING:
+    from diswot.execution import Execution
     from diswot.progress import Reporter
     from diswot.sessions import Plan
 
@@ -86,13 +87,12 @@ class Request:
             name_parts: what the folder of a new session is named after, where it has no `--name`.
             keep: whether a session without a name is kept in a folder.
         """
-        from diswot.execution import Execution
         from diswot.sessions import Session
         from diswot.training.distributed import is_main_process
 
         flags = self.flags
         with progress_shown(flags.get("quiet", False), silent=not is_main_process()) as reporter:
-            execution = Execution(flags["device"], flags.get("workers", 0), reporter, tensorboard=flags.get("tensorboard", False))
+            execution = self._execution(reporter)
             if self.resumes is not None:
                 session = Session.resume(self.resumes, execution, self.verb)
             else:
@@ -101,6 +101,12 @@ class Request:
                 session = Session.create(plan, folder, execution)
             with session, _resumable(session.folder, self.verb, reporter):
                 return Outcome(session.run(), session.folder, session.is_main)
+
+    def _execution(self, reporter: Reporter) -> Execution:
+        from diswot.execution import Execution
+
+        given = {name: self.flags[name] for name in ("device", "workers", "executor", "patience", "tensorboard") if name in self.flags}
+        return Execution(reporter=reporter, **{name: value for name, value in given.items() if value is not None})
 
 
 def _run_name(*parts: str | None) -> str:

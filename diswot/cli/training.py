@@ -94,7 +94,7 @@ def _train(request: Request, make_plan: Callable[[], Plan], named_after: list[st
 
 @click.command()
 @flags_of(CompareConfig)
-@running(*_RUNNING)
+@running(*_RUNNING, "workers", "executor", "patience")
 @words(_WORDS)
 def compare(words: tuple[str, ...], **flags: Any) -> None:
     """Train several students by the same recipe, on the same seeds, under one teacher: was the search worth it?

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,9 +20,11 @@ from diswot.config import CompareConfig
 from diswot.data import load_data
 from diswot.distillation.plan import DistillPlan, plan_distillation, read_entries, restore_config
 from diswot.distillation.recipe import DistillResult, distill_in
+from diswot.distillation.side_by_side import train_side_by_side
 from diswot.distillation.students import StudentEntry, build_student
-from diswot.errors import ConfigError
+from diswot.errors import ConfigError, RunError
 from diswot.execution import Execution
+from diswot.executors.named import LOCAL
 from diswot.runs import RunDir
 from diswot.space import Cost, load_space
 from diswot.training.distributed import launched_by_torchrun
@@ -153,16 +155,43 @@ def _record(seed: int, result: DistillResult) -> dict[str, Any]:
 def run_compare(plan: ComparePlan, run: RunDir | None, execution: Execution) -> Comparison:
     """Train all students side by side, once for each seed, or go on where the run was left.
 
-    Each seed is a run of its own in the folder `seed-N`.
+    Each seed is a run of its own in the folder `seed-N`. They come one after the other in this process, unless workers are asked for.
     """
     assert run is not None
-    config, done = plan.config, run.read(RESULTS, repair=True)
-    for seed in range(config.seed + len(done), config.seed + config.seeds):
-        logger.info("seed %s (%s of %s)", seed, seed - config.seed + 1, config.seeds)
-        result = distill_in(run.path / f"seed-{seed}", plan.training(seed), execution)
-        run.append(RESULTS, _record(seed, result))
-        done = run.read(RESULTS)
-    return _comparison(plan, done, run.path, execution.choose_device())
+    config = plan.config
+    seeds = range(config.seed + len(run.read(RESULTS, repair=True)), config.seed + config.seeds)
+    here = execution.executor == LOCAL and execution.workers <= 1
+    for record in _train_here(plan, run.path, execution, seeds) if here else _train_elsewhere(plan, run.path, execution, seeds):
+        run.append(RESULTS, record)
+    return _comparison(plan, run.read(RESULTS), run.path, execution.choose_device())
+
+
+def _train_here(plan: ComparePlan, folder: Path, execution: Execution, seeds: range) -> Iterator[dict[str, Any]]:
+    for seed in seeds:
+        logger.info("seed %s (%s of %s)", seed, seed - plan.config.seed + 1, plan.config.seeds)
+        yield _record(seed, distill_in(folder / f"seed-{seed}", plan.training(seed), execution))
+
+
+def _train_elsewhere(plan: ComparePlan, folder: Path, execution: Execution, seeds: range) -> Iterator[dict[str, Any]]:
+    """The seeds by workers, side by side; yields their records in order."""
+    found: dict[int, dict[str, Any]] = {}
+    with train_side_by_side(execution, _train_seed, folder) as dispatcher:
+        numbers = {dispatcher.add((folder.resolve() / f"seed-{seed}", plan.training(seed), seed)): seed for seed in seeds}
+        execution.reporter.start(plan.config.seeds, seeds.start - plan.config.seed, "seed")
+        for seed in seeds:
+            while seed not in found:
+                found |= {numbers[number]: record for number, record in dispatcher.completed()}
+            if error := found[seed].get("error"):
+                raise RunError(f"seed {seed}: {error}")
+            execution.reporter.update(seed - plan.config.seed + 1, lambda: "")
+            yield found[seed]
+    execution.reporter.stop()
+
+
+def _train_seed(device: str, item: tuple[Path, DistillPlan, int]) -> dict[str, Any]:
+    """Train the students of one seed, and return its record."""
+    folder, plan, seed = item
+    return _record(seed, distill_in(folder, plan, Execution(device)))
 
 
 def _comparison(plan: ComparePlan, records: Sequence[Mapping[str, Any]], folder: Path, device: str) -> Comparison:

@@ -75,7 +75,7 @@ class TrainingContext:
         Raises:
             DiswotError: names what does not fit.
         """
-        distributed, device = init_distributed(execution.choose_device())
+        distributed, device = init_distributed(execution.only_device())
         splits = load_splits(plan.config, plan.config.unlabelled)
         recipe = plan.recipe.for_images(splits.data.input_size)
         if recipe.aa:

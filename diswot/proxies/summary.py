@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
 from diswot import similarity
 from diswot.observe import Observation, stages
+
+
+def _moved(value: Any, device: str) -> Any:
+    """A tensor, a list of tensors or an observation, on another device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, list):
+        return [one.to(device) for one in value]
+    return value.map(lambda tensor: tensor.to(device)) if isinstance(value, Observation) else value
 
 
 class NetworkSummary:
@@ -23,6 +33,12 @@ class NetworkSummary:
     def __init__(self, observation: Observation, target: Tensor, blocks: list[Tensor] | None = None) -> None:
         self.observation, self.target = observation, target
         self.blocks = blocks or []
+
+    def to(self, device: str) -> NetworkSummary:
+        """A copy on another device, with all that has been computed."""
+        moved = object.__new__(NetworkSummary)
+        moved.__dict__.update({name: _moved(value, device) for name, value in vars(self).items()})
+        return moved
 
     @property
     def with_stages(self) -> Observation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from diswot.space import ImageSpec
 TEACHER_SEED = 1_000_003  # keeps the teacher's weights apart from those of a candidate with the same seed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScoringContext:
     """All that a score depends on besides the candidate. Plain data, so that it can travel to other processes.
 
@@ -43,6 +43,10 @@ class ScoringContext:
     device: str = "cpu"
     own_spaces: frozenset[str] = frozenset()
     record_failures: bool = False
+
+    def to(self, device: str) -> ScoringContext:
+        """The same for another device; what the teacher showed is moved there, images are as they are needed."""
+        return replace(self, device=device, teachers=[teacher.to(device) for teacher in self.teachers])
 
 
 def make_scoring_context(

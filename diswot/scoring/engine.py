@@ -2,110 +2,151 @@
 
 from __future__ import annotations
 
-import hashlib
-import multiprocessing
-import os
-import pickle
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-
-import torch
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from pathlib import Path
 
 from diswot.architecture import Architecture
-from diswot.devices import single_thread
-from diswot.errors import ConfigError, RunError
-from diswot.processes import interrupts_ignored, obey_parent
+from diswot.devices import kind_of_device, single_thread
+from diswot.errors import ConfigError
+from diswot.execution import Execution
+from diswot.executors.dispatcher import Dispatcher
+from diswot.executors.named import LOCAL, open_pool
+from diswot.executors.tasks import worker_device
 from diswot.scoring.candidates import ScoreResult, score_one
 from diswot.scoring.context import ScoringContext
 from diswot.space import Cost
 
-_AHEAD = 128  # candidates handed out before the first outcome is waited for
-_contexts: dict[str, ScoringContext] = {}  # in a worker process: the context that it scores in, by its digest
-
-
-def _start_worker(digest: str, blob: bytes) -> None:
-    """Set up a worker process; called once in each."""
-    obey_parent()
-    torch.set_num_threads(1)
-    _contexts[digest] = pickle.loads(blob)  # bytes that this program's own parent process made
-
-
-def _score_in_worker(digest: str, blob: bytes | None, arch: Architecture, cost: Cost) -> ScoreResult:
-    """Score one candidate. The context travels with it only where no `_start_worker` could bring it: to executors that are not our own."""
-    if digest not in _contexts:
-        assert blob is not None
-        torch.set_num_threads(1)
-        _contexts.clear()
-        _contexts[digest] = pickle.loads(blob)
-    return score_one(_contexts[digest], arch, cost)
+PATIENCE = 1800.0  # seconds that a candidate may take, where nothing else is asked for
+CountCost = Callable[[Architecture], Cost]
 
 
 class Engine:
-    """Scores candidates in this process or in several; use it in a `with` block.
+    """Scores candidates in this process or by the workers of an executor; use it in a `with` block.
 
     Args:
         context: what a score depends on.
-        workers: processes; 1 scores in this one. Scores are bit-equal for any number.
-        executor: any `concurrent.futures.Executor` of your own (dask's, mpi4py's, ...) in place of local processes.
+        workers: processes side by side; 1 without an executor scores in this one. Scores are bit-equal for any number.
+        executor: `local`, `dask:tcp://HOST:8786`, `slurm`, ... (`diswot.executors.named.check_name`), or a `concurrent.futures.Executor`
+            that is open, and stays open.
+        devices: where the networks of local processes run.
+        patience: seconds that a candidate may take before its worker is taken for hung; None for any time.
+        folder: that all machines see, for executors that need one.
     """
 
-    def __init__(self, context: ScoringContext, workers: int = 1, executor: Executor | None = None) -> None:
-        if workers < 1:
+    def __init__(
+        self,
+        context: ScoringContext,
+        workers: int = 1,
+        executor: str | Executor = LOCAL,
+        *,
+        devices: tuple[str, ...] = (),
+        patience: float | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        if workers < 0 or (workers == 0 and executor == LOCAL):
             raise ConfigError(f"--workers {workers}: at least 1 is needed")
-        self.context, self.workers = context, workers if context.device == "cpu" else 1
-        self._executor, self._owned = executor, False
-        self._digest, self._blob = "", b""
+        self.context, self.workers = context, workers
+        self._executor, self._devices, self._patience, self._folder = executor, devices or (context.device,), patience, folder
+        self._stack = ExitStack()
+        self._dispatcher: Dispatcher | None = None
+        self._here: deque[tuple[int, ScoreResult]] = deque()
+        self._added = 0
+
+    @classmethod
+    def for_run(
+        cls, context: ScoringContext, execution: Execution, folder: Path | None, candidates: int | None = None, least_each: int = 1
+    ) -> Engine:
+        """The engine of a run that is carried out so.
+
+        Args:
+            context: what a score depends on.
+            execution: how the run is carried out.
+            folder: of the run.
+            candidates: how many there are to score, where that bounds the local processes that are worth starting.
+            least_each: candidates for which a local process is worth starting.
+        """
+        local = execution.executor == LOCAL
+        workers = execution.num_workers(context.device, candidates, least_each) if local else execution.workers
+        devices = execution.choose_devices()
+        return cls(context, workers, execution.executor, devices=devices, patience=execution.patience or PATIENCE, folder=folder)
 
     def __enter__(self) -> Engine:
-        if self._executor is None and self.workers == 1:
-            return self
-        self._blob = pickle.dumps(self.context)
-        self._digest = hashlib.sha256(self._blob).hexdigest()
-        if self._executor is None:
-            spawn = multiprocessing.get_context("spawn")  # a fork of a process that has run torch threads can hang
-            self._executor = ProcessPoolExecutor(self.workers, spawn, _start_worker, (self._digest, self._blob))
-            self._owned = True
-            with interrupts_ignored():
-                self._executor.submit(os.getpid)  # starts the first of the processes
+        if self._executor != LOCAL or self.workers > 1:
+            pool = self._stack.enter_context(open_pool(self._executor, self.workers, self._devices, self._folder))
+            travelling = self.context.to("cpu"), kind_of_device(self.context.device)
+            dispatcher = Dispatcher(pool, _score_in_worker, travelling, self._blame, self._patience)
+            self._dispatcher = self._stack.enter_context(dispatcher)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._executor is not None and self._owned:
-            self._executor.shutdown(wait=True, cancel_futures=True)
+        self._stack.__exit__(*exc)  # type: ignore[arg-type]
 
-    def score(self, archs: Iterable[Architecture], count_cost: Callable[[Architecture], Cost]) -> Iterator[ScoreResult]:
+    def score(self, archs: Iterable[Architecture], count_cost: CountCost) -> Iterator[ScoreResult]:
         """Yield the outcomes in the order of the candidates.
 
         Args:
             archs: the candidates.
             count_cost: their costs, such as a `CostCounter`; called in this process.
         """
-        if self._executor is None:
-            for arch in archs:
-                with single_thread(self.context.device):
-                    scored = score_one(self.context, arch, count_cost(arch))
-                yield scored
-            return
-        try:
-            blob = None if self._owned else self._blob
-            pending: deque[Future[ScoreResult]] = deque()
-            for arch in archs:
-                pending.append(self._executor.submit(_score_in_worker, self._digest, blob, arch, count_cost(arch)))
-                if len(pending) == _AHEAD:  # a window, so that memory does not grow with the number of candidates
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        except BrokenProcessPool:
-            self._end_processes()
-            raise RunError(
-                "a scoring process died (out of memory?): use fewer --workers or a smaller --batch-size, then --resume"
-            ) from None
+        source, order = iter(archs), deque[int]()
+        found: dict[int, ScoreResult] = {}
+        exhausted = False
+        while True:
+            while not exhausted and self.hungry():
+                if (arch := next(source, None)) is None:
+                    exhausted = True
+                else:
+                    order.append(self.add(arch, count_cost(arch)))
+            if not order:
+                return
+            while order[0] not in found:
+                found |= self.completed()
+            yield found.pop(order.popleft())
 
-    def _end_processes(self) -> None:
-        """End what is left of a broken pool of our own. It ends its processes itself, but overlooks one that is being started as another
-        dies, and would wait for it forever."""
-        processes = getattr(self._executor, "_processes", None) if self._owned else None
-        for process in list((processes or {}).values()):
-            process.terminate()
+    def hungry(self) -> bool:
+        """Whether another candidate should be added now, for no worker to wait."""
+        return self._dispatcher.hungry() if self._dispatcher is not None else not self._here
+
+    def add(self, arch: Architecture, cost: Cost) -> int:
+        """Add a candidate to be scored, and return its number, which comes back with its outcome."""
+        if self._dispatcher is not None:
+            return self._dispatcher.add((arch, cost))
+        self._added += 1
+        with single_thread(self.context.device):
+            self._here.append((self._added - 1, score_one(self.context, arch, cost)))
+        return self._added - 1
+
+    def completed(self) -> list[tuple[int, ScoreResult]]:
+        """Wait for outcomes of candidates that were added: their numbers, and what came of them."""
+        if self._dispatcher is not None:
+            return self._dispatcher.completed()
+        found = list(self._here)
+        self._here.clear()
+        return found
+
+    def _blame(self, item: tuple[Architecture, Cost], reason: str) -> ScoreResult:
+        """The outcome of a candidate that its workers did not survive."""
+        return ScoreResult(item[1], {}, dict.fromkeys(self.context.proxies, reason))
+
+
+def _score_in_worker(context: tuple[ScoringContext, str], item: tuple[Architecture, Cost]) -> ScoreResult:
+    """Score one candidate, on one thread.
+
+    Args:
+        context: what a score depends on, for a CPU; the kind of device that was asked for.
+        item: the candidate and its cost.
+    """
+    held, device = context
+    placed = _on_device(held, worker_device() or device)
+    with single_thread(placed.device):
+        return score_one(placed, *item)
+
+
+@functools.lru_cache(maxsize=1)
+def _on_device(context: ScoringContext, device: str) -> ScoringContext:
+    """The context on the device of this worker; made once."""
+    return context if device == context.device else context.to(device)

@@ -16,6 +16,7 @@ from diswot.architecture import Architecture
 from diswot.budget import CostCounter, check_buildable
 from diswot.config import ScoreConfig, resolve, to_dict
 from diswot.data import GENERATED_SOURCES, load_data
+from diswot.devices import kind_of_device
 from diswot.errors import ArchitectureError, RunError
 from diswot.execution import Execution
 from diswot.models.weights import file_digest
@@ -66,7 +67,8 @@ def input_digests(config: ScoreConfig, context: ScoringContext, *names: str) -> 
         pixels.update(batch.images.contiguous().numpy().tobytes() + batch.target.numpy().tobytes())
     path = Path(config.teacher_weights)
     weights = file_digest(path) if path.is_file() else config.teacher_weights
-    digests = {"images": pixels.hexdigest()[:12], "shape": str(context.spec), "teacher weights": weights, "device": context.device}
+    digests = {"images": pixels.hexdigest()[:12], "shape": str(context.spec), "teacher weights": weights}
+    digests["device"] = kind_of_device(context.device)
     proxies = (name.removeprefix(LOSS_PREFIX) for name in context.proxies)
     own = plugins.code_digests(config.teacher, config.data, *proxies, *names)
     return {**digests, **{f"code of {name}": digest for name, digest in own.items()}}
@@ -187,7 +189,7 @@ def run_score(plan: ScorePlan, run: RunDir | None, execution: Execution) -> list
     results = _replay(plan, run, context, counters)
     left = plan.archs[len(results) :]
     execution.reporter.start(len(plan.archs), len(results), "network")
-    with Engine(context, execution.num_workers(device, len(left), _WORTH_A_PROCESS), execution.executor) as engine:
+    with Engine.for_run(context, execution, run.path if run else None, len(left), _WORTH_A_PROCESS) as engine:
         for arch, result in zip(left, engine.score(left, lambda arch: counters[arch.space](arch)), strict=True):
             if result.reason is not None:
                 raise RunError(f"{arch!s:.100} cannot be scored: {result.reason}")

@@ -101,7 +101,7 @@ def run_search(plan: SearchPlan, run: RunDir | None, execution: Execution) -> Se
     if run is not None:
         run.check_inputs("inputs.json", input_digests(config, search.context, search.space.name, config.strategy))
     trials = search.replay(run)
-    with Engine(search.context, execution.num_workers(device), execution.executor) as engine:
+    with Engine.for_run(search.context, execution, run.path if run else None) as engine:
         reporter.start(config.iterations, len(trials), "candidate")
         while len(trials) < config.iterations:
             generation = search.breed(trials)

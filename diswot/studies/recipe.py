@@ -25,6 +25,7 @@ from diswot.config import StudyConfig, resolve, to_dict
 from diswot.devices import single_thread
 from diswot.errors import ConfigError, RunError, first_line
 from diswot.execution import Execution
+from diswot.executors.named import LOCAL
 from diswot.proxies import Ranking, adapt_to_teacher, get_proxy, resolve_ranking
 from diswot.runs import RunDir
 from diswot.scoring.candidates import ScoreResult, score_one
@@ -243,8 +244,9 @@ def _score(
     new = [arch for arch in left if canonical_json(arch.choices) not in known]
     execution.reporter.start(len(unique), len(found), "network")
     runs_networks = any(get_proxy(name).runs_network for name in context.proxies)
-    workers = min(execution.num_workers(context.device), max(1, len(new) // _WORTH_A_PROCESS)) if runs_networks else 1
-    with Engine(context, workers, execution.executor) as engine:
+    if not runs_networks and execution.executor == LOCAL:
+        execution = dataclasses.replace(execution, workers=1)
+    with Engine.for_run(context, execution, run.path if run else None, len(new), _WORTH_A_PROCESS) as engine:
         fresh = engine.score(new, counter)
         for arch in left:
             result = known.get(canonical_json(arch.choices)) or next(fresh)

@@ -171,7 +171,7 @@ class _Tabulation:
         images = self.config.epochs * len(context.splits.chosen)
         tested = sum(len(images.labels) for images in context.splits.tests.values()) * _FORWARD
         each = [(images + tested) * seconds_each[training.network] for training in trainings]
-        side_by_side = self.workers if self.device == "cpu" else 1
+        side_by_side = self.workers
         logger.info(
             "%s networks, %s trainings of %s epochs on %s images: %s to %s each and the teacher's passes, about %s in all, %s at a time",
             *(len(networks), len(trainings), self.config.epochs, f"{len(context.splits.chosen):,}"),
@@ -208,7 +208,7 @@ class _Tabulation:
             under_way = sum(runner.epochs_done(group) * len(group.trainings) for group in left if not self._is_done(group))
             reporter.update(self._ended * self.config.epochs + under_way, self._line)
 
-        runner = GroupRunner(self.run.path / "trainings", self._plan_of, self.device, self.workers, show)
+        runner = GroupRunner(self.run.path / "trainings", self._plan_of, self.execution, show)
         reporter.start(len(self.trainings) * self.config.epochs, self._ended * self.config.epochs, "epoch")
         for group, outcome in runner.run(left):
             self._record(group, outcome)

@@ -5,33 +5,28 @@ from __future__ import annotations
 import json
 import logging
 import math
-import multiprocessing
 import re
 import statistics
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from diswot import runs
 from diswot.config import TabulateConfig
+from diswot.devices import single_thread
 from diswot.distillation.plan import DistillPlan
 from diswot.distillation.recipe import distill_in
+from diswot.distillation.side_by_side import train_side_by_side
 from diswot.errors import DiswotError
 from diswot.execution import Execution
-from diswot.processes import interrupts_ignored, obey_parent
+from diswot.executors.dispatcher import Dispatcher
 
 logger = logging.getLogger(__name__)
 ALONE = "none"  # the loss of a training by the labels alone
-_POLL = 2.0  # seconds between two looks at the processes
-_MOST_KILLS = 3  # times that a group's process may be killed from outside
+_TICK = 2.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -107,73 +102,42 @@ def make_groups(trainings: Sequence[Training], size: int) -> list[Group]:
 
 
 class GroupRunner:
-    """Carries groups out, several side by side, each in a process of its own on one thread.
+    """Carries groups out, several side by side, each by a worker on one thread.
 
     A group that was cut off goes on where it was left. One whose training fails is taken apart, so that only the network that is to blame
-    has no accuracy; one whose process is killed from outside is begun again.
+    has no accuracy; one whose worker dies is gone on with by another.
 
     Args:
-        folder: where the runs of the groups are kept.
+        folder: where the runs of the groups are kept; workers elsewhere must see it too.
         plan_of: makes the plan of a group.
-        device: where networks are trained.
-        workers: processes side by side.
+        execution: who carries them out.
         tick: called every few seconds.
     """
 
-    def __init__(self, folder: Path, plan_of: Callable[[Group], DistillPlan], device: str, workers: int, tick: Callable[[], None]) -> None:
-        self.folder, self.plan_of, self.device, self.workers, self.tick = folder, plan_of, device, workers, tick
-        self._kills: dict[Group, int] = {}
+    def __init__(self, folder: Path, plan_of: Callable[[Group], DistillPlan], execution: Execution, tick: Callable[[], None]) -> None:
+        self.folder, self.plan_of, self.execution, self.tick = folder.resolve(), plan_of, execution, tick
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, groups: Sequence[Group]) -> Iterator[tuple[Group, dict[str, Any]]]:
         """Yield every group with its outcome as it ends: `top1` by student, or `error` for a group of one."""
-        waiting, running = deque(groups), dict[BaseProcess, Group]()
-        try:
-            while waiting or running:
-                while waiting and len(running) < self.workers:
-                    group = waiting.popleft()
-                    running[self._start(group)] = group
-                ended = connection.wait([process.sentinel for process in running], timeout=_POLL)
+        with train_side_by_side(self.execution, _train_group, self.folder) as dispatcher:
+            handed_out = {self._add(dispatcher, group): group for group in groups}
+            while len(dispatcher):
+                ended = dispatcher.completed(_TICK)
                 self.tick()
-                for process in [process for process in running if process.sentinel in ended]:
-                    process.join()  # its sentinel may end some seconds before it does
-                    group = running.pop(process)
-                    outcome = self._outcome(group, process)
-                    if outcome is None:
-                        waiting.appendleft(group)
-                    elif "error" in outcome and len(group.trainings) > 1:
+                for number, outcome in ended:
+                    group = handed_out.pop(number)
+                    if "error" in outcome and len(group.trainings) > 1:
                         logger.warning("%s: %s; its networks are trained one by one", group.name, outcome["error"])
-                        waiting.extendleft(reversed(group.alone()))
+                        handed_out |= {self._add(dispatcher, one): one for one in group.alone()}
                     else:
                         yield group, outcome
-        finally:
-            for process in running:
-                process.terminate()
-            for process in running:
-                process.join()
 
-    def _start(self, group: Group) -> BaseProcess:
-        context = multiprocessing.get_context("spawn")
-        plan = self.plan_of(group)
-        path = self.folder / group.name
-        process = context.Process(target=_train_group, args=(plan, path, self._outcome_file(group), self.device), daemon=True)
-        with interrupts_ignored():
-            process.start()
-        return process
+    def _add(self, dispatcher: Dispatcher, group: Group) -> int:
+        return dispatcher.add((self.plan_of(group), self.folder / group.name, self._outcome_file(group)))
 
     def _outcome_file(self, group: Group) -> Path:
         return self.folder / f"{group.name}.json"
-
-    def _outcome(self, group: Group, process: BaseProcess) -> dict[str, Any] | None:
-        """What became of a group; None where it must be begun again."""
-        path = self._outcome_file(group)
-        if path.exists():
-            return runs.read_object(path)
-        self._kills[group] = self._kills.get(group, 0) + 1
-        if self._kills[group] < _MOST_KILLS:
-            logger.warning("%s: its process ended with code %s; it goes on in another", group.name, process.exitcode)
-            return None
-        return {"error": f"its process ended {_MOST_KILLS} times with code {process.exitcode}"}
 
     def median_seconds(self) -> float | None:
         """The median over the groups of the time that a training took; None where all were resumed. It is kept out of the journal, which is
@@ -189,17 +153,16 @@ class GroupRunner:
         return 0
 
 
-def _train_group(plan: DistillPlan, folder: Path, outcome_file: Path, device: str) -> None:
-    """Carry a group out, and leave its outcome in a file; the function that a process runs."""
-    obey_parent()
+def _train_group(device: str, item: tuple[DistillPlan, Path, Path]) -> dict[str, Any]:
+    """Carry a group out, leave its outcome in a file, and return it."""
+    plan, folder, outcome_file = item
     if outcome_file.exists():
-        return
-    if device == "cpu":
-        torch.set_num_threads(1)
+        return runs.read_object(outcome_file)
     resumed, began = (folder / "config.yaml").exists(), time.monotonic()
     outcome: dict[str, Any]
     try:
-        result = distill_in(folder, plan, Execution(device))
+        with single_thread(device):
+            result = distill_in(folder, plan, Execution(device))
         top1 = [student.accuracy.top1 for student in result.students]
         facts = {"measured_on": result.measured_on, "images": result.student.count}
         outcome = {"top1": top1, "teacher": result.teacher.top1 if result.teacher else None, **facts}
@@ -207,3 +170,4 @@ def _train_group(plan: DistillPlan, folder: Path, outcome_file: Path, device: st
     except DiswotError as error:
         outcome = {"error": str(error)}
     runs.write_atomic(outcome_file, json.dumps(outcome) + "\n")
+    return outcome

@@ -1,0 +1,64 @@
+"""Local processes: one that dies takes its own task with it and nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from diswot.executors.local import LocalExecutor, WorkerDied
+from diswot.executors.tasks import worker_device
+from tests.executors.work import die_at_seven, fail_at_seven, square
+
+
+def test_tasks_are_done_by_as_many_processes_as_asked_for_and_the_end_of_one_is_its_own() -> None:
+    with LocalExecutor(2, ("cuda:0", "cuda:1")) as executor:
+        squares = [executor.submit(square, None, number) for number in range(20)]
+        devices = {executor.submit(worker_device).result() for _ in range(20)}
+        doomed, fine = executor.submit(die_at_seven, None, 7), executor.submit(square, None, 5)
+        assert [future.result() for future in squares] == [number**2 for number in range(20)]
+        with pytest.raises(WorkerDied, match="signal 9"):
+            doomed.result()
+        assert fine.result() == 25 and executor.submit(square, None, 6).result() == 36
+        assert devices <= {"cuda:0", "cuda:1"} and len(executor.pids()) <= 2
+        pids = executor.pids()
+        failed = executor.submit(fail_at_seven, None, 7)
+        with pytest.raises(ValueError, match="seven") as error:
+            failed.result()
+        assert "fail_at_seven" in str(error.value.__cause__), "the traceback of the other process is told"
+        with pytest.raises(AttributeError):  # it cannot be pickled, and the executor goes on
+            executor.submit(lambda: 1).result()
+        assert executor.submit(square, None, 2).result() == 4
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(square, None, 1)
+
+
+def test_a_process_can_be_ended_while_it_runs_and_at_shutdown() -> None:
+    executor = LocalExecutor(1)
+    asleep, waiting = executor.submit(time.sleep, 600), executor.submit(time.sleep, 600)
+    while executor.began(asleep) is None:
+        time.sleep(0.01)
+    assert executor.began(waiting) is None
+    executor.kill(asleep)
+    with pytest.raises(WorkerDied):
+        asleep.result()
+    while executor.began(waiting) is None:
+        time.sleep(0.01)
+    left = executor.submit(time.sleep, 600)
+    executor.shutdown(cancel_futures=True)
+    assert left.cancelled()
+    with pytest.raises(WorkerDied):
+        waiting.result()
+
+
+def test_workers_do_not_hear_an_interrupt() -> None:
+    with LocalExecutor(1) as executor:
+        assert executor.submit(square, None, 3).result() == 9
+        (pid,) = executor.pids()
+        os.kill(pid, signal.SIGINT)
+        assert executor.submit(square, None, 4).result() == 16 and executor.pids() == [pid]
