@@ -133,7 +133,7 @@ class Dispatcher:
         while len(self) and not found and (left := until - time.monotonic()) > 0:
             self._hand_out()
             done, _ = futures.wait(self._running, min(left, _POLL), futures.FIRST_COMPLETED)
-            for future in done:
+            for future in sorted(done, key=lambda future: self._running[future].items[0].number):
                 found += self._take(future, self._running.pop(future))
             if not done:
                 self._end_overdue()

@@ -61,7 +61,10 @@ def test_workers_that_do_not_live_on_are_given_the_context_and_large_chunks_at_o
 
 
 def test_what_a_function_raises_ends_the_run_with_its_traceback() -> None:
-    with Dispatcher(pool_of(ScriptedExecutor()), fail_at_seven, None, blame) as dispatcher, pytest.raises(ValueError, match="seven") as error:
+    with (
+        Dispatcher(pool_of(ScriptedExecutor()), fail_at_seven, None, blame) as dispatcher,
+        pytest.raises(ValueError, match="seven") as error,
+    ):
         collect(dispatcher, SQUARES)
     assert "fail_at_seven" in str(error.value.__cause__)
 
@@ -102,7 +105,10 @@ def test_an_executor_that_breaks_as_a_whole_is_opened_again() -> None:
         assert collect(dispatcher, SQUARES) == SQUARES
     assert len(executors) == 3
     broken = ScriptedExecutor(lambda chunk: BrokenExecutor("gone"))
-    with Dispatcher(pool_of(broken), square, 5, blame) as dispatcher, pytest.raises(RunError, match=r"scripted is broken .*: start it again"):
+    with (
+        Dispatcher(pool_of(broken), square, 5, blame) as dispatcher,
+        pytest.raises(RunError, match=r"scripted is broken .*: start it again"),
+    ):
         collect(dispatcher, SQUARES)
 
 
@@ -172,9 +178,9 @@ def test_a_worker_that_is_stopped_is_ended_from_here(monkeypatch: pytest.MonkeyP
 
 def test_what_runs_in_this_process_is_never_ended_and_one_at_a_time() -> None:
     """A pool of threads: its workers are this process."""
-    with open_pool("concurrent.futures:ThreadPoolExecutor", 2) as pool:
-        with Dispatcher(pool, _one_at_a_time, None, blame, patience=0.05) as dispatcher:
-            assert collect(dispatcher, range(4)) == dict.fromkeys(range(4), True)
+    threads = "concurrent.futures:ThreadPoolExecutor"
+    with open_pool(threads, 2) as pool, Dispatcher(pool, _one_at_a_time, None, blame, patience=0.05) as dispatcher:
+        assert collect(dispatcher, range(4)) == dict.fromkeys(range(4), True)
 
 
 _inside = threading.Lock()

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from diswot.tabulation import trainings
+from diswot.distillation import side_by_side
+from diswot.executors.named import Pool
+from tests.executors.work import ScriptedExecutor, pool_of
 
 
-class InlineProcess:
-    """What `GroupRunner` uses of a process; it runs when it is started, and has ended then."""
+def train_inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run trainings in this process."""
 
-    exitcode = -9  # of one that leaves no outcome
+    @contextlib.contextmanager
+    def inline(*_: Any) -> Iterator[Pool]:
+        yield pool_of(ScriptedExecutor(), slots=1)
 
-    def __init__(self, target: Callable[..., None], args: tuple[Any, ...], daemon: bool) -> None:
-        self._target, self._args = target, args
-        self.sentinel, write = os.pipe()
-        os.close(write)  # as when a process ends
-
-    def start(self) -> None:
-        self._target(*self._args)
-
-    def join(self) -> None:
-        os.close(self.sentinel)
-
-
-def train_inline(monkeypatch: pytest.MonkeyPatch, train: Callable[..., None] | None = None) -> None:
-    """Run trainings in this process; `train` in place of the function that a process runs."""
-    context = type("Context", (), {"Process": InlineProcess})
-    monkeypatch.setattr(trainings.multiprocessing, "get_context", lambda method: context)
-    monkeypatch.setattr(trainings, "obey_parent", lambda: None)
-    if train is not None:
-        monkeypatch.setattr(trainings, "_train_group", train)
+    monkeypatch.setattr(side_by_side, "open_pool", inline)

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,15 @@ import diswot
 from diswot.architecture import Architecture
 from diswot.benchmarks import read_benchmark
 from diswot.config import TabulateConfig
+from diswot.errors import ConfigError
 from diswot.execution import Execution
 from diswot.runs import RunDir
 from diswot.space import Cost
-from diswot.tabulation import recipe
+from diswot.tabulation import recipe, trainings
 from diswot.tabulation.networks import TableNetwork
 from diswot.tabulation.table import agreements, table_csv
 from diswot.tabulation.trainings import Group, GroupRunner, Training, plan_trainings
+from tests.executors.work import ScriptedExecutor
 from tests.tabulation.inline import train_inline
 
 QUICK = {"space": "s0", "flops": "9M", "teacher": "resnet8", "epochs": 2, "batch_size": 16, "workers": 2}
@@ -122,37 +125,39 @@ def epochs_of(folder: Path) -> int:
     return sum(path.read_bytes().count(b"\n") for path in folder.glob("trainings/*/metrics.jsonl"))
 
 
-def run_groups(monkeypatch: pytest.MonkeyPatch, folder: Path, train: Callable[[str], dict[str, Any] | None]) -> list[tuple[str, Any]]:
-    """Three trainings in a group; `train` says by the group's name what comes of it, None where its process is killed."""
+def run_groups(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, top1: Callable[[str], list[float]], lose: Callable[[str], bool] = lambda name: False
+) -> list[tuple[str, Any]]:
+    """Three trainings in a group; `top1` says by the group's name what comes of it, and `lose` when its worker dies."""
 
-    def train_group(plan: Any, path: Path, outcome_file: Path, device: str) -> None:
-        if (outcome := train(path.name)) is not None:
-            outcome_file.write_text(json.dumps(outcome))
+    def distill_in(path: Path, plan: Any, execution: Execution) -> Any:
+        students = [SimpleNamespace(accuracy=SimpleNamespace(top1=value), count=10) for value in top1(path.name)]
+        return SimpleNamespace(students=students, student=students[0], teacher=None, measured_on="test")
 
-    train_inline(monkeypatch, train_group)
-    runner = GroupRunner(folder / "trainings", lambda group: None, "cpu", 1, lambda: None)  # type: ignore[arg-type, return-value]
+    monkeypatch.setattr(trainings, "distill_in", distill_in)
+    executor = ScriptedExecutor(lambda chunk: OSError("the node is gone") if lose(chunk.items[0][1].name) else None)
+    runner = GroupRunner(folder / "trainings", lambda group: None, Execution("cpu", 1, executor=executor), lambda: None)  # type: ignore[arg-type, return-value]
     group = Group(tuple(Training(n, "kd", 0) for n in range(3)))
-    return [(group.name, outcome) for group, outcome in runner.run([group])]
+    return [(group.name, outcome.get("top1") or outcome["error"]) for group, outcome in runner.run([group])]
 
 
 def test_a_network_that_cannot_be_trained_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def train(name: str) -> dict[str, Any]:
-        return {"error": "ce is not finite"} if name in ("kd-seed0-0-1-2", "kd-seed0-1") else {"top1": [50.0]}
+    def top1(name: str) -> list[float]:
+        if name in ("kd-seed0-0-1-2", "kd-seed0-1"):
+            raise ConfigError("ce is not finite")
+        return [50.0]
 
-    found = run_groups(monkeypatch, tmp_path, train)
-    assert found == [("kd-seed0-0", {"top1": [50.0]}), ("kd-seed0-1", {"error": "ce is not finite"}), ("kd-seed0-2", {"top1": [50.0]})]
+    found = run_groups(monkeypatch, tmp_path, top1)
+    assert found == [("kd-seed0-0", [50.0]), ("kd-seed0-1", "ce is not finite"), ("kd-seed0-2", [50.0])]
 
 
-def test_a_killed_process_is_begun_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    left = [2, 99]
-
-    def killed_twice(name: str) -> dict[str, Any] | None:
-        left[0] -= 1
-        return None if left[0] >= 0 else {"top1": [1.0, 2.0, 3.0]}
-
-    assert run_groups(monkeypatch, tmp_path, killed_twice) == [("kd-seed0-0-1-2", {"top1": [1.0, 2.0, 3.0]})]
-    found = run_groups(monkeypatch, tmp_path / "again", lambda name: None if "1" in name else {"top1": [4.0]})
-    assert found[1] == ("kd-seed0-1", {"error": "its process ended 3 times with code -9"}) and len(found) == 3
+def test_a_group_whose_worker_dies_is_begun_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lost = iter([True, True])
+    twice = run_groups(monkeypatch, tmp_path, lambda name: [1.0, 2.0, 3.0], lambda name: next(lost, False))
+    assert twice == [("kd-seed0-0-1-2", [1.0, 2.0, 3.0])]
+    found = run_groups(monkeypatch, tmp_path / "again", lambda name: [4.0], lambda name: "1" in name)
+    others = [("kd-seed0-0", [4.0]), ("kd-seed0-2", [4.0])]
+    assert sorted(found) == sorted([*others, ("kd-seed0-1", "3 workers died with it: the node is gone")])
 
 
 BAD = {
