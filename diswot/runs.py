@@ -211,11 +211,11 @@ class RunDir:
                 for folder in self._made:
                     folder.rmdir()
 
-    def append(self, name: str, record: Mapping[str, Any]) -> None:
-        """Add a line to the journal `name` and return once it is on the disk; after Ctrl-C nothing is added any more."""
+    def append(self, name: str, *records: Mapping[str, Any]) -> None:
+        """Add lines to the journal `name` and return once they are on the disk; after Ctrl-C nothing is added any more."""
         if interrupted.is_set():
             raise KeyboardInterrupt
-        line = (canonical_json(dict(record)) + "\n").encode()
+        line = "".join(canonical_json(dict(record)) + "\n" for record in records).encode()
         with open(self.path / name, "ab", buffering=0) as file:  # a buffer would be written once more on closing
             start = file.tell()
             try:

@@ -92,6 +92,11 @@ class SearchConfig(ScoreConfig):
         ge=0,
     )
     generation_size: int = option(16, "candidates bred from the same history, and scored side by side", "Search", ge=1)
+    asynchronous: bool = option(
+        False,
+        "keep --generation-size candidates under way: no worker waits for the others, and the outcome depends on which was the fastest",
+        "Search",
+    )
 
     def limits(self) -> dict[str, str | None]:
         """The budget as it was asked for: params, flops, depth and latency."""

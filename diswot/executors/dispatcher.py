@@ -108,6 +108,11 @@ class Dispatcher:
         return len(self._waiting) + sum(len(running.items) for running in self._running.values())
 
     @property
+    def slots(self) -> int:
+        """How many chunks run side by side."""
+        return self._pool.slots()
+
+    @property
     def seconds_per_item(self) -> float | None:
         """How long the last items took in their worker; None before the first outcome."""
         return self._seconds

@@ -53,7 +53,7 @@ class Engine:
         self._executor, self._devices, self._patience, self._folder = executor, devices or (context.device,), patience, folder
         self._stack = ExitStack()
         self._dispatcher: Dispatcher | None = None
-        self._here: deque[tuple[int, ScoreResult]] = deque()
+        self._here: deque[tuple[int, Architecture, Cost]] = deque()
         self._added = 0
 
     @classmethod
@@ -107,6 +107,11 @@ class Engine:
                 found |= self.completed()
             yield found.pop(order.popleft())
 
+    @property
+    def slots(self) -> int:
+        """How many chunks of candidates are scored side by side."""
+        return self._dispatcher.slots if self._dispatcher is not None else 1
+
     def hungry(self) -> bool:
         """Whether another candidate should be added now, for no worker to wait."""
         return self._dispatcher.hungry() if self._dispatcher is not None else not self._here
@@ -116,17 +121,18 @@ class Engine:
         if self._dispatcher is not None:
             return self._dispatcher.add((arch, cost))
         self._added += 1
-        with single_thread(self.context.device):
-            self._here.append((self._added - 1, score_one(self.context, arch, cost)))
+        self._here.append((self._added - 1, arch, cost))
         return self._added - 1
 
     def completed(self) -> list[tuple[int, ScoreResult]]:
         """Wait for outcomes of candidates that were added: their numbers, and what came of them."""
         if self._dispatcher is not None:
             return self._dispatcher.completed()
-        found = list(self._here)
-        self._here.clear()
-        return found
+        if not self._here:
+            return []
+        number, arch, cost = self._here.popleft()
+        with single_thread(self.context.device):
+            return [(number, score_one(self.context, arch, cost))]
 
     def _blame(self, item: tuple[Architecture, Cost], reason: str) -> ScoreResult:
         """The outcome of a candidate that its workers did not survive."""

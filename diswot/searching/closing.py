@@ -11,6 +11,7 @@ from diswot.scoring.engine import Engine
 from diswot.scoring.recipe import fitness_of, prepare_scoring
 from diswot.searching import finalists
 from diswot.searching.finalists import Trained
+from diswot.searching.history import History
 from diswot.searching.setup import SearchSetup
 from diswot.searching.trial import Trial
 from diswot.space import Cost
@@ -57,7 +58,9 @@ class Lead:
     same_size: bool
 
 
-def rank_finalists(search: SearchSetup, engine: Engine, trials: Sequence[Trial], winner: Trial) -> tuple[list[Finalist], Lead]:
+def rank_finalists(
+    search: SearchSetup, engine: Engine, trials: Sequence[Trial], history: History, winner: Trial
+) -> tuple[list[Finalist], Lead]:
     """The winner beside what it must be held against, and its lead over random networks of its size."""
     feasibility, spec = search.feasibility, search.context.spec
     sized = finalists.peers(search.proposer, feasibility, winner)
@@ -67,7 +70,7 @@ def rank_finalists(search: SearchSetup, engine: Engine, trials: Sequence[Trial],
     counters = {search.space.name: feasibility.cost, "zoo": finalists.costs_of_hand_made(spec)}
     scored = engine.score([arch for _, arch in others], lambda arch: counters[arch.space](arch))
     rows = [(finalists.WINNER, winner)]
-    if (second := finalists.alternative(search.members(trials), winner.arch)) is not None:
+    if (second := finalists.alternative(history, winner.arch)) is not None:
         rows.append((finalists.ALTERNATIVE, next(trial for trial in trials if trial.arch == second)))
     for (role, arch), found in zip(others, scored, strict=True):
         if found.reason is None:

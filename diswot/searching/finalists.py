@@ -121,10 +121,9 @@ def hand_made(feasibility: BudgetFeasibility, winner: Cost, spec: ImageSpec) -> 
     None for images that none is meant for."""
     if spec.input_size > _MAX_CIFAR_SIZE:
         return None
-    count = costs_of_hand_made(spec)
-    archs = [Architecture("zoo", name) for name in HAND_MADE_NETWORKS if name != feasibility.config.teacher]
-    archs.sort(key=lambda arch: abs(math.log(count_params(count.space, arch, spec) / winner.params)))
-    near = archs[:_NEARBY]
+    count, sizes = costs_of_hand_made(spec), _params_of_hand_made(spec)
+    archs = [arch for arch in sizes if arch.choices != feasibility.config.teacher]
+    near = sorted(archs, key=lambda arch: abs(math.log(sizes[arch] / winner.params)))[:_NEARBY]
     within = [arch for arch in near if feasibility.budget.admits(count(arch))]
     return min(within or near, key=lambda arch: _ratio(count(arch), winner))
 
@@ -133,6 +132,14 @@ def hand_made(feasibility: BudgetFeasibility, winner: Cost, spec: ImageSpec) -> 
 def costs_of_hand_made(spec: ImageSpec) -> CostCounter:
     """The costs of the hand-made networks for images of a kind: tracing takes a while, so each is counted once in a process."""
     return CostCounter(load_space("zoo"), spec)
+
+
+@functools.cache
+def _params_of_hand_made(spec: ImageSpec) -> dict[Architecture, int]:
+    """The numbers of parameters of the hand-made networks, which take less time than their FLOPs."""
+    space = load_space("zoo")
+    archs = [Architecture(space.name, name) for name in HAND_MADE_NETWORKS]
+    return {arch: count_params(space, arch, spec) for arch in archs}
 
 
 def _ratio(a: Cost, b: Cost) -> float:

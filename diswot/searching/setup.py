@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from diswot.config import SearchConfig
-from diswot.errors import RunError
-from diswot.scoring.recipe import fitness_of, prepare_scoring
+from diswot.scoring.recipe import prepare_scoring
 from diswot.searching.feasibility import BudgetFeasibility
 from diswot.searching.proposals import Proposer
-from diswot.searching.strategies import Member
 from diswot.searching.trial import Trial
 from diswot.space import load_space
 
@@ -40,22 +38,9 @@ class SearchSetup:
                 config.proxy,
             )
 
-    def members(self, trials: Sequence[Trial]) -> list[Member]:
-        """The complete trials with their fitness: ranks are taken anew over all that has been seen."""
-        complete = [trial for trial in trials if trial.complete]
-        if not complete:
-            return []
-        fitness = fitness_of(self.ranking, [trial.scores for trial in complete])
-        return [Member(trial.arch, float(value)) for trial, value in zip(complete, fitness, strict=True)]
-
-    def best(self, trials: Sequence[Trial]) -> Trial:
-        """The fittest of all trials, the earliest of equals."""
-        members = self.members(trials)
-        if not members:
-            reason = trials[0].reason if trials else "none was scored"
-            raise RunError(f"no candidate could be scored; the first failed with: {reason}")
-        winner = max(members, key=lambda member: member.fitness).arch
-        return next(trial for trial in trials if trial.arch == winner)
+    def means(self, trial: Trial) -> list[float] | None:
+        """The scores of a trial by part of the ranking, averaged over the seeds; None where it has none."""
+        return [float(np.mean(trial.scores[name])) for name in self.ranking.parts] if trial.complete else None
 
     def mean_scores(self, scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
         """The mean over the seeds of the scores of each part of the ranking."""

@@ -48,6 +48,12 @@ class SearchState:
     tournament_size: int = 16
     top_k: int = 4
 
+    def best(self, count: int) -> Sequence[Member]:
+        """The fittest members of the history, of equal ones the earlier first."""
+        if callable(found := getattr(self.history, "best", None)):  # a history that remembers them for all candidates of a generation
+            return found(count)
+        return sorted(self.history, key=lambda member: -member.fitness)[:count]
+
 
 class Strategy(ABC):
     """Base class of the search strategies. To write one, subclass it and define `candidates`; `--strategy module:Class` finds it.
@@ -86,7 +92,7 @@ class Evolution(Strategy):
 
     def population(self, state: SearchState) -> Sequence[Member]:
         """The members that are alive. Adding a child and removing the worst, again and again, leaves the best ever seen."""
-        return sorted(state.history, key=lambda member: -member.fitness)[: state.population_size]
+        return state.best(state.population_size)
 
     def parent(self, members: Sequence[Member], state: SearchState) -> Architecture:
         """One of the best of a random sample of the members."""

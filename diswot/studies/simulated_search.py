@@ -15,8 +15,8 @@ from diswot.errors import RunError
 from diswot.progress import Reporter
 from diswot.proxies import Ranking
 from diswot.runs import RunDir
+from diswot.searching.history import History
 from diswot.searching.proposals import Proposer
-from diswot.searching.strategies import Member
 from diswot.space import SearchSpace, load_space
 from diswot.statistics.correlation import budgets_between
 from diswot.statistics.ranked_values import Vector
@@ -102,7 +102,7 @@ class SearchTable:
         tried: list[Architecture] = []
         while len(tried) < evaluations:
             begin = len(tried)
-            history = self._members(rows[arch] for arch in tried)
+            history, _ = self._history(rows[arch] for arch in tried)
             for index in range(begin, min(begin + _DEFAULT.generation_size, evaluations)):
                 found = proposer.propose(history, begin, seen, np.random.default_rng([seed, index]))
                 if found is None:
@@ -111,15 +111,14 @@ class SearchTable:
                 tried.append(found[0])
             if len(tried) == begin:
                 break
-        members = self._members(rows[arch] for arch in tried)
-        return rows[max(members, key=lambda member: member.fitness).arch] if members else -1
+        history, scored = self._history(rows[arch] for arch in tried)
+        return scored[int(np.argmax(history.fitness))] if scored else -1
 
-    def _members(self, tried: Iterable[int]) -> list[Member]:
-        """The rows that have been tried and have a score, ranked anew among themselves."""
+    def _history(self, tried: Iterable[int]) -> tuple[History, list[int]]:
+        """The rows that have been tried and have a score, ranked anew among themselves; and their numbers."""
         scored = [row for row in tried if self.complete[row]]
-        if not scored:
-            return []
-        return [Member(self.archs[row], float(value)) for row, value in zip(scored, self.ranking.fitness(self.scores[scored]), strict=True)]
+        fitness = self.ranking.fitness(self.scores[scored]) if scored else np.empty(0)
+        return History([self.archs[row] for row in scored], fitness), scored
 
 
 class _AllowedRows:

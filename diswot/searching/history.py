@@ -1,0 +1,99 @@
+"""The history of a search as its strategy sees it: members with their fitness, which is ranked anew as the history grows."""
+
+from __future__ import annotations
+
+import functools
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, overload
+
+import numpy as np
+
+from diswot.architecture import Architecture
+from diswot.searching.strategies import Member
+from diswot.statistics.ranked_values import Vector
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+class History(Sequence[Member]):
+    """Scored members in the order of their trials, and the best of them, which are found once for all that breed from this history.
+
+    Args:
+        archs: (n,) or more; those beyond the fitness are not of this history.
+        fitness: (n,) higher is better.
+
+    >>> archs = [Architecture("s", number) for number in range(4)]
+    >>> [member.arch.choices for member in History(archs, np.array([1.0, 3.0, 2.0, 3.0])).best(3)]
+    [1, 3, 2]
+    """
+
+    def __init__(self, archs: Sequence[Architecture], fitness: Vector) -> None:
+        self._archs, self.fitness = archs, fitness
+
+    def __len__(self) -> int:
+        return len(self.fitness)
+
+    @overload
+    def __getitem__(self, index: int) -> Member: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Member]: ...
+    def __getitem__(self, index: int | slice) -> Member | list[Member]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        number = index % len(self)
+        return Member(self._archs[number], float(self.fitness[number]))
+
+    def best(self, count: int) -> list[Member]:
+        """The fittest members, of equal ones the earlier first."""
+        return [self[int(index)] for index in self._order[:count]]
+
+    @functools.cached_property
+    def _order(self) -> NDArray[np.intp]:
+        return np.argsort(-self.fitness, kind="stable")
+
+
+class _Ranking(Protocol):
+    def fitness(self, scores: ArrayLike) -> Vector: ...
+
+
+class ScoredTrials:
+    """The trials of a search that have scores, kept so that a history of any length is ranked without looking at every trial again.
+
+    Args:
+        ranking: makes a fitness (n,) of scores (n, parts).
+        parts: number of scores of a trial.
+    """
+
+    def __init__(self, ranking: _Ranking, parts: int) -> None:
+        self._ranking = ranking
+        self._table = np.empty((64, parts))
+        self._archs: list[Architecture] = []
+        self._places: list[int] = []  # of the complete trials among all
+        self._count = 0
+        self._last: tuple[int, History] = (0, History([], np.empty(0)))
+
+    def append(self, arch: Architecture, scores: Sequence[float] | None) -> None:
+        """Add a trial: (parts,) its scores averaged over the seeds, None where it has none."""
+        if scores is not None:
+            number = len(self._archs)
+            if number == len(self._table):
+                self._table = np.concatenate([self._table, np.empty_like(self._table)])
+            self._table[number] = scores
+            self._archs.append(arch)
+            self._places.append(self._count)
+        self._count += 1
+
+    def history(self, length: int | None = None) -> History:
+        """The complete ones of the first `length` trials (all by default), ranked among themselves."""
+        complete = bisect_left(self._places, self._count if length is None else length)
+        if complete != self._last[0]:
+            self._last = complete, History(self._archs, self._ranking.fitness(self._table[:complete]))
+        return self._last[1]
+
+    def place(self, number: int) -> int:
+        """The place among all trials of a member of a history."""
+        return self._places[number]

@@ -1,0 +1,210 @@
+"""The loop of a search: candidates are bred from the trials before them, scored, and written down as trials."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import starmap
+
+import numpy as np
+
+from diswot.architecture import Architecture
+from diswot.config import SearchConfig
+from diswot.errors import RunError
+from diswot.progress import Reporter
+from diswot.runs import RunDir
+from diswot.scoring.candidates import ScoreResult
+from diswot.scoring.engine import Engine
+from diswot.scoring.recipe import input_digests, is_number_list
+from diswot.searching.history import ScoredTrials
+from diswot.searching.setup import SearchSetup
+from diswot.searching.trial import JOURNAL, Trial, read_trials
+
+logger = logging.getLogger(__name__)
+_FEW = 3  # parts of a ranking that a line of progress has room for
+_GROWTH = 500  # a long history is ranked anew when it has grown by one part in so many
+
+
+def bred_after(index: int, size: int, asynchronous: bool) -> int:
+    """Return how many trials there must be before a candidate is bred.
+
+    A generation of `size` candidates is bred when all before it are scored. An asynchronous search keeps `size` candidates under way: one
+    is bred as soon as another one is scored, so candidate i sees the first i - size + 1 lines of the journal, whichever these are.
+
+    >>> [bred_after(index, 4, False) for index in (0, 3, 4, 9)]
+    [0, 0, 4, 8]
+    >>> [bred_after(index, 4, True) for index in (0, 3, 4, 9)]
+    [0, 0, 1, 6]
+    """
+    return max(0, index - size + 1) if asynchronous else index - index % size
+
+
+def ranked_history(length: int, asynchronous: bool) -> int:
+    """Return how many of these trials a candidate's parents are chosen from. In a long asynchronous search the last two in a thousand are
+    left out: to rank them all anew for every candidate takes a while.
+
+    >>> [ranked_history(length, True) for length in (0, 499, 1234)], ranked_history(1234, False)
+    ([0, 499, 1233], 1234)
+    """
+    return length - length % (1 + length // _GROWTH) if asynchronous else length
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate that has been bred: its number, and its parent, None for a random one."""
+
+    index: int
+    arch: Architecture
+    parent: Architecture | None
+
+
+class Search(SearchSetup):
+    """A search under way. It is a function of its journal: whatever was bred is bred again from the same lines.
+
+    Args:
+        config: the options.
+        device: where the teacher is observed and latency measured.
+        run: where the journal is kept, or None.
+        reporter: shown the progress.
+
+    Attributes:
+        trials: in the order of the journal.
+        scored: those that have scores.
+    """
+
+    def __init__(self, config: SearchConfig, device: str, run: RunDir | None, reporter: Reporter) -> None:
+        super().__init__(config, device)
+        self._run, self._reporter = run, reporter
+        self.trials: list[Trial] = []
+        self.scored = ScoredTrials(self.ranking, len(self.ranking.parts))
+        self._seen: set[Architecture] = set()  # canonical forms of all that was bred
+        self._bred = 0
+        self._known: dict[int, Trial] = {}  # by index, of the journal, until the search comes to where they were bred
+        self._pending: dict[int, Proposal] = {}  # by the number that the engine knows them by
+        self._exhausted = False
+        if run is not None:
+            run.check_inputs("inputs.json", input_digests(config, self.context, self.space.name, config.strategy))
+            self._take_over(read_trials(run, self.space.name, repair=True))
+
+    def run(self, engine: Engine) -> None:
+        """Score candidates until there are as many as were asked for, or nothing is left to try."""
+        self._reporter.start(self.config.iterations, len(self.trials), "candidate")
+        if (slots := engine.slots) > self.config.generation_size:
+            logger.warning(
+                "at most %s of %s workers have work at a time: a larger --generation-size keeps more of them busy",
+                *(self.config.generation_size, slots),
+            )
+        scored: dict[int, Trial] = {}
+        while True:
+            self._breed(engine)
+            if not self._pending:
+                break
+            scored |= {trial.index: trial for trial in starmap(self._trial, engine.completed())}
+            self._write(self._in_order(scored))
+        self._reporter.stop()
+        if self._exhausted:
+            self._log_exhausted()
+
+    def best(self) -> Trial:
+        """The fittest of all trials, the earliest of equals.
+
+        Raises:
+            RunError: none has a score.
+        """
+        history = self.scored.history()
+        if not len(history):
+            reason = self.trials[0].reason if self.trials else "none was scored"
+            raise RunError(f"no candidate could be scored; the first failed with: {reason}")
+        return self.trials[self.scored.place(int(np.argmax(history.fitness)))]
+
+    def _take_over(self, trials: Sequence[Trial]) -> None:
+        """Take over the trials of the journal; what was under way when it was cut off is bred again when the search comes to it."""
+        for number, trial in enumerate(trials):
+            self._check(number, trial)
+            self._known[trial.index] = trial
+            self._note(trial)
+        self.feasibility.remember(trials)
+
+    def _check(self, number: int, trial: Trial) -> None:
+        """Refuse a line of a journal that is not this search's."""
+        fault = f"{self._run.path / JOURNAL if self._run else JOURNAL}, line {number + 1}: "
+        if self.config.asynchronous:
+            if trial.index in self._known or not 0 <= trial.index < number + self.config.generation_size:
+                raise RunError(f"{fault}trial {trial.index}, which was not under way: start a new run")
+        elif trial.index != number:
+            raise RunError(f"{fault}trial {trial.index} where {number} belongs: start a new run")
+        self.space.check(trial.arch)
+        if trial.complete and not all(is_number_list(trial.scores.get(name), len(self.context.batches)) for name in self.ranking.parts):
+            raise RunError(f"{fault}its scores are not those of this search: start a new run")
+
+    def _breed(self, engine: Engine) -> None:
+        """Breed every candidate whose history is there, and hand it to the engine.
+
+        Each is bred from a prefix of the journal by a generator of its own, so a resumed search breeds what the undisturbed one would have.
+        """
+        config = self.config
+        while not self._exhausted and self._bred < config.iterations:
+            index, after = self._bred, bred_after(self._bred, config.generation_size, config.asynchronous)
+            if after > len(self.trials):
+                return
+            if (known := self._known.pop(index, None)) is not None:
+                self._seen.add(self.space.canonical(known.arch))
+            elif (proposal := self._propose(index, after)) is not None:
+                self._seen.add(self.space.canonical(proposal.arch))
+                self._pending[engine.add(proposal.arch, self.feasibility.cost(proposal.arch))] = proposal
+            else:
+                self._exhausted = True
+                return
+            self._bred += 1
+
+    def _propose(self, index: int, after: int) -> Proposal | None:
+        history = self.scored.history(ranked_history(after, self.config.asynchronous))
+        found = self.proposer.propose(history, after, self._seen, np.random.default_rng([self.config.seed, index]))
+        if found is None and not self._seen:
+            raise self.feasibility.nothing_found()
+        return None if found is None else Proposal(index, *found)
+
+    def _trial(self, number: int, result: ScoreResult) -> Trial:
+        """What came of a candidate."""
+        proposal = self._pending.pop(number)
+        parent = proposal.parent.digest if proposal.parent is not None else None
+        latency = self.feasibility.latencies.get(proposal.arch)
+        return Trial(proposal.index, proposal.arch, result.cost, result.scores, result.reason, parent, latency)
+
+    def _in_order(self, scored: dict[int, Trial]) -> list[Trial]:
+        """Take the trials that can be written down now: those that all before them are written of; in an asynchronous search all."""
+        if self.config.asynchronous:
+            trials = list(scored.values())
+            scored.clear()
+            return trials
+        trials = []
+        while (trial := scored.pop(len(self.trials) + len(trials), None)) is not None:
+            trials.append(trial)
+        return trials
+
+    def _write(self, trials: Sequence[Trial]) -> None:
+        if not trials:
+            return
+        if self._run is not None:
+            self._run.append(JOURNAL, *(trial.record() for trial in trials))
+        for trial in trials:
+            self._note(trial)
+        self._reporter.update(len(self.trials), self._best_line)
+
+    def _note(self, trial: Trial) -> None:
+        self.trials.append(trial)
+        self.scored.append(trial.arch, self.means(trial))
+
+    def _best_line(self) -> str:
+        """The best so far, for a line of progress."""
+        if not len(self.scored.history()):
+            return "no candidate scored yet"
+        best, parts = self.best(), self.ranking.parts
+        scores = [f"{name} {np.mean(best.scores[name]):.4g}" for name in parts] if len(parts) <= _FEW else []
+        return f"best {', '.join([*scores, f'{best.cost.params / 1e6:.3f}M params'])}"
+
+    def _log_exhausted(self) -> None:
+        """Say that nothing is left to try."""
+        every = "all" if self.space.enumerate() is not None else "no network that has not been scored was found;"
+        logger.info("the space is exhausted: %s %s different networks within the budget have been scored", every, len(self.trials))
