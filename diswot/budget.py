@@ -135,8 +135,12 @@ def cost_of(space: SearchSpace, arch: Architecture, spec: ImageSpec) -> Cost:
     return cost
 
 
+_REMEMBERED = 4096
+
+
 class CostCounter:
-    """The costs of a space's networks, each counted once however often it is asked for.
+    """The costs of a space's networks, each traced once however often it is asked for; of those that are counted by arithmetic the last few
+    thousand are remembered.
 
     >>> from diswot.space import load_space
     >>> counter = CostCounter(load_space("s0"), ImageSpec(10, 3, 32))
@@ -156,6 +160,8 @@ class CostCounter:
 
     def __call__(self, arch: Architecture) -> Cost:
         if arch not in self._costs:
+            if self.by_arithmetic and len(self._costs) == _REMEMBERED:
+                self._costs.clear()
             self._costs[arch] = cost_of(self.space, arch, self.spec)
         return self._costs[arch]
 

@@ -211,8 +211,14 @@ class RunDir:
                 for folder in self._made:
                     folder.rmdir()
 
-    def append(self, name: str, *records: Mapping[str, Any]) -> None:
-        """Add lines to the journal `name` and return once they are on the disk; after Ctrl-C nothing is added any more."""
+    def append(self, name: str, *records: Mapping[str, Any], sync: bool = True) -> None:
+        """Add lines to the journal `name` and return once they are on the disk; after Ctrl-C nothing is added any more.
+
+        Args:
+            name: of the file.
+            records: the lines.
+            sync: False where `sync` is called later: what was added survives the end of this process, but not yet that of the machine.
+        """
         if interrupted.is_set():
             raise KeyboardInterrupt
         line = "".join(canonical_json(dict(record)) + "\n" for record in records).encode()
@@ -221,11 +227,18 @@ class RunDir:
             try:
                 while line:
                     line = line[file.write(line) or 0 :]
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             except OSError:  # a full disk: leave no half line behind
                 with contextlib.suppress(OSError):
                     os.truncate(self.path / name, start)
                 raise
+
+    def sync(self, name: str) -> None:
+        """Return once all that was added to a journal is on the disk."""
+        if (path := self.path / name).exists():
+            with open(path, "rb+") as file:
+                os.fsync(file.fileno())
 
     def read(self, name: str, repair: bool = False) -> list[dict[str, Any]]:
         """The records of a journal, without a last line that a crash cut short; with `repair` that line is cut off the file too."""

@@ -47,17 +47,22 @@ class LayerCounter:
         self.flops += weights * self.size * self.size
         self.depth += 1
 
-    def residual(self, convs: Sequence[tuple[int, int, int]]) -> None:
-        """Add a residual block, whose shortcut is a 1x1 convolution if the shape changes, and the identity otherwise.
+    def residual(self, convs: Sequence[tuple[int, int, int]], times: int = 1) -> None:
+        """Add residual blocks, whose shortcut is a 1x1 convolution if the shape changes, and the identity otherwise.
 
         Args:
             convs: (out channels, kernel, stride) of each convolution.
+            times: number of equal blocks, one after the other; more than one only of blocks that keep the shape.
         """
+        before = self.params, self.flops, self.depth
         in_chans, in_size = self.chans, self.size
         for out_chans, kernel, stride in convs:
             self.conv(out_chans, kernel, stride)
         if (self.chans, self.size) != (in_chans, in_size):
             self._add_conv(in_chans, self.chans, 1, self.size)
+        self.params += (times - 1) * (self.params - before[0])
+        self.flops += (times - 1) * (self.flops - before[1])
+        self.depth += (times - 1) * (self.depth - before[2])
 
     def classifier(self, num_classes: int) -> Cost:
         """Add the linear classifier and return the cost of the whole network."""

@@ -194,8 +194,10 @@ class StagedSpace(SearchSpace):
         counter = _count.LayerCounter(in_chans, input_size)
         counter.conv(arch.choices["stem"], *self.seed.stem[1:])
         for stage in self._stages(arch):
-            for convs in stage.blocks():
-                counter.residual(convs)
+            first, *others = stage.blocks()
+            counter.residual(first)
+            if others:
+                counter.residual(others[0], times=len(others))
         if arch.choices["head"]:
             counter.conv(arch.choices["head"], 1)
         return counter.classifier(num_classes)

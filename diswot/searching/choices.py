@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from diswot.architecture import Architecture
 
@@ -69,30 +71,50 @@ class SettledChoice:
     late: float
 
 
-def settled_choices(candidates: Sequence[Architecture], extremes: Sequence[Architecture]) -> list[SettledChoice]:
+def settled_choices(candidates: Iterable[Architecture], count: int, extremes: Sequence[Architecture]) -> list[SettledChoice]:
     """Return the choices that a search settled on: evolution goes where the score grows, which need not be where the accuracy does.
 
     Args:
-        candidates: those of the search, in order.
+        candidates: those of the search, in order; they are looked at one by one, and may be more than fit into memory.
+        count: how many they are.
         extremes: of the space.
     """
-    tenth = len(candidates) // _TENTH
-    if len(candidates) < _FEWEST:
+    tenth = count // _TENTH
+    if count < _FEWEST:
         return []
-    flat = [dict(flatten(arch.choices)) for arch in candidates]
-    every = [*flat, *(dict(flatten(arch.choices)) for arch in extremes)]
+    first: list[dict[str, Scalar]] = []
+    last = deque[dict[str, Scalar]](maxlen=tenth)
+    bounds: dict[str, tuple[float, float]] = {}
+    for arch in itertools.chain(extremes, candidates):
+        choices = dict(flatten(arch.choices))
+        _widen(bounds, choices)
+        if len(first) < tenth + len(extremes):
+            first.append(choices)
+        last.append(choices)
+    del first[: len(extremes)]
     found = []
-    for place in flat[-1]:
-        late_values = [one.get(place) for one in flat[-tenth:]]
+    for place in last[-1]:
+        late_values = [one.get(place) for one in last]
         value = max(set(late_values), key=late_values.count)
-        late, early = (sum(one.get(place) == value for one in part) / tenth for part in (flat[-tenth:], flat[:tenth]))
+        late, early = (sum(one.get(place) == value for one in part) / tenth for part in (last, first))
         if late >= _SETTLED and early <= _COMMON:
-            found.append(SettledChoice(place, value, _bound(value, [one[place] for one in every if place in one]), early, late))
+            found.append(SettledChoice(place, value, _bound(value, bounds.get(place)), early, late))
     return found
 
 
-def _bound(value: Scalar, values: Sequence[Scalar]) -> str:
-    numbers = [one for one in values if isinstance(one, int | float) and not isinstance(one, bool)]
-    if not numbers or value not in numbers:
+def _is_number(value: Scalar) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _widen(bounds: dict[str, tuple[float, float]], choices: Mapping[str, Scalar]) -> None:
+    """Take further choices into the smallest and the largest number at each place."""
+    for place, value in choices.items():
+        if _is_number(value):
+            low, high = bounds.get(place, (value, value))
+            bounds[place] = min(low, value), max(high, value)
+
+
+def _bound(value: Scalar, ends: tuple[float, float] | None) -> str:
+    if ends is None or not _is_number(value):
         return ""
-    return "smallest" if value == min(numbers) else "largest" if value == max(numbers) else ""
+    return "smallest" if value == ends[0] else "largest" if value == ends[1] else ""

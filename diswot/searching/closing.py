@@ -75,7 +75,7 @@ def rank_finalists(
     for (role, arch), found in zip(others, scored, strict=True):
         if found.reason is None:
             rows.append((role, Trial(len(trials), arch, found.cost, found.scores)))
-    complete = [trial.scores for trial in trials if trial.complete and trial is not winner]
+    complete = [trial.scores for trial in trials if trial.complete and trial.index != winner.index]
     fitness = fitness_of(search.ranking, [trial.scores for _, trial in rows] + complete)
     of_peers = [number for number, (role, _) in enumerate(rows) if role == finalists.RANDOM]
     peers = [rows[number][1].arch for number in of_peers]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import heapq
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def largest(feasibility: BudgetFeasibility, trials: Sequence[Trial]) -> Architec
     everything, budget = feasibility.space.enumerate(), feasibility.budget
     if everything is not None and budget.latency is None:
         return max((arch for arch in everything if feasibility.admits(arch)), key=size)
-    starts = sorted({trial.arch for trial in trials}, key=size)[-3:]
+    starts = [trial.arch for trial in heapq.nlargest(3, trials, key=lambda trial: (trial.cost.params, trial.cost.flops))][::-1]
     if budget.latency is not None or not {"params", "flops"} & set(budget.counted()):
         return starts[-1]  # nothing that can be counted bounds the climb
     return max(map(climb, starts), key=size)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, overload
 
 import numpy as np
@@ -14,23 +13,24 @@ from diswot.searching.strategies import Member
 from diswot.statistics.ranked_values import Vector
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
 
 class History(Sequence[Member]):
     """Scored members in the order of their trials, and the best of them, which are found once for all that breed from this history.
 
     Args:
-        archs: (n,) or more; those beyond the fitness are not of this history.
+        arch_of: number -> architecture.
         fitness: (n,) higher is better.
 
     >>> archs = [Architecture("s", number) for number in range(4)]
-    >>> [member.arch.choices for member in History(archs, np.array([1.0, 3.0, 2.0, 3.0])).best(3)]
+    >>> [member.arch.choices for member in History(archs.__getitem__, np.array([1.0, 3.0, 2.0, 3.0])).best(3)]
     [1, 3, 2]
     """
 
-    def __init__(self, archs: Sequence[Architecture], fitness: Vector) -> None:
-        self._archs, self.fitness = archs, fitness
+    def __init__(self, arch_of: Callable[[int], Architecture], fitness: Vector) -> None:
+        self._arch_of, self.fitness = arch_of, fitness
+        self._best: dict[int, list[Member]] = {}
 
     def __len__(self) -> int:
         return len(self.fitness)
@@ -42,18 +42,14 @@ class History(Sequence[Member]):
     def __getitem__(self, index: int | slice) -> Member | list[Member]:
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        number = index % len(self)
-        return Member(self._archs[number], float(self.fitness[number]))
+        number = range(len(self))[index]
+        return Member(self._arch_of(number), float(self.fitness[number]))
 
     def best(self, count: int) -> list[Member]:
         """The fittest members, of equal ones the earlier first."""
-        return [self[int(index)] for index in self._order[:count]]
-
-    @functools.cached_property
-    def _order(self) -> NDArray[np.intp]:
-        return np.argsort(-self.fitness, kind="stable")
+        if count not in self._best:
+            self._best[count] = [self[int(index)] for index in np.argsort(-self.fitness, kind="stable")[:count]]
+        return self._best[count]
 
 
 class _Ranking(Protocol):
@@ -61,29 +57,28 @@ class _Ranking(Protocol):
 
 
 class ScoredTrials:
-    """The trials of a search that have scores, kept so that a history of any length is ranked without looking at every trial again.
+    """The scores of a search's trials, kept so that a history of any length is ranked without looking at every trial again.
 
     Args:
         ranking: makes a fitness (n,) of scores (n, parts).
         parts: number of scores of a trial.
+        arch_of: place among the trials -> architecture.
     """
 
-    def __init__(self, ranking: _Ranking, parts: int) -> None:
-        self._ranking = ranking
+    def __init__(self, ranking: _Ranking, parts: int, arch_of: Callable[[int], Architecture]) -> None:
+        self._ranking, self._arch_of = ranking, arch_of
         self._table = np.empty((64, parts))
-        self._archs: list[Architecture] = []
         self._places: list[int] = []  # of the complete trials among all
         self._count = 0
-        self._last: tuple[int, History] = (0, History([], np.empty(0)))
+        self._last: tuple[int, History] = (0, self._history(0))
 
-    def append(self, arch: Architecture, scores: Sequence[float] | None) -> None:
+    def append(self, scores: Sequence[float] | None) -> None:
         """Add a trial: (parts,) its scores averaged over the seeds, None where it has none."""
         if scores is not None:
-            number = len(self._archs)
+            number = len(self._places)
             if number == len(self._table):
                 self._table = np.concatenate([self._table, np.empty_like(self._table)])
             self._table[number] = scores
-            self._archs.append(arch)
             self._places.append(self._count)
         self._count += 1
 
@@ -91,8 +86,12 @@ class ScoredTrials:
         """The complete ones of the first `length` trials (all by default), ranked among themselves."""
         complete = bisect_left(self._places, self._count if length is None else length)
         if complete != self._last[0]:
-            self._last = complete, History(self._archs, self._ranking.fitness(self._table[:complete]))
+            self._last = complete, self._history(complete)
         return self._last[1]
+
+    def _history(self, complete: int) -> History:
+        fitness = self._ranking.fitness(self._table[:complete]) if complete else np.empty(0)
+        return History(lambda number: self._arch_of(self._places[number]), fitness)
 
     def place(self, number: int) -> int:
         """The place among all trials of a member of a history."""

@@ -18,8 +18,9 @@ from diswot.scoring.candidates import ScoreResult
 from diswot.scoring.engine import Engine
 from diswot.scoring.recipe import input_digests, is_number_list
 from diswot.searching.history import ScoredTrials
+from diswot.searching.proposals import TriedForms
 from diswot.searching.setup import SearchSetup
-from diswot.searching.trial import JOURNAL, Trial, read_trials
+from diswot.searching.trial import JOURNAL, Trial, Trials, read_trials
 
 logger = logging.getLogger(__name__)
 _FEW = 3  # parts of a ranking that a line of progress has room for
@@ -76,9 +77,9 @@ class Search(SearchSetup):
     def __init__(self, config: SearchConfig, device: str, run: RunDir | None, reporter: Reporter) -> None:
         super().__init__(config, device)
         self._run, self._reporter = run, reporter
-        self.trials: list[Trial] = []
-        self.scored = ScoredTrials(self.ranking, len(self.ranking.parts))
-        self._seen: set[Architecture] = set()  # canonical forms of all that was bred
+        self.trials = Trials(self.space.name)
+        self.scored = ScoredTrials(self.ranking, len(self.ranking.parts), lambda place: self.trials[place].arch)
+        self._seen = TriedForms()
         self._bred = 0
         self._known: dict[int, Trial] = {}  # by index, of the journal, until the search comes to where they were bred
         self._pending: dict[int, Proposal] = {}  # by the number that the engine knows them by
@@ -102,6 +103,8 @@ class Search(SearchSetup):
                 break
             scored |= {trial.index: trial for trial in starmap(self._trial, engine.completed())}
             self._write(self._in_order(scored))
+        if self._run is not None:
+            self._run.sync(JOURNAL)
         self._reporter.stop()
         if self._exhausted:
             self._log_exhausted()
@@ -161,7 +164,7 @@ class Search(SearchSetup):
     def _propose(self, index: int, after: int) -> Proposal | None:
         history = self.scored.history(ranked_history(after, self.config.asynchronous))
         found = self.proposer.propose(history, after, self._seen, np.random.default_rng([self.config.seed, index]))
-        if found is None and not self._seen:
+        if found is None and not len(self._seen):
             raise self.feasibility.nothing_found()
         return None if found is None else Proposal(index, *found)
 
@@ -187,14 +190,17 @@ class Search(SearchSetup):
         if not trials:
             return
         if self._run is not None:
-            self._run.append(JOURNAL, *(trial.record() for trial in trials))
+            self._run.append(JOURNAL, *(trial.record() for trial in trials), sync=False)
+        before = len(self.trials)
         for trial in trials:
             self._note(trial)
+        if self._run is not None and len(self.trials) // self.config.generation_size > before // self.config.generation_size:
+            self._run.sync(JOURNAL)  # before the next generation is bred
         self._reporter.update(len(self.trials), self._best_line)
 
     def _note(self, trial: Trial) -> None:
         self.trials.append(trial)
-        self.scored.append(trial.arch, self.means(trial))
+        self.scored.append(self.means(trial))
 
     def _best_line(self) -> str:
         """The best so far, for a line of progress."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -33,6 +34,33 @@ class Feasibility(Protocol):
         """Return its distance from the budget, 0 within."""
 
 
+class TriedForms:
+    """Canonical forms that have been tried, by their digests: a hundred bytes each.
+
+    >>> forms = TriedForms()
+    >>> forms.add(Architecture("s", 1))
+    >>> Architecture("s", 1) in forms, Architecture("s", 2) in forms, len(forms)
+    (True, False, 1)
+    """
+
+    def __init__(self) -> None:
+        self._digests: set[bytes] = set()
+
+    def add(self, form: Architecture) -> None:
+        """Note a form."""
+        self._digests.add(self._digest(form))
+
+    def __contains__(self, form: object) -> bool:
+        return isinstance(form, Architecture) and self._digest(form) in self._digests
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    @staticmethod
+    def _digest(form: Architecture) -> bytes:
+        return hashlib.blake2b(form.key.encode(), digest_size=16).digest()
+
+
 @dataclass(frozen=True)
 class Proposer:
     """Proposes candidates.
@@ -53,7 +81,7 @@ class Proposer:
         return STRATEGIES[self.config.strategy]
 
     def propose(
-        self, history: Sequence[Member], started: int, seen: Collection[Architecture], rng: np.random.Generator
+        self, history: Sequence[Member], started: int, seen: Container[Architecture], rng: np.random.Generator
     ) -> tuple[Architecture, Architecture | None] | None:
         """The next candidate and its parent (None for a random one), or None where every network within the budget has been tried.
 

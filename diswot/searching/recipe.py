@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,7 +42,7 @@ class SearchResult:
 
     winner: Architecture
     provenance: dict[str, Any]
-    trials: list[Trial]
+    trials: Sequence[Trial]
     table: list[Finalist]
     teacher: Cost
     lead: Lead
@@ -95,7 +95,7 @@ def run_search(plan: SearchPlan, run: RunDir | None, execution: Execution) -> Se
         winner = search.best()
         table, lead = rank_finalists(search, engine, search.trials, search.scored.history(), winner)
     trials = search.trials
-    settled = settled_choices([trial.arch for trial in trials], search.space.extremes())
+    settled = settled_choices((trial.arch for trial in trials), len(trials), search.space.extremes())
     provenance, folder = _provenance(search, winner), run.path if run else None
     result = SearchResult(winner.arch, provenance, trials, table, search.feasibility.teacher, lead, settled, folder)
     if run is not None:

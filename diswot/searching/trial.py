@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
-from diswot.architecture import Architecture
+from diswot.architecture import Architecture, canonical_json
 from diswot.errors import RunError
 from diswot.runs import RunDir
 from diswot.space import Cost
 
 JOURNAL = "trials.jsonl"
+_REMEMBERED = 4096
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,45 @@ class Trial:
         arch = Architecture(space, record["choices"])
         scores, reason = dict(record.get("scores") or {}), record.get("reason")
         return cls(record["index"], arch, cost, scores, reason, record["parent"], record.get("latency_ms"))
+
+
+class Trials(Sequence[Trial]):
+    """The trials of a search in the order of its journal. Each is kept as its line there, in a tenth of the memory, and read when it is
+    looked at; the last few thousand of these are remembered.
+
+    Args:
+        space: the name of the search space.
+    """
+
+    def __init__(self, space: str) -> None:
+        self._space = space
+        self._lines: list[bytes] = []
+        self._read = functools.lru_cache(_REMEMBERED)(self._read_line)
+
+    def append(self, trial: Trial) -> None:
+        """Add a trial."""
+        self._lines.append(canonical_json(trial.record()).encode())
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, index: int) -> Trial: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Trial]: ...
+    def __getitem__(self, index: int | slice) -> Trial | list[Trial]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        return self._read(range(len(self))[index])
+
+    def __eq__(self, other: object) -> bool:
+        return self._lines == other._lines if isinstance(other, Trials) else NotImplemented
+
+    def __iter__(self) -> Iterator[Trial]:
+        return map(self._read_line, range(len(self)))
+
+    def _read_line(self, number: int) -> Trial:
+        return Trial.from_record(json.loads(self._lines[number]), self._space)
 
 
 def read_trials(run: RunDir, space: str, repair: bool = False) -> list[Trial]:

@@ -118,7 +118,7 @@ class SearchTable:
         """The rows that have been tried and have a score, ranked anew among themselves; and their numbers."""
         scored = [row for row in tried if self.complete[row]]
         fitness = self.ranking.fitness(self.scores[scored]) if scored else np.empty(0)
-        return History([self.archs[row] for row in scored], fitness), scored
+        return History(lambda number: self.archs[scored[number]], fitness), scored
 
 
 class _AllowedRows:

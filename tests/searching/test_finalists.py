@@ -82,10 +82,10 @@ def test_what_a_search_settled_on_is_named() -> None:
     early = [{"kernel": int(rng.choice([3, 5, 7])), "width": 8 * int(rng.integers(1, 5))} for _ in range(90)]
     late = [{"kernel": 7, "width": 8 * int(rng.integers(1, 5))} for _ in range(10)]
     archs = [Architecture("s", choices) for choices in (*early, *late)]
-    (found,) = settled_choices(archs, [])
+    (found,) = settled_choices(iter(archs), 100, [])
     assert isinstance(found, SettledChoice) and (found.place, found.value, found.at_bound, found.late) == ("kernel", 7, "largest", 1.0)
-    assert settled_choices(archs, [Architecture("s", {"kernel": 9, "width": 8})])[0].at_bound == ""
-    assert not settled_choices(archs[:90], []) and not settled_choices(archs[-30:], [])
+    assert settled_choices(archs, 100, [Architecture("s", {"kernel": 9, "width": 8})])[0].at_bound == ""
+    assert not settled_choices(archs[:90], 90, []) and not settled_choices(archs[-30:], 30, [])
 
 
 def test_a_search_that_rewards_size_says_so(diswot: Any) -> None:
