@@ -102,5 +102,13 @@ def to_device(model: nn.Module, device: str, channels_last: bool = True) -> nn.M
     """Move a model to the device, its weights in the channels-last layout: the faster one for convolutions, on a CPU two to four times."""
     import torch
 
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return model.to(device=torch.device(device), memory_format=layout)  # type: ignore[call-overload]
+    place, layout = torch.device(device), torch.channels_last if channels_last else torch.contiguous_format
+    modules = list(model.modules())  # one walk: `to` takes as long as a small network's pass
+    tensors = [tensor for m in modules for tensor in (*m._parameters.values(), *m._buffers.values()) if tensor is not None]
+    if any(tensor.device != place for tensor in tensors):
+        model.to(place)
+    for module in modules:
+        for parameter in module._parameters.values():
+            if parameter is not None and parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=layout)
+    return model

@@ -135,9 +135,14 @@ def batch_statistics(model: nn.Module) -> Iterator[nn.Module]:
     >>> norm.running_mean.tolist(), norm.training
     ([0.0, 0.0, 0.0], True)
     """
-    modes = [(module, module.training) for module in model.modules()]
-    tracking = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    model.eval()
+    modules = list(model.modules())
+    modes = [module.training for module in modules]
+    tracking = [m for m in modules if isinstance(m, _BatchNorm) and m.track_running_stats]
+    if all(type(module).train is nn.Module.train for module in modules):
+        for module in modules:
+            vars(module)["training"] = False  # as `eval` does, which takes several times as long
+    else:
+        model.eval()
     for norm in tracking:
         norm.training, norm.track_running_stats = True, False
     try:
@@ -145,8 +150,8 @@ def batch_statistics(model: nn.Module) -> Iterator[nn.Module]:
     finally:
         for norm in tracking:
             norm.track_running_stats = True
-        for module, training in modes:
-            module.training = training
+        for module, training in zip(modules, modes, strict=True):
+            vars(module)["training"] = training
 
 
 _TORCH_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
@@ -212,12 +217,13 @@ class BlockHooks:
         self._channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         self._activated: tuple[Tensor, Tensor] | None = None
         self._norm: nn.Module | None = None
-        self._handles = [self._watch_norm(name, m) for name, m in model.named_modules() if preacts and isinstance(m, _BatchNorm)]
-        activations = activation_types() if preacts else ()
-        for module in model.modules():
-            if isinstance(module, activations):
-                disable_inplace(module)
-                self._handles.append(module.register_forward_hook(self._note_activation))
+        self._handles: list[RemovableHandle] = []
+        if preacts:
+            self._handles += [self._watch_norm(name, m) for name, m in model.named_modules() if isinstance(m, _BatchNorm)]
+            for module in model.modules():
+                if isinstance(module, activation_types()):
+                    disable_inplace(module)
+                    self._handles.append(module.register_forward_hook(self._note_activation))
         self._handles += [unit.register_forward_hook(self._note(unit)) for unit in trunk_modules(model)]
 
     @contextlib.contextmanager
@@ -235,12 +241,11 @@ class BlockHooks:
 
     def _note(self, unit: nn.Module) -> Callable[..., None]:
         new = _is_block(unit)
-        weighted = any(isinstance(m, nn.Conv2d | nn.Linear) for m in unit.modules())
 
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if not self.active or not isinstance(output, Tensor) or output.ndim != 4:
                 return
-            if self.blocks and output.shape[-2:] == (1, 1) and not weighted:
+            if self.blocks and output.shape[-2:] == (1, 1) and not any(isinstance(m, nn.Conv2d | nn.Linear) for m in unit.modules()):
                 return  # global pooling is the head's
             if new or not self.blocks:
                 self.blocks.append(self._block(output))
@@ -359,7 +364,7 @@ def watch_modules(model: nn.Module, kinds: tuple[type[nn.Module], ...], see: Cal
 def disable_inplace(model: nn.Module) -> nn.Module:
     """The model with every in-place activation writing to a tensor of its own, so that what hooks see is not overwritten."""
     for module in model.modules():
-        if getattr(module, "inplace", False):
+        if vars(module).get("inplace", getattr(type(module), "inplace", False)):  # a module's own look-up is slow to fail
             module.inplace = False  # type: ignore[assignment]
     return model
 

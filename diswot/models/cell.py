@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from diswot.models.base import ImageClassifier, conv_bn, stage_info
+from diswot.models.base import ImageClassifier, conv_bn, repeated, stage_info
 
 
 def _operation(name: str, width: int) -> nn.Module | None:
@@ -88,7 +88,7 @@ class CellNetwork(ImageClassifier):
         self.stages = nn.ModuleList()
         for stage, width in enumerate(widths):
             reduction = [ReductionBlock(width // 2, width)] if stage else []
-            self.stages.append(nn.Sequential(*reduction, *(Cell(operations, edges, width) for _ in range(5))))
+            self.stages.append(nn.Sequential(*reduction, *repeated(Cell(operations, edges, width), 5)))
         self.norm = nn.BatchNorm2d(widths[-1])
         self.relu = nn.ReLU()
         self.init_classifier(widths[-1], num_classes, stage_info(widths, [1, 2, 4], [f"stages.{i}" for i in range(3)]))

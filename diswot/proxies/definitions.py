@@ -267,7 +267,7 @@ def _entropy_layers(candidate: Candidate, *_: Any) -> Tensor:
     layers_of_resolutions = candidate.images.conv_entropies.values()
     if not layers_of_resolutions:
         raise ValueError("the network has no convolutions")
-    return torch.stack([torch.stack(entropies).mean() for entropies in layers_of_resolutions]).sum()
+    return torch.stack([entropies.mean() for entropies in layers_of_resolutions]).sum()
 
 
 def _direction_entropy(block: Callable[[ForwardPass], int]) -> Score:

@@ -30,16 +30,15 @@ class ForwardPass(NetworkSummary):
     Attributes:
         images: (B, C, H, W) the input.
         blocks: maps after the stem and each block, where they were asked for.
-        agreements: (B, B) sum over activation layers of `activation.activation_agreement`, where asked for.
         codes: `activation.activation_codes` of the first images, for each resolution those of its layers, where asked for.
-        conv_entropies: entropy of the channels' spectrum of every convolution's output, for each resolution, where asked for.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, target: Tensor, wanted: frozenset[str]) -> None:
         self.model, self.wanted = model, wanted
-        self.agreements: Tensor | None = None
+        self._active_pairs: Tensor | None = None
+        self._num_units = 0
         self.codes: dict[torch.Size, list[Tensor]] = {}
-        self.conv_entropies: dict[torch.Size, list[Tensor]] = {}
+        self._conv_covariances: list[tuple[torch.Size, Tensor]] = []
         self._outputs: list[tuple[nn.Module, Tensor]] = []
         self._spectra: dict[tuple[Callable[[Tensor], Tensor], int], Tensor] = {}
         graph = bool(wanted & {"graph", "outputs"})
@@ -48,35 +47,49 @@ class ForwardPass(NetworkSummary):
             stack.enter_context(torch.set_grad_enabled(graph))
             blocks = stack.enter_context(watch_blocks(model)) if "blocks" in wanted else []
             if wanted & {"agreements", "codes"}:
-                stack.enter_context(watch_modules(model, activation_types(), self._note_signs))
+                stack.enter_context(watch_modules(model, activation_types(), self._note_activation))
             if "outputs" in wanted:
                 stack.enter_context(watch_modules(model, WEIGHTED, self._note_output))
             if "conv_entropies" in wanted:
-                stack.enter_context(watch_modules(model, (nn.Conv2d,), self._note_entropy))
+                stack.enter_context(watch_modules(model, (nn.Conv2d,), self._note_covariance))
             observation = observe(model, self.images)
         super().__init__(observation, target, [block.output for block in blocks])
 
-    def _note_signs(self, _module: nn.Module, inputs: Tensor, _output: Tensor) -> None:
+    def _note_activation(self, _module: nn.Module, inputs: Tensor, _output: Tensor) -> None:
+        self._num_units += inputs.numel() // len(inputs)
         with torch.no_grad():
             if "agreements" in self.wanted:
-                own = activation.activation_agreement(inputs)
-                self.agreements = own if self.agreements is None else self.agreements + own
+                pairs = activation.active_pairs(inputs)
+                self._active_pairs = pairs if self._active_pairs is None else self._active_pairs.add_(pairs)
             if "codes" in self.wanted:
-                found = torch.unique(activation.activation_codes(inputs[: activation.MAX_CODED_IMAGES]))
+                coded = inputs[: activation.MAX_CODED_IMAGES]
+                found = activation.different_codes(activation.activation_codes(coded), len(coded))
                 self.codes.setdefault(inputs.shape[2:], []).append(found)
 
     def _note_output(self, module: nn.Module, _inputs: Tensor, output: Tensor) -> None:
         self._outputs.append((module, output))
 
-    def _note_entropy(self, _module: nn.Module, _inputs: Tensor, output: Tensor) -> None:
-        self.conv_entropies.setdefault(output.shape[2:], []).append(spectrum.entropy(output.detach()))
+    def _note_covariance(self, _module: nn.Module, _inputs: Tensor, output: Tensor) -> None:
+        self._conv_covariances.append((output.shape[2:], spectrum.covariance(output.detach())))
 
-    @property
+    @cached_property
+    def conv_entropies(self) -> dict[torch.Size, Tensor]:
+        """For each resolution the entropies (layers,) of the channels' spectrum at the output of its convolutions, where asked for."""
+        entropies: dict[torch.Size, list[Tensor]] = {}
+        alike: dict[tuple[torch.Size, int], list[Tensor]] = {}
+        for resolution, covariance in self._conv_covariances:
+            alike.setdefault((resolution, len(covariance)), []).append(covariance)
+        self._conv_covariances.clear()
+        for (resolution, _), covariances in alike.items():
+            entropies.setdefault(resolution, []).append(spectrum.spectral_entropy(torch.stack(covariances)))
+        return {resolution: torch.cat(several) for resolution, several in entropies.items()}
+
+    @cached_property
     def signs(self) -> Tensor:
-        """`agreements`, or a ValueError for a network without activation layers."""
-        if self.agreements is None:
+        """`activation.agreement` (B, B) of all activation layers, or a ValueError for a network without any."""
+        if self._active_pairs is None:
             raise ValueError(activation.NO_ACTIVATIONS)
-        return self.agreements
+        return activation.agreement(self._active_pairs, self._num_units)
 
     @cached_property
     def weights(self) -> list[Tensor]:

@@ -123,8 +123,7 @@ def entropy(features: Tensor) -> Tensor:
     >>> bool(abs(entropy(x) - torch.tensor(8.0).log()) < 0.05)
     True
     """
-    rows = features.transpose(0, 1).flatten(1)
-    return _spectral_entropy(rows - rows.mean(1, keepdim=True))
+    return spectral_entropy(covariance(features))
 
 
 def direction_entropy(features: Tensor) -> Tensor:
@@ -139,14 +138,52 @@ def direction_entropy(features: Tensor) -> Tensor:
     >>> round(direction_entropy(x).item(), 1), abs(direction_entropy(x * 0 + 1).item()) < 1e-3  # log 8, and one direction
     (2.1, True)
     """
-    return _spectral_entropy(F.normalize(features.transpose(0, 1).flatten(1), dim=0))
+    return spectral_entropy(_smaller_gram(F.normalize(_pixels(features), dim=1)))
 
 
-def _spectral_entropy(rows: Tensor) -> Tensor:
-    """Return the entropy of the normalised eigenvalues of X X^T / n for a (C, n) matrix X."""
-    eigenvalues = torch.linalg.eigvalsh(rows @ rows.T / rows.shape[1]).clamp_min(0)
-    share = eigenvalues / eigenvalues.sum().clamp_min(1e-30)
-    return -(share * (share + 1e-8).log()).sum()
+def covariance(features: Tensor) -> Tensor:
+    """Return the covariance of the channels, or, where there are fewer pixels than channels, a smaller matrix with its nonzero eigenvalues.
+
+    Args:
+        features: (B, C, H, W) feature map.
+
+    Returns:
+        (C, C) or (B H W, B H W), the smaller of the two.
+
+    >>> covariance(torch.tensor([[[[1.0, 3.0]], [[2.0, 2.0]], [[0.0, 0.0]]]]))  # of three channels, the first alone has a variance, of 1
+    tensor([[ 0.5000, -0.5000],
+            [-0.5000,  0.5000]])
+    """
+    pixels = _pixels(features)
+    return _smaller_gram(pixels - pixels.mean(0))
+
+
+def spectral_entropy(matrices: Tensor) -> Tensor:
+    """Return the entropy of the eigenvalues of positive semidefinite matrices, divided by their sum.
+
+    Args:
+        matrices: (..., C, C).
+
+    Returns:
+        (...) entropies in [0, log C].
+
+    >>> [round(value, 4) for value in spectral_entropy(torch.stack([torch.eye(2), torch.ones(2, 2)])).tolist()]  # log 2, and 0
+    [0.6931, 0.0]
+    """
+    eigenvalues = torch.linalg.eigvalsh(matrices).clamp_min(0)
+    share = eigenvalues / eigenvalues.sum(-1, keepdim=True).clamp_min(1e-30)
+    return -(share * (share + 1e-8).log()).sum(-1)
+
+
+def _pixels(features: Tensor) -> Tensor:
+    """Return the vectors of channels of a (B, C, H, W) map, (B H W, C); without a copy where channels are stored last."""
+    return features.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def _smaller_gram(pixels: Tensor) -> Tensor:
+    """Return X^T X / n for an (n, C) matrix X, or X X^T / n, which has the same nonzero eigenvalues, where that is smaller."""
+    count, channels = pixels.shape
+    return (pixels.T @ pixels if channels <= count else pixels @ pixels.T) / count
 
 
 def diversity(gradients: Tensor) -> Tensor:

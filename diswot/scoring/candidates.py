@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -55,9 +57,22 @@ def score_one(context: ScoringContext, arch: Architecture, cost: Cost) -> ScoreR
         _score_seed([proxy for proxy in proxies if not proxy.runs_network], None, None, result, context.record_failures)
     measured = [proxy for proxy in proxies if proxy.runs_network]
     if measured:
-        _run_network(context, arch, measured, result)
+        with _without_garbage_collection():
+            _run_network(context, arch, measured, result)
     kept = {name: result.scores[name] for name in context.proxies if name not in result.failed}
     return ScoreResult(cost, kept, result.failed)
+
+
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Inside, Python looks for no reference cycles, which takes a twentieth of a small network's time: a network is freed without."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _run_network(context: ScoringContext, arch: Architecture, proxies: Sequence[Proxy], result: ScoreResult) -> None:

@@ -7,8 +7,10 @@ import math
 import pytest
 import torch
 from scipy.stats import kstest
+from torch import nn
 
-from diswot.models.init import INITS, NormalStream, initialise
+from diswot.models.base import conv_bn_relu, repeated
+from diswot.models.init import INITS, NormalStream, initialise, seeded
 from diswot.models.zoo import ZOO
 
 
@@ -45,3 +47,22 @@ def test_layers_do_not_share_their_numbers() -> None:
     initialise(model, "gaussian", 0)
     block = model.layer1[0]
     assert not torch.equal(block.conv1.weight, block.conv2.weight)
+
+
+def test_repeated_modules_are_those_that_would_be_constructed_and_share_nothing() -> None:
+    with seeded(0):
+        copies = repeated(conv_bn_relu(3, 4, 3), 3)
+    with seeded(0):
+        constructed = [conv_bn_relu(3, 4, 3) for _ in range(3)]
+    for copy, other in zip(copies, constructed, strict=True):
+        assert repr(copy) == repr(other)
+        assert all(torch.equal(x, y) for x, y in zip(copy.state_dict().values(), other.state_dict().values(), strict=True))
+    first, second, third = copies
+    calls: list[nn.Module] = []
+    second.register_forward_hook(lambda module, _inputs, _output: calls.append(module))
+    for module in copies:
+        module(torch.randn(2, 3, 8, 8))
+    assert calls == [second] and first[1].running_mean is not third[1].running_mean
+    third.eval()
+    assert first.training and second.training
+    assert len({parameter.data_ptr() for module in copies for parameter in module.parameters()}) == 9

@@ -15,7 +15,7 @@ from diswot.proxies import (
     Candidate,
     passes,
 )
-from diswot.proxies.activation import nwot
+from diswot.proxies.activation import activation_codes, active_pairs, different_codes, nwot
 from tests.proxies.networks import BATCH, CLASSES, candidate_of, relu_inputs, score
 
 
@@ -64,3 +64,17 @@ def test_units_of_timms_own_activations_are_seen() -> None:
     network = disable_inplace(timm.create_model("convnext_atto", num_classes=CLASSES))
     with batch_statistics(network):
         assert math.isfinite(score("nwot", candidate_of(network, torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 2, 3]))))
+
+
+@pytest.mark.parametrize("num_images", [3, 16, 20, 28])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_codes_and_pairs_by_loops_over_units(num_images: int, layout: torch.memory_format) -> None:
+    """In both layouts, for as many images as a table of codes holds, as float32 holds exactly, and for more."""
+    x = torch.randn(num_images, 4, 3, 3).round().contiguous(memory_format=layout)  # with zeros, which are not active
+    units = x.flatten(1).T.numpy() > 0
+    expected = sorted(sum(1 << image for image in range(num_images) if unit[image]) for unit in units)
+    codes = activation_codes(x)
+    assert sorted(codes.tolist()) == expected
+    assert different_codes(codes, num_images).tolist() == sorted(set(expected))
+    pairs = [[sum(bool(unit[n] and unit[m]) for unit in units) for m in range(num_images)] for n in range(num_images)]
+    assert active_pairs(x).tolist() == pairs

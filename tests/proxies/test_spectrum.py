@@ -88,6 +88,14 @@ def test_the_entropy_of_layers_is_the_mean_of_each_resolution_by_numpy(candidate
     assert score("entropy_layers", candidate) == pytest.approx(sum(map(np.mean, entropies.values())), rel=1e-6)
 
 
+def test_the_entropies_of_a_map_with_more_channels_than_pixels_by_numpy() -> None:
+    features = torch.randn(2, 12, 2, 2, dtype=torch.float64)
+    rows = features.transpose(0, 1).flatten(1).numpy()
+    assert spectrum.entropy(features).item() == pytest.approx(entropy_of(np.cov(rows, bias=True)), rel=1e-9)
+    directions = rows / np.linalg.norm(rows, axis=0)
+    assert spectrum.direction_entropy(features).item() == pytest.approx(entropy_of(directions @ directions.T), rel=1e-9)
+
+
 def test_a_network_without_convolutions_has_no_entropy_of_layers(candidate: Candidate) -> None:
     candidate.images.conv_entropies.clear()
     with pytest.raises(ValueError, match="no convolutions"):
