@@ -177,7 +177,7 @@ def trunk_modules(model: nn.Module) -> list[nn.Module]:
     return found
 
 
-def _is_block(unit: nn.Module) -> bool:
+def is_block(unit: nn.Module) -> bool:
     """Whether a new block begins here: single layers without weights, and normalisation, belong to the block before them."""
     if isinstance(unit, nn.Conv2d | nn.Linear):
         return True
@@ -234,7 +234,7 @@ class BlockHooks:
             handle.remove()
 
     def _note(self, unit: nn.Module) -> Callable[..., None]:
-        new = _is_block(unit)
+        new = is_block(unit)
         weighted = any(isinstance(m, nn.Conv2d | nn.Linear) for m in unit.modules())
 
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:

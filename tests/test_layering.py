@@ -19,7 +19,7 @@ FLOORS = [
     {"registry", "architecture"},
     {"space", "statistics"},
     {"devices", "observe", "budget", "runs", "similarity", "processes"},
-    {"execution", "report", "models", "schemes"},
+    {"execution", "report", "models", "schemes", "latency"},
     {"data", "losses"},
     {"proxies"},
     {"benchmarks", "scoring", "training"},

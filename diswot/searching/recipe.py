@@ -99,7 +99,8 @@ def run_search(plan: SearchPlan, run: RunDir | None, execution: Execution) -> Se
     config, device, reporter = plan.config, execution.choose_device(), execution.reporter
     search = _Search(config, device)
     if run is not None:
-        run.check_inputs("inputs.json", input_digests(config, search.context, search.space.name, config.strategy))
+        inputs = input_digests(config, search.context, search.space.name, config.strategy)
+        run.check_inputs("inputs.json", {**inputs, **search.feasibility.digests()})
     trials = search.replay(run)
     with Engine(search.context, execution.num_workers(device), execution.executor) as engine:
         reporter.start(config.iterations, len(trials), "candidate")
