@@ -1,6 +1,6 @@
 """How near a latency table comes to whole networks: random networks of S1, measured in turn, against the sums of a table.
 
-    python scripts/benchmark_latency_table.py [--runtimes torch onnx] [--networks 50] [--params 0.05M..1M]
+    python scripts/benchmark_latency_table.py [--runtimes torch onnx] [--networks 50] [--params 0.05M..1M] [--tables FOLDER]
 
 Prints, for each runtime, the relative error of the table and that of a time proportional to the FLOPs (at the rate of the table's own whole
 networks), both at one pace of the machine: a network that belongs to the table is measured in turn with the others. And how many networks a
@@ -58,6 +58,7 @@ def benchmark(runtime: str, limits: str, count: int, folder: Path) -> None:
     usual = statistics.median(row.reference for row in rows)
     archs = sample_networks(UnitReader(SPACE, SPEC), Budget.parse(plan.limits), count, np.random.default_rng(2024))
     times = measured(plan, archs, usual)
+    table.latency(SPACE, archs[0], SPEC)  # what is done once
     begun = time.perf_counter()
     sums = np.array([table.latency(SPACE, arch, SPEC) for arch in archs])
     rate = len(archs) / (time.perf_counter() - begun)
@@ -68,9 +69,8 @@ def benchmark(runtime: str, limits: str, count: int, folder: Path) -> None:
     report("the table", sums, times)
     report("proportional to the FLOPs", per_flop * flops, times)
     quality = table.quality(SPACE)
-    print(
-        f"its own word: {quality.units:.1%} of a block that is filled in, {quality.networks:.1%} of a network; {rate:.0f} networks a second"
-    )
+    own = f"{quality.units:.1%} of a block that is filled in, {quality.networks:.1%} of a network"
+    print(f"its own word: {own}; {rate:.0f} networks a second")
     print(f"warning: {warning}" if warning else "", flush=True)
 
 
@@ -79,10 +79,11 @@ def main() -> None:
     parser.add_argument("--runtimes", nargs="+", default=["torch", "onnx"])
     parser.add_argument("--networks", type=int, default=50)
     parser.add_argument("--params", default="0.05M..1M")
+    parser.add_argument("--tables", type=Path, help="keep the tables here, and take those that are there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for runtime in options.runtimes:
-            benchmark(runtime, options.params, options.networks, Path(folder))
+            benchmark(runtime, options.params, options.networks, options.tables or Path(folder))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ from diswot.latency.units import Unit, UnitReader
 
 SAMPLES = 400  # networks whose units are candidates
 _MOST_DRAWS = 40_000
+_AGAIN = 100  # after so many, a space has next to no others
 
 
 @dataclass(frozen=True)
@@ -44,26 +44,24 @@ class Design:
 
 
 def sample_networks(reader: UnitReader, budget: Budget, count: int, rng: np.random.Generator) -> list[Architecture]:
-    """Different random networks within a budget, at most `count`; as many of each order of size as come.
+    """Different random networks within a budget, at most `count`.
 
     Raises:
         BudgetError: none was found.
     """
     cost = CostCounter(reader.space, reader.spec)
     found: dict[Architecture, None] = {}
-    for arch in itertools.islice(_drawn(reader, rng), _MOST_DRAWS if cost.by_arithmetic else SAMPLES):
-        if len(found) == count:
-            break
+    again = 0  # draws in a row of what had been drawn before
+    for _ in range(_MOST_DRAWS if cost.by_arithmetic else count):
+        arch = reader.space.sample(rng)
+        again = again + 1 if arch in found else 0
         if not budget.counted() or budget.admits(cost(arch)):
             found[arch] = None
+        if len(found) == count or again == _AGAIN:
+            break
     if not found:
         raise BudgetError(f"no network of {reader.space.name} was found within the limits: widen --params or --flops")
     return list(found)
-
-
-def _drawn(reader: UnitReader, rng: np.random.Generator) -> Iterator[Architecture]:
-    while True:
-        yield reader.space.sample(rng)
 
 
 def design(reader: UnitReader, budget: Budget, most_units: int, num_networks: int, rng: np.random.Generator) -> Design:

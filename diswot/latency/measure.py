@@ -43,8 +43,8 @@ class Timing:
         p10, p90: the 10th and the 90th percentile.
         repeats: how many there were.
 
-    >>> Timing.of([0.001] * 9 + [0.1])
-    Timing(median=1.0, p10=1.0, p90=10.9..., repeats=10)
+    >>> Timing.of([0.25] * 9 + [8.25])
+    Timing(median=250.0, p10=250.0, p90=1050.0, repeats=10)
     """
 
     median: float
