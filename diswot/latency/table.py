@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
+from numpy.typing import NDArray
 
 from diswot.architecture import Architecture, canonical_json
 from diswot.errors import ArchitectureError, ConfigError, first_line
@@ -39,12 +39,14 @@ from diswot.latency.runtimes import describe_setup
 from diswot.latency.units import Layer, Unit, UnitReader
 from diswot.space import ImageSpec, SearchSpace
 
+Vector = NDArray[np.float64]
 TITLE = "# diswot latency table, format 1"
 NETWORK = "network"
 MAX_UNITS, MAX_NETWORKS = 1_000, 200  # what is filled in takes the cube of them
 MAX_BYTES, MAX_CELL = 64 << 20, 200_000
 _MAX_MS = 1e7  # hours
 _FEWEST_UNITS = 4
+_LEAST = 0.25  # of the sum: a correction that takes more away was fitted to other networks
 _FEWEST_NETWORKS = 5  # below which sums are taken as they are
 _TIMES = ("ms", "p10_ms", "p90_ms", "repeats", "reference_ms")
 COLUMNS = (
@@ -258,8 +260,9 @@ class LatencyTable:
     """The latency of the networks of a space on one device, without running any.
 
     It is the sum over a network's units; a unit that was not measured is filled in (`FillIn`). Every time is divided by the machine's pace
-    then (the reference's time over its median). Sums are corrected by a constant and a factor (both not negative), fitted to the whole
-    networks of the table, where that lowers their error, each held out.
+    then (the reference's time over its median). A unit that runs alone also pays for being called and for handing over its input, so sums
+    are corrected, by a factor and a constant for the network or one for each unit, fitted to the whole networks of the table: whichever
+    lowers their error most, each held out, or none.
 
     Attributes:
         path: the file.
@@ -273,7 +276,7 @@ class LatencyTable:
         self._fill_in = FillIn(list(self._measured), list(self._measured.values()))
         self._networks = {row.subject: ms for row, ms in zip(rows, times, strict=True) if isinstance(row.subject, Architecture)}
         self._times: dict[Unit, float] = dict(self._measured)
-        self._correction: tuple[float, float] | None = None
+        self._correction = Correction()
         self._reader: UnitReader | None = None
 
     @classmethod
@@ -327,19 +330,20 @@ class LatencyTable:
         if reader is None or reader.space is not space or reader.spec != spec:
             self.check(space, spec)
             reader = self._reader = UnitReader(space, spec)
-            self._correction = _corrected(self._sums(reader), list(self._networks.values()))[0]
-        constant, factor = self._correction or (0.0, 1.0)
-        return constant + factor * self._sum(reader.units(arch))
+            self._correction = self._corrected(reader)[0]
+        units = reader.units(arch)
+        return self._correction(self._sum(units), len(units))
 
     def quality(self, space: SearchSpace) -> TableQuality:
         """How far the table can be trusted, by what it holds itself."""
         units = held_out_error(list(self._measured), list(self._measured.values()))
-        return TableQuality(units, _corrected(self._sums(UnitReader(space, self.setup.spec)), list(self._networks.values()))[1])
+        return TableQuality(units, self._corrected(UnitReader(space, self.setup.spec))[1])
 
-    def _sums(self, reader: UnitReader) -> list[float]:
+    def _corrected(self, reader: UnitReader) -> tuple[Correction, float]:
         for arch in self._networks:
             reader.space.check(arch)
-        return [self._sum(reader.units(arch)) for arch in self._networks]
+        cut = [reader.units(arch) for arch in self._networks]
+        return best_correction([self._sum(units) for units in cut], [len(units) for units in cut], list(self._networks.values()))
 
     def _sum(self, units: Sequence[Unit]) -> float:
         if new := [unit for unit in dict.fromkeys(units) if unit not in self._times]:
@@ -354,23 +358,49 @@ def _at_one_pace(rows: Sequence[Row]) -> list[float]:
     return [median * usual / reference for median, reference in pairs]
 
 
-def _corrected(sums: Sequence[float], times: Sequence[float]) -> tuple[tuple[float, float], float]:
-    """The constant and the factor that bring sums nearest to the times of whole networks, and the median relative error, each network held
-    out; (0, 1) where that is nearer."""
-    if len(sums) < _FEWEST_NETWORKS:
-        return (0.0, 1.0), math.nan
-    found, measured = np.asarray(sums), np.asarray(times)
-    as_they_are = np.abs(found / measured - 1)
-    held_out = []
-    for index in range(len(found)):
-        others = np.arange(len(found)) != index
-        constant, factor = _fit(found[others], measured[others])
-        held_out.append(abs((constant + factor * found[index]) / measured[index] - 1))
-    if np.mean(held_out) < np.mean(as_they_are):
-        return _fit(found, measured), float(np.median(held_out))
-    return (0.0, 1.0), float(np.median(as_they_are))
+@dataclass(frozen=True)
+class Correction:
+    """What makes a sum over units the time of a network: `factor * sum + constant + each * units`, but never below a quarter of the sum.
+
+    >>> Correction(factor=1.0, each=-0.04)(1.0, 5)
+    0.8
+    """
+
+    factor: float = 1.0
+    constant: float = 0.0
+    each: float = 0.0
+
+    def __call__(self, total: float, units: int) -> float:
+        return max(self.factor * total + self.constant + self.each * units, _LEAST * total)
+
+    @classmethod
+    def fit(cls, sums: Vector, units: Vector, times: Vector, what: str) -> Correction:
+        """The factor and the `constant` or `each` with the least squares of the relative error."""
+        others = units if what == "each" else np.ones(len(units))
+        (factor, other), *_ = np.linalg.lstsq(np.stack([sums, others], axis=1) / times[:, None], np.ones(len(times)))
+        return cls(float(factor), **{what: float(other)})
 
 
-def _fit(sums: Any, times: Any) -> tuple[float, float]:
-    (constant, factor), _ = nnls(np.stack([1 / times, sums / times], axis=1), np.ones(len(times)))
-    return float(constant), float(factor)
+def best_correction(sums: Sequence[float], units: Sequence[int], times: Sequence[float]) -> tuple[Correction, float]:
+    """The correction that brings sums nearest to the times of whole networks, each held out, and its median relative error then.
+
+    Args:
+        sums: over the units of each network, in milliseconds.
+        units: how many each has.
+        times: of the whole networks.
+    """
+    total, number, measured = (np.asarray(values, np.float64) for values in (sums, units, times))
+    if len(total) < _FEWEST_NETWORKS:
+        return Correction(), math.nan
+    errors = {"": np.abs(total / measured - 1)}
+    for what in ("constant", "each"):
+        errors[what] = np.array([_held_out(total, number, measured, what, index) for index in range(len(total))])
+    best = min(errors, key=lambda what: float(errors[what].mean()))
+    return Correction.fit(total, number, measured, best) if best else Correction(), float(np.median(errors[best]))
+
+
+def _held_out(sums: Vector, units: Vector, times: Vector, what: str, index: int) -> float:
+    """The relative error of a network that the correction was not fitted to."""
+    others = np.arange(len(sums)) != index
+    correction = Correction.fit(sums[others], units[others], times[others], what)
+    return float(abs(correction(sums[index], units[index]) / times[index] - 1))

@@ -9,8 +9,9 @@ import pytest
 
 from diswot.architecture import Architecture
 from diswot.errors import ConfigError
+from diswot.latency.measure import Timing
 from diswot.latency.runtimes import Setup
-from diswot.latency.table import MAX_BYTES, LatencyTable, read_rows
+from diswot.latency.table import MAX_BYTES, Correction, LatencyTable, Row, best_correction, csv_text, read_rows
 from diswot.latency.units import UnitReader
 from diswot.space import ImageSpec, load_space
 from tests.latency.samples import SPEC, by_flops, table_plan, write_table
@@ -49,6 +50,26 @@ def test_a_call_costs_a_constant_that_whole_networks_show(tmp_path: Path) -> Non
     whole = write_table(tmp_path / "b.csv", table_plan(), whole=lambda ms: 2.0 + 0.9 * ms)
     as_sum, corrected = (LatencyTable.read(path).latency(S0, ARCH, SPEC) for path in (sums, whole))
     assert corrected == pytest.approx(2.0 + 0.9 * as_sum, rel=1e-3)
+
+
+def test_what_each_unit_pays_alone_is_taken_off(tmp_path: Path) -> None:
+    """A unit that runs alone takes 0.05 ms longer than in a network; its networks have 5 to 23 units."""
+    reader = UnitReader(S0, SPEC)
+    path = write_table(tmp_path / "t.csv", table_plan(), law=lambda unit: 0.05 + by_flops(unit))
+    setup, rows = read_rows(path)
+    cells, plan = [], table_plan()
+    for row in rows:
+        if isinstance(row.subject, Architecture):
+            ms = sum(map(by_flops, reader.units(row.subject)))
+            row = Row(row.subject, Timing(ms, ms, ms, 12), 5.0)
+        cells.append(plan.cells(row))
+    path.write_text(setup.lines() + csv_text(cells))
+    assert LatencyTable.read(path).latency(S0, ARCH, SPEC) == pytest.approx(sum(map(by_flops, reader.units(ARCH))), rel=1e-3)
+
+
+def test_a_correction_leaves_something_of_small_networks() -> None:
+    assert Correction(constant=-1.0)(0.4, 5) == pytest.approx(0.1)
+    assert best_correction([1.0, 2.0], [5, 6], [2.0, 4.0])[0] == Correction(), "two networks show nothing"
 
 
 def test_a_table_without_networks_is_a_sum(tmp_path: Path) -> None:
