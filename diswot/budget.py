@@ -1,12 +1,10 @@
-"""Budgets on parameters, FLOPs, depth and latency, and how each is counted."""
+"""Budgets on parameters, FLOPs, depth and latency, and how the first three are counted (`diswot.latency` measures the last)."""
 
 from __future__ import annotations
 
 import functools
 import math
 import re
-import statistics
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -223,33 +221,6 @@ def _longest_path(output: torch.Tensor, image: torch.Tensor) -> int:
         stack.pop()
     found = depth.get(output.grad_fn, -math.inf)
     return int(found) if math.isfinite(found) else 0
-
-
-def measure_latency(model: nn.Module, shape: tuple[int, int, int], device: torch.device, batch_size: int = 1, repeats: int = 12) -> float:
-    """Measure the median time of one forward pass in evaluation mode, in milliseconds, after a warm-up of a quarter of the repeats.
-
-    Args:
-        shape: (in_chans, height, width) of an image.
-
-    >>> import torch
-    >>> from torch import nn
-    >>> measure_latency(nn.Conv2d(3, 8, 3), (3, 8, 8), torch.device("cpu")) > 0
-    True
-    """
-    import torch
-
-    model = model.to(device).eval()
-    images = torch.zeros(batch_size, *shape, device=device)
-    times = []
-    with torch.inference_mode():
-        for repeat in range(repeats + repeats // 4 + 1):
-            start = time.perf_counter()
-            model(images)
-            if device.type != "cpu":
-                torch.accelerator.synchronize()
-            if repeat > repeats // 4:
-                times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times)
 
 
 _MOST_PARAMS = 2_000_000_000

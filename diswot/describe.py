@@ -10,8 +10,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diswot.architecture import Architecture
-from diswot.budget import check_buildable, cost_of, measure_latency
+from diswot.budget import check_buildable, cost_of
 from diswot.errors import ArchitectureError, first_line
+from diswot.latency.measure import measure_latency
 from diswot.space import Cost, ImageSpec, SearchSpace
 
 _BYTES = 4  # of a float32
@@ -31,7 +32,7 @@ class Part:
 @dataclass(frozen=True)
 class Description:
     """A network's parts and costs. `weight_bytes` and `activation_bytes` (the outputs of all layers for one image) are of float32;
-    `latency` is in milliseconds for one image on `device`."""
+    `latency` is in milliseconds for one image on `device`, with one thread on a CPU."""
 
     arch: Architecture
     cost: Cost

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from diswot.architecture import read_arch_json
 from diswot.distillation.students import WEIGHTS, StudentEntry, load_student, write_student
 from diswot.errors import ConfigError, brief_repr
 from diswot.inference import Model
+from diswot.latency.runtimes import write_onnx
 from diswot.training.checkpoint import load_tensors
 
 SUFFIXES = {".onnx": "ONNX", ".pt2": "torch.export"}
@@ -84,21 +84,13 @@ def _difference(net: nn.Module, images: Tensor, outputs: Tensor) -> float:
 
 
 def _export_onnx(model: Model, net: nn.Module, images: Tensor, target: Path) -> Tensor:
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401 - torch's exporter needs it
-    except ImportError as error:
-        raise ConfigError(f"ONNX needs the package {error.name}: pip install 'diswot[export]'") from None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, on its own insides
-        names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"]}
-        batch = torch.export.Dim("batch", min=1)
-        torch.onnx.export(net, (images,), str(target), dynamo=True, dynamic_shapes=({0: batch},), verbose=False, **names)
+    write_onnx(net, images, target, any_batch=True)
+    import onnx
+    import onnxruntime
+
     written = onnx.load(str(target))
     onnx.helper.set_model_props(written, {key: json.dumps(value) for key, value in _images(model).items()})
-    onnx.save_model(written, str(target), save_as_external_data=False)
-    target.with_name(f"{target.name}.data").unlink(missing_ok=True)  # the weights are in the file itself
+    onnx.save_model(written, str(target))
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 

@@ -182,7 +182,7 @@ def trunk_modules(model: nn.Module) -> list[nn.Module]:
     return found
 
 
-def _is_block(unit: nn.Module) -> bool:
+def is_block(unit: nn.Module) -> bool:
     """Whether a new block begins here: single layers without weights, and normalisation, belong to the block before them."""
     if isinstance(unit, nn.Conv2d | nn.Linear):
         return True
@@ -240,7 +240,7 @@ class BlockHooks:
             handle.remove()
 
     def _note(self, unit: nn.Module) -> Callable[..., None]:
-        new = _is_block(unit)
+        new = is_block(unit)
 
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if not self.active or not isinstance(output, Tensor) or output.ndim != 4:

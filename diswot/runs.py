@@ -301,14 +301,15 @@ def environment(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in packages},
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "device": device,
         "threads": os.environ.get("OMP_NUM_THREADS") or os.cpu_count(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """The name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

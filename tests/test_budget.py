@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from diswot.budget import Budget, cost_of, count_network, measure_latency, parse_range
+from diswot.budget import Budget, cost_of, count_network, parse_range
 from diswot.errors import BudgetError
 from diswot.models.zoo import ZOO
 from diswot.space import BUILT_IN, Cost, ImageSpec, load_space
@@ -116,10 +114,3 @@ def test_odd_image_sizes_are_counted_exactly() -> None:
         arch = space.extremes()[0]
         for side in (28, 33, 50):
             assert space.count(arch, 10, 3, side) == count_network(space.build(arch, 10), 3, side), (name, side)
-
-
-def test_latency_is_the_median_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a clock of our own: the warm-up and one slow outlier leave no trace."""
-    ticks = iter([0.0] * 3 + [0.0, 0.002] * 4 + [0.0, 5.0] + [0.0, 0.002] * 5)
-    monkeypatch.setattr("diswot.budget.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
-    assert measure_latency(nn.Conv2d(3, 3, 1), (3, 4, 4), torch.device("cpu"), repeats=10) == pytest.approx(2.0)

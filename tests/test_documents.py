@@ -23,7 +23,8 @@ from tests.losses.observations import STUDENT, TARGET, TEACHER
 from tests.studies.samples import write_cells
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = {page: ROOT / page for page in ("README.md", "docs/guide/distillation.md", "docs/guide/tables.md", "docs/extending/README.md")}
+GUIDE = ("distillation", "tables", "latency")
+PAGES = {page: ROOT / page for page in ("README.md", *(f"docs/guide/{name}.md" for name in GUIDE), "docs/extending/README.md")}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 # What a reader has, and what stands for it here; "" leaves a word out.
@@ -40,6 +41,7 @@ SMALLER = {
     "train": TRAINING.replace(" --teacher-epochs 1", ""),
     "tabulate": f"{TRAINING} --networks 10 --repeat-fraction 0 --baseline-fraction 0 --group-size 10 --workers 1",
 }
+SMALL_TABLE = "--units 10 --networks 2 --num-classes 4 --input-size 16"
 MODULES = ("space", "loss", "mylab")
 LEFT_BY = {"compare": "search", "study": "tabulate"}  # the verb whose run a page means by NAME
 
@@ -88,6 +90,8 @@ def test_the_commands_of_a_page_run(page: str, desk: Path, diswot: Run) -> None:
         words = [STAND_INS.get(word, word) for word in words if STAND_INS.get(word, word)]
         if "--resume" in words:
             words = [word.replace("NAME", newest[verb]) for word in words]
+        elif verb == "latency":
+            words += ["--device", "cpu", *(SMALL_TABLE.split() if "--table" in words else [])]
         elif verb in SMALLER:
             newest[verb] = f"run{number}"
             words += [*SMALLER[verb].split(), *(["--name", newest[verb]] if verb != "score" else [])]

@@ -21,7 +21,7 @@ FLOORS = [
     {"devices", "observe", "budget", "runs", "similarity", "processes"},
     {"executors"},
     {"execution", "report", "models", "schemes"},
-    {"data", "losses"},
+    {"data", "losses", "latency"},
     {"proxies"},
     {"benchmarks", "scoring", "training"},
     {"searching", "distillation"},

@@ -164,7 +164,8 @@ def show_architecture(found: Description) -> Table:
     table.add_section()
     memory = f"weights {found.weight_bytes / 2**20:.2f} MiB, activations {found.activation_bytes / 2**20:.2f} MiB an image"
     table.add_row("all", f"depth {found.cost.depth}; {memory}", "", f"{found.cost.params:,}", millions(found.cost.flops))
-    table.add_row("latency", f"{found.latency:.2f} ms, one image, median, on {found.device}", "", "", "")
+    threads = ", one thread" if found.device == "cpu" else ""
+    table.add_row("latency", f"{found.latency:.2f} ms, one image, median, on {found.device}{threads}", "", "", "")
     return table
 
 

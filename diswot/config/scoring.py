@@ -75,6 +75,9 @@ class SearchConfig(ScoreConfig):
     depth: str | None = option(None, "maximum number of layers on the longest path: 20", "What to find")
     latency: str | None = option(None, "maximum time of a forward pass on the device (median): 5ms", "What to find")
     latency_batch_size: int = option(1, "images in the forward pass that --latency limits", "What to find", ge=1)
+    latency_table: str | None = option(
+        None, "a table that `diswot latency --table` measured: --latency is then read from it, and nothing is run", "What to find"
+    )
     space: str = option("resnet_width", "search space: see `diswot list spaces`, or your own module:name", "What to find")
     strategy: str = option(
         "evolution",
@@ -97,6 +100,11 @@ class SearchConfig(ScoreConfig):
         "keep --generation-size candidates under way: no worker waits for the others, and the outcome depends on which was the fastest",
         "Search",
     )
+
+    def check(self) -> None:
+        super().check()
+        if self.latency_table is not None and self.latency in (None, "none"):
+            raise ConfigError(f"--latency-table {self.latency_table} needs a limit: add --latency 5ms")
 
     def limits(self) -> dict[str, str | None]:
         """The budget as it was asked for: params, flops, depth and latency."""

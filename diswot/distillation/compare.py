@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from scipy import stats
 
 from diswot import losses
 from diswot.architecture import Architecture
-from diswot.budget import cost_of, measure_latency
+from diswot.budget import cost_of
 from diswot.config import CompareConfig
 from diswot.data import load_data
 from diswot.distillation.plan import DistillPlan, plan_distillation, read_entries, restore_config
@@ -25,6 +24,8 @@ from diswot.distillation.students import StudentEntry, build_student
 from diswot.errors import ConfigError, RunError
 from diswot.execution import Execution
 from diswot.executors.named import LOCAL
+from diswot.latency.measure import measure_networks
+from diswot.latency.runtimes import Setup
 from diswot.runs import RunDir
 from diswot.space import Cost, load_space
 from diswot.training.distributed import launched_by_torchrun
@@ -42,7 +43,7 @@ class ComparedStudent:
         arch: its architecture.
         top1: accuracy in percent for each seed.
         cost: its parameters, FLOPs and depth.
-        latency: in milliseconds for one image.
+        latency: in milliseconds for one image, with one thread on a CPU.
     """
 
     name: str
@@ -197,10 +198,12 @@ def _train_seed(device: str, item: tuple[Path, DistillPlan, int]) -> dict[str, A
 def _comparison(plan: ComparePlan, records: Sequence[Mapping[str, Any]], folder: Path, device: str) -> Comparison:
     spec = load_data(str(plan.config.data), **plan.config.image_options()).spec
     rows = []
+    models = [build_student(entry.arch, spec, 0, plan.config.space == entry.arch.space) for entry in plan.entries]
+    timings = measure_networks(models, [spec.shape] * len(models), Setup(device)).timings
     for index, entry in enumerate(plan.entries):
         arch, trusted = entry.arch, plan.config.space == entry.arch.space
         cost = cost_of(load_space(arch.space, trusted=trusted), arch, spec)
-        latency = measure_latency(build_student(arch, spec, 0, trusted), spec.shape, torch.device(device))
-        rows.append(ComparedStudent(records[0]["names"][index], arch, [record["top1"][index] for record in records], cost, latency))
+        top1 = [record["top1"][index] for record in records]
+        rows.append(ComparedStudent(records[0]["names"][index], arch, top1, cost, timings[index].median))
     teacher = [record["teacher"] for record in records if record["teacher"] is not None]
     return Comparison(rows, teacher, records[0]["measured_on"], records[0]["images"], folder)

@@ -17,7 +17,8 @@ from diswot.errors import ConfigError, suggest
 
 INITS: tuple[str, ...] = get_args(Init)
 _BLOCK = 1 << 20  # numbers that a stream draws at once
-_lock = threading.RLock()  # lets one thread at a time use the streams and the patch of `skip_weight_init`
+building = threading.RLock()  # held by a thread that builds networks while the constructors of layers are other than torch's
+_lock = threading.RLock()  # lets one thread at a time draw from the streams
 
 
 class NormalStream:
@@ -119,7 +120,7 @@ def skip_weight_init() -> Iterator[None]:
     """
     kinds: tuple[Any, ...] = (nn.Conv2d, nn.Linear, _NormBase)
     originals = [kind.reset_parameters for kind in kinds]
-    with _lock, seeded(0):
+    with building, seeded(0):
         for kind in kinds:
             kind.reset_parameters = lambda self: None
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,13 +10,17 @@ import numpy as np
 import torch
 
 from diswot.architecture import Architecture
-from diswot.budget import UNLIMITED, Budget, CostCounter, Range, measure_latency
+from diswot.budget import UNLIMITED, Budget, CostCounter, Range
 from diswot.config.scoring import SearchConfig
-from diswot.errors import BudgetError
+from diswot.errors import BudgetError, ConfigError
+from diswot.latency.measure import measure_latency
+from diswot.latency.table import LatencyTable
 from diswot.models.teachers import teacher_cost
 from diswot.searching.trial import Trial
 from diswot.space import ImageSpec, SearchSpace
 
+logger = logging.getLogger(__name__)
+_SECONDS = 0.1  # that a candidate is timed for
 _SAMPLES = 500  # random networks among which the nearest to an unreachable budget is named
 
 
@@ -56,6 +61,7 @@ class BudgetFeasibility:
         limits = {what: Range(0.0, float(getattr(self.teacher, what))) for what in self.of_teacher}
         self.budget = Budget.parse(config.limits()).intersect(limits)
         self.latencies: dict[Architecture, float] = {}
+        self.table = self._read_table() if config.latency_table is not None else None
         self._check_reachable()
 
     def admits(self, arch: Architecture) -> bool:
@@ -69,11 +75,27 @@ class BudgetFeasibility:
         return self.budget.excess(self.cost(arch))
 
     def latency(self, arch: Architecture) -> float:
-        """The time of a forward pass in milliseconds, measured once for each network, while nothing else runs."""
-        if arch not in self.latencies:
+        """The time of a forward pass in milliseconds: from the table, or measured once for each network, while nothing else runs."""
+        if arch not in self.latencies and self.table is not None:
+            self.latencies[arch] = self.table.latency(self.space, arch, self.spec)
+        elif arch not in self.latencies:
             model = self.space.build(arch, self.spec.num_classes, self.spec.in_chans)
-            self.latencies[arch] = measure_latency(model, self.spec.shape, self.device, self.config.latency_batch_size)
+            self.latencies[arch] = measure_latency(model, self.spec.shape, self.device, self.config.latency_batch_size, _SECONDS)
         return self.latencies[arch]
+
+    def _read_table(self) -> LatencyTable:
+        table = LatencyTable.read(str(self.config.latency_table))
+        table.check(self.space, self.spec)
+        measured, asked = table.setup.batch_size, self.config.latency_batch_size
+        if measured != asked:
+            flag = "--latency-batch-size"
+            raise ConfigError(f"{flag} {asked}: {table.path} was measured with {measured}: add {flag} {measured}")
+        logger.info("latency by %s: %s", table.path, table.setup)
+        return table
+
+    def digests(self) -> dict[str, str]:
+        """Digests of what decides the budget and lies outside the configuration: the latency table."""
+        return {"latency table": self.table.digest} if self.table is not None else {}
 
     def remember(self, trials: Sequence[Trial]) -> None:
         """Take over the latencies that earlier trials were admitted by."""

@@ -85,7 +85,8 @@ class Search(SearchSetup):
         self._pending: dict[int, Proposal] = {}  # by the number that the engine knows them by
         self._exhausted = False
         if run is not None:
-            run.check_inputs("inputs.json", input_digests(config, self.context, self.space.name, config.strategy))
+            inputs = input_digests(config, self.context, self.space.name, config.strategy)
+            run.check_inputs("inputs.json", {**inputs, **self.feasibility.digests()})
             self._take_over(read_trials(run, self.space.name, repair=True))
 
     def run(self, engine: Engine) -> None:
