@@ -39,8 +39,10 @@ def _entry(arch: ArchLike) -> StudentEntry:
     return StudentEntry(arch) if isinstance(arch, Architecture) else StudentEntry(*read_architecture(str(arch)))
 
 
-def _execution(device: str, workers: int, executor: str | Executor, patience: float | None, reporter: Reporter | None = None) -> Execution:
-    return Execution(device, workers, reporter or NullReporter(), executor, patience)
+def _execution(
+    device: str, workers: int, executor: str | Executor, patience: float | None, reporter: Reporter | None = None, cache: bool = True
+) -> Execution:
+    return Execution(device, workers, reporter or NullReporter(), executor, patience, cache)
 
 
 def search(
@@ -50,6 +52,7 @@ def search(
     workers: int = 0,
     executor: str | Executor = LOCAL,
     patience: float | None = None,
+    cache: bool = True,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> SearchResult:
@@ -62,6 +65,7 @@ def search(
             call from under `if __name__ == "__main__":` unless it is 1.
         executor: local, dask:tcp://HOST:8786, slurm, module:name, or a `concurrent.futures.Executor` that is open.
         patience: seconds that one candidate may take before its worker is taken for hung; None for half an hour.
+        cache: whether scores of earlier runs are taken from the user's store, and new ones kept there.
         reporter: shown the progress.
         options: the fields of `SearchConfig`: teacher, params, flops, depth, latency, space, data, proxy, seeds, ...
 
@@ -70,7 +74,7 @@ def search(
     ('resnet_depth', True)
     """
     plan = SearchPlan(resolve(SearchConfig, None, [], options))
-    result: SearchResult = _run(plan, folder, _execution(device, workers, executor, patience, reporter))
+    result: SearchResult = _run(plan, folder, _execution(device, workers, executor, patience, reporter, cache))
     return result
 
 
@@ -83,6 +87,7 @@ def score(
     workers: int = 1,
     executor: str | Executor = LOCAL,
     patience: float | None = None,
+    cache: bool = True,
     **options: Any,
 ) -> list[ScoreRow]:
     """Score architectures, arch.json files, NAS-Bench-201 strings and hand-made networks; `diswot score` as a function.
@@ -90,14 +95,14 @@ def score(
     Args:
         archs: what to score.
         space: `module:name` of a space of your own that may be imported.
-        folder, device, workers, executor, patience: as in `search`.
+        folder, device, workers, executor, patience, cache: as in `search`.
         options: the fields of `ScoreConfig`: teacher, data, proxy, seeds, batch_size, init, ...
 
     >>> [row.rank for row in score(["resnet20", "resnet8"], proxy="params")]
     [1, 2]
     """
     plan = ScorePlan(resolve(ScoreConfig, None, [], options), tuple(_entry(arch).arch for arch in archs), space)
-    rows: list[ScoreRow] = _run(plan, folder, _execution(device, workers, executor, patience))
+    rows: list[ScoreRow] = _run(plan, folder, _execution(device, workers, executor, patience, cache=cache))
     return rows
 
 
@@ -110,6 +115,7 @@ def study(
     workers: int = 0,
     executor: str | Executor = LOCAL,
     patience: float | None = None,
+    cache: bool = True,
     reporter: Reporter | None = None,
     **options: Any,
 ) -> StudyResult:
@@ -119,7 +125,7 @@ def study(
         table: a CSV with a column of architectures and columns of accuracies.
         folder: where the run and its report are kept; None keeps nothing.
         scores_of: folder of an earlier study under the same setting, whose scores are taken over where it has them.
-        device, workers, executor, patience, reporter: as in `search`.
+        device, workers, executor, patience, cache, reporter: as in `search`.
         options: the fields of `StudyConfig`: proxy, rows, sample_rows, dataset, split, seeds, batch_size, teacher, ...
 
     >>> import tempfile
@@ -131,7 +137,7 @@ def study(
     ('toy', 0.68)
     """
     plan = StudyPlan(resolve(StudyConfig, None, [], options), str(table), Path(scores_of) if scores_of is not None else None)
-    result: StudyResult = _run(plan, folder, _execution(device, workers, executor, patience, reporter))
+    result: StudyResult = _run(plan, folder, _execution(device, workers, executor, patience, reporter, cache))
     return result
 
 
@@ -227,13 +233,14 @@ def resume(
     workers: int = 0,
     executor: str | Executor = LOCAL,
     patience: float | None = None,
+    cache: bool = True,
     reporter: Reporter | None = None,
 ) -> Any:
     """Go on with a run of any verb that was cut off, and return what it gives: `diswot VERB --resume FOLDER` as a function.
 
     Args:
         folder: of the run.
-        device, workers, executor, patience, reporter: as in `search`.
+        device, workers, executor, patience, cache, reporter: as in `search`.
 
     Returns:
         What the verb's function returns.
@@ -241,7 +248,7 @@ def resume(
     Raises:
         RunError: there is no run in the folder, or one that this version cannot resume.
     """
-    with Session.resume(folder, _execution(device, workers, executor, patience, reporter)) as session:
+    with Session.resume(folder, _execution(device, workers, executor, patience, reporter, cache)) as session:
         return session.run()
 
 

@@ -23,6 +23,7 @@ class Execution:
             that is open.
         patience: seconds that one candidate, or one group of trainings, may take before its worker is taken for hung and ended; None for
             half an hour for a candidate, and any time for trainings.
+        cache: whether scores of earlier runs are taken from, and new ones kept in, the user's store.
         tensorboard: write TensorBoard's files into the folder of a training.
     """
 
@@ -31,6 +32,7 @@ class Execution:
     reporter: Reporter = field(default_factory=NullReporter)
     executor: str | Executor = LOCAL
     patience: float | None = None
+    cache: bool = True
     tensorboard: bool = False
 
     def __post_init__(self) -> None:

@@ -25,8 +25,9 @@ REAL_DATA = ROOT.parent / "shared" / "data"
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing a test does touches the user's own cache."""
+    """Nothing a test does touches the user's own cache, and what it computes twice is computed twice."""
     monkeypatch.setenv("DISWOT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DISWOT_CACHE", "off")
 
 
 @pytest.fixture(autouse=True)

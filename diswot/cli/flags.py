@@ -43,6 +43,11 @@ _RUNNING = {
     "patience": click.option(
         "--patience", type=float, help="seconds that one candidate may take before its worker is taken for hung, and ended \\[1800]"
     ),
+    "cache": click.option(
+        "--cache/--no-cache",
+        default=True,
+        help="take scores of earlier runs from the store that `diswot cache` shows, and keep new ones there \\[cache]",
+    ),
     "quiet": click.option("--quiet", is_flag=True, help="show no progress"),
     "json": click.option("--json", "as_json", is_flag=True, help="print the result as JSON, and nothing else, on stdout"),
     "config": click.option("--config", "config_file", help="a YAML file of these options; later key=value words and flags win"),

@@ -105,7 +105,9 @@ class Request:
     def _execution(self, reporter: Reporter) -> Execution:
         from diswot.execution import Execution
 
-        given = {name: self.flags[name] for name in ("device", "workers", "executor", "patience", "tensorboard") if name in self.flags}
+        given = {
+            name: self.flags[name] for name in ("device", "workers", "executor", "patience", "cache", "tensorboard") if name in self.flags
+        }
         return Execution(reporter=reporter, **{name: value for name, value in given.items() if value is not None})
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from diswot.architecture import Architecture
@@ -18,6 +19,7 @@ from diswot.executors.named import LOCAL, open_pool
 from diswot.executors.tasks import worker_device
 from diswot.scoring.candidates import ScoreResult, score_one
 from diswot.scoring.context import ScoringContext
+from diswot.scoring.store import ScoreStore
 from diswot.space import Cost
 
 PATIENCE = 1800.0  # seconds that a candidate may take, where nothing else is asked for
@@ -35,6 +37,7 @@ class Engine:
         devices: where the networks of local processes run.
         patience: seconds that a candidate may take before its worker is taken for hung; None for any time.
         folder: that all machines see, for executors that need one.
+        store: of the scores of earlier runs, which are not computed again.
     """
 
     def __init__(
@@ -46,15 +49,20 @@ class Engine:
         devices: tuple[str, ...] = (),
         patience: float | None = None,
         folder: Path | None = None,
+        store: ScoreStore | None = None,
     ) -> None:
         if workers < 0 or (workers == 0 and executor == LOCAL):
             raise ConfigError(f"--workers {workers}: at least 1 is needed")
         self.context, self.workers = context, workers
         self._executor, self._devices, self._patience, self._folder = executor, devices or (context.device,), patience, folder
+        self.store = store
         self._stack = ExitStack()
+        self._settings: dict[str, int] = {}  # of the store, by proxy
         self._dispatcher: Dispatcher | None = None
-        self._here: deque[tuple[int, Architecture, Cost]] = deque()
         self._added = 0
+        self._known: list[tuple[int, ScoreResult]] = []  # from the store
+        self._here: deque[tuple[int, Architecture, Cost]] = deque()  # to be scored in this process
+        self._elsewhere: dict[int, tuple[int, Architecture]] = {}  # by the dispatcher's number
 
     @classmethod
     def for_run(
@@ -72,9 +80,16 @@ class Engine:
         local = execution.executor == LOCAL
         workers = execution.num_workers(context.device, candidates, least_each) if local else execution.workers
         devices = execution.choose_devices()
-        return cls(context, workers, execution.executor, devices=devices, patience=execution.patience or PATIENCE, folder=folder)
+        patience, store = execution.patience or PATIENCE, ScoreStore.open(execution.cache)
+        engine = cls(context, workers, execution.executor, devices=devices, patience=patience, folder=folder, store=store)
+        if store is not None:
+            engine._stack.callback(store.close)
+        return engine
 
     def __enter__(self) -> Engine:
+        if self.store is not None:
+            self._settings = self.store.settings(self.context)
+            self._stack.callback(self.store.flush)
         if self._executor != LOCAL or self.workers > 1:
             pool = self._stack.enter_context(open_pool(self._executor, self.workers, self._devices, self._folder))
             travelling = self.context.to("cpu"), kind_of_device(self.context.device)
@@ -114,25 +129,49 @@ class Engine:
 
     def hungry(self) -> bool:
         """Whether another candidate should be added now, for no worker to wait."""
-        return self._dispatcher.hungry() if self._dispatcher is not None else not self._here
+        return not self._known and (self._dispatcher.hungry() if self._dispatcher is not None else not self._here)
 
     def add(self, arch: Architecture, cost: Cost) -> int:
         """Add a candidate to be scored, and return its number, which comes back with its outcome."""
-        if self._dispatcher is not None:
-            return self._dispatcher.add((arch, cost))
+        number = self._added
         self._added += 1
-        self._here.append((self._added - 1, arch, cost))
-        return self._added - 1
+        if (known := self._stored(arch, cost)) is not None:
+            self._known.append((number, known))
+        elif self._dispatcher is not None:
+            self._elsewhere[self._dispatcher.add((arch, cost))] = number, arch
+        else:
+            self._here.append((number, arch, cost))
+        return number
 
     def completed(self) -> list[tuple[int, ScoreResult]]:
         """Wait for outcomes of candidates that were added: their numbers, and what came of them."""
+        if self._known:
+            found, self._known = self._known, []
+            return found
         if self._dispatcher is not None:
-            return self._dispatcher.completed()
-        if not self._here:
+            scored = [(*self._elsewhere.pop(number), result) for number, result in self._dispatcher.completed()]
+        elif self._here:
+            number, arch, cost = self._here.popleft()
+            with single_thread(self.context.device):
+                scored = [(number, arch, score_one(self.context, arch, cost))]
+        else:
             return []
-        number, arch, cost = self._here.popleft()
-        with single_thread(self.context.device):
-            return [(number, score_one(self.context, arch, cost))]
+        for _, arch, result in scored:
+            self._keep(arch, result)
+        return [(number, result) for number, _, result in scored]
+
+    def _stored(self, arch: Architecture, cost: Cost) -> ScoreResult | None:
+        """The outcome that the store has of a candidate; what is only counted is counted."""
+        if self.store is None or not self._settings or (found := self.store.get(list(self._settings.values()), arch)) is None:
+            return None
+        scores = dict(zip(self._settings, found, strict=True))
+        counted = score_one(replace(self.context, proxies=tuple(set(self.context.proxies) - self._settings.keys())), arch, cost).scores
+        return ScoreResult(cost, {name: scores[name] if name in scores else counted[name] for name in self.context.proxies})
+
+    def _keep(self, arch: Architecture, result: ScoreResult) -> None:
+        if self.store is not None and result.reason is None:
+            for name, setting in self._settings.items():
+                self.store.put(setting, arch, result.scores[name])
 
     def _blame(self, item: tuple[Architecture, Cost], reason: str) -> ScoreResult:
         """The outcome of a candidate that its workers did not survive."""

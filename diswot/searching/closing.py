@@ -9,6 +9,7 @@ from diswot.architecture import Architecture
 from diswot.config.scoring import MAX_SEED
 from diswot.scoring.engine import Engine
 from diswot.scoring.recipe import fitness_of, prepare_scoring
+from diswot.scoring.store import ScoreStore
 from diswot.searching import finalists
 from diswot.searching.finalists import Trained
 from diswot.searching.history import History
@@ -86,16 +87,16 @@ def rank_finalists(
         for number, (role, trial) in enumerate(rows)
         if role not in (earlier for earlier, _ in rows[:number])
     ]
-    return table, Lead(len(peers), behind, _behind_again(search, winner.arch, peers), near)
+    return table, Lead(len(peers), behind, _behind_again(search, engine.store, winner.arch, peers), near)
 
 
-def _behind_again(search: SearchSetup, winner: Architecture, peers: Sequence[Architecture]) -> int:
+def _behind_again(search: SearchSetup, store: ScoreStore | None, winner: Architecture, peers: Sequence[Architecture]) -> int:
     """Return how many of the peers are behind the winner under other images and weights, ranked among themselves.
 
     They are scored in this process: so few are not worth starting others for."""
     config = replace(search.config, seed=(search.config.seed + _OTHER_SEED) % MAX_SEED)
     _, context = prepare_scoring(config, search.context.device, search.space, warn=False)
-    with Engine(replace(context, record_failures=True)) as engine:
+    with Engine(replace(context, record_failures=True), store=store) as engine:
         scored = list(engine.score([winner, *peers], search.feasibility.cost))
     complete = [found.scores for found in scored if found.reason is None]
     if scored[0].reason is not None or len(complete) < 2:
