@@ -22,6 +22,7 @@ from diswot.report.terminal import plain_table
 from diswot.scoring.recipe import ScoreRow
 from diswot.searching.choices import SettledChoice
 from diswot.searching.confidence import describe_confidence
+from diswot.searching.pareto import FrontMember
 from diswot.searching.recipe import SearchResult
 from diswot.space import Cost
 from diswot.tabulation.recipe import TabulateResult
@@ -29,6 +30,7 @@ from diswot.training.evaluation import Accuracy
 
 Json = dict[str, Any]
 _MANY = 2  # times the cost of the others that a user should be told of
+_MOST_OF_FRONT = 12  # networks of a front in a table
 _MOST_CHOICES = 4  # that a search settled on, in a line
 _MOST_PARTS = 3  # of a ranking, in a table of 80 characters
 
@@ -67,7 +69,30 @@ def search_json(result: SearchResult) -> Json:
     context = {"teacher": _cost(result.teacher), "lead": dataclasses.asdict(result.lead)}
     settled = [dataclasses.asdict(choice) for choice in result.settled]
     outcome = {"winner": winner, "provenance": result.provenance, "evaluations": len(result.trials), "table": rows}
-    return {**outcome, **context, "settled": settled}
+    return {**outcome, **context, "settled": settled, "front": list(map(_front_member, result.front))}
+
+
+def _front_member(member: FrontMember) -> Json:
+    trial = member.trial
+    arch = {"space": trial.arch.space, "choices": trial.arch.choices}
+    return {**arch, **_cost(trial.cost), "latency_ms": trial.latency, "score": member.score, "knee": member.is_knee}
+
+
+def front_table(result: SearchResult) -> Table:
+    """Networks of the front, evenly spread where they are many; the knee among them."""
+    front = result.front
+    kept = {round(place * (len(front) - 1) / (_MOST_OF_FRONT - 1)) for place in range(_MOST_OF_FRONT)} if len(front) > 1 else {0}
+    shown = [member for number, member in enumerate(front) if number in kept or member.is_knee]
+    timed = ["ms"] if any(member.trial.latency is not None for member in front) else []
+    title = f"the front: {len(front)} networks, {len(shown)} of them here; of none is there one with a better score at no higher cost"
+    table = plain_table(title, ["network", "params", "FLOPs", "depth", *timed, "score", ""], left=1)
+    for member in shown:
+        trial = member.trial
+        latency = [f"{trial.latency:.3g}" if trial.latency is not None else ""] * len(timed)
+        cost = millions(trial.cost.params), millions(trial.cost.flops), str(trial.cost.depth)
+        style = "bold" if member.is_knee else None
+        table.add_row(short_name(trial.arch), *cost, *latency, f"{member.score:.4g}", "knee" if member.is_knee else "", style=style)
+    return table
 
 
 def search_table(result: SearchResult) -> Table:

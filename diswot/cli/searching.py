@@ -50,12 +50,14 @@ def search(words: tuple[str, ...], out: str, **flags: Any) -> None:
     if flags["as_json"]:
         click.echo(json.dumps({**output.search_json(result), "folder": str(folder)}))
         return
+    if result.front:
+        output.show_table(output.front_table(result))
     output.show_table(output.search_table(result))
     for remark in output.search_remarks(result):
         click.echo(remark)
     moved = f" (the earlier one is now {aside})" if aside else ""
     click.echo(f"{out}: the winner{moved}; the run is in {folder}\nnext: diswot distill {out}")
-    click.echo(f"or, was it worth it?   diswot compare {folder}/finalists/*.json")
+    click.echo(f"or, was it worth it?   diswot compare {folder}/{'front' if result.front else 'finalists/*.json'}")
 
 
 @click.command()

@@ -22,9 +22,9 @@ _WORDS = "[ARCH.JSON]... [KEY=VALUE]..."
 
 def _entries(request: Request) -> list[StudentEntry]:
     from diswot.distillation.students import StudentEntry
-    from diswot.models.named import read_architecture
+    from diswot.models.named import expand_folders, read_architecture
 
-    return [StudentEntry(*read_architecture(text)) for text in request.subjects]
+    return [StudentEntry(*read_architecture(text)) for text in expand_folders(request.subjects)]
 
 
 @click.command()

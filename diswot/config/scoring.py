@@ -88,6 +88,9 @@ class SearchConfig(ScoreConfig):
     population_size: int = option(64, "members of the population; as many random candidates begin the search", "Search", ge=1)
     tournament_size: int = option(16, "members drawn at random to choose a parent from", "Search", ge=1)
     top_k: int = option(4, "the parent is one of the best k of those drawn", "Search", ge=1)
+    pareto: str | None = option(
+        None, "find a front of networks, of which none has both less of these and a better rank: params, flops, latency", "Search"
+    )
     trial_epochs: int = option(
         0,
         "epochs that the finalists are trained for, to choose among them on held-out training images; the search is then not training-free",
@@ -103,8 +106,13 @@ class SearchConfig(ScoreConfig):
 
     def check(self) -> None:
         super().check()
-        if self.latency_table is not None and self.latency in (None, "none"):
-            raise ConfigError(f"--latency-table {self.latency_table} needs a limit: add --latency 5ms")
+        if self.latency_table is not None and self.latency in (None, "none") and "latency" not in self.pareto_costs:
+            raise ConfigError(f"--latency-table {self.latency_table} needs a limit: add --latency 5ms, or --pareto latency")
+
+    @property
+    def pareto_costs(self) -> tuple[str, ...]:
+        """The costs of the front; none where a single winner is looked for."""
+        return tuple(name.strip() for name in (self.pareto or "").split(",") if name.strip())
 
     def limits(self) -> dict[str, str | None]:
         """The budget as it was asked for: params, flops, depth and latency."""

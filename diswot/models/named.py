@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +30,23 @@ def read_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
     if timm.is_model(text.removeprefix("timm/")):
         return Architecture("zoo", f"timm/{text.removeprefix('timm/')}"), {}
     raise ArchitectureError(f"{brief_repr(text)} is no file, no NAS-Bench-201 string and no hand-made network: {suggest(text, ZOO)}"[:300])
+
+
+def expand_folders(texts: Sequence[str]) -> list[str]:
+    """The texts, with the arch.json files of a folder (a search's `front` or `finalists`) in the place of its name, sorted by theirs.
+
+    Raises:
+        ArchitectureError: a folder without any.
+
+    >>> expand_folders(["resnet20"])
+    ['resnet20']
+    """
+    found: list[str] = []
+    for text in texts:
+        if not Path(text).is_dir():
+            found.append(text)
+        elif files := sorted(str(path) for path in Path(text).glob("*.json")):
+            found += files
+        else:
+            raise ArchitectureError(f"{brief_repr(text)} is a folder without a .json file of an architecture")
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from diswot.searching.strategies import Member
 from diswot.statistics.ranked_values import Vector
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 
 class History(Sequence[Member]):
@@ -22,15 +22,17 @@ class History(Sequence[Member]):
     Args:
         arch_of: number -> architecture.
         fitness: (n,) higher is better.
+        costs: (n, costs) of which lower is better, where a front is looked for.
 
     >>> archs = [Architecture("s", number) for number in range(4)]
     >>> [member.arch.choices for member in History(archs.__getitem__, np.array([1.0, 3.0, 2.0, 3.0])).best(3)]
     [1, 3, 2]
     """
 
-    def __init__(self, arch_of: Callable[[int], Architecture], fitness: Vector) -> None:
+    def __init__(self, arch_of: Callable[[int], Architecture], fitness: Vector, costs: Vector | None = None) -> None:
         self._arch_of, self.fitness = arch_of, fitness
-        self._best: dict[int, list[Member]] = {}
+        self.costs = np.empty((len(fitness), 0)) if costs is None else costs
+        self._remembered: dict[Any, list[Member]] = {}
 
     def __len__(self) -> int:
         return len(self.fitness)
@@ -47,9 +49,13 @@ class History(Sequence[Member]):
 
     def best(self, count: int) -> list[Member]:
         """The fittest members, of equal ones the earlier first."""
-        if count not in self._best:
-            self._best[count] = [self[int(index)] for index in np.argsort(-self.fitness, kind="stable")[:count]]
-        return self._best[count]
+        return self.remembered(count, lambda: np.argsort(-self.fitness, kind="stable")[:count])
+
+    def remembered(self, key: Any, choose: Callable[[], NDArray[np.intp]]) -> list[Member]:
+        """The members whose numbers `choose` gives, chosen once for all candidates that are bred from this history."""
+        if key not in self._remembered:
+            self._remembered[key] = [self[int(number)] for number in choose()]
+        return self._remembered[key]
 
 
 class _Ranking(Protocol):
@@ -62,23 +68,24 @@ class ScoredTrials:
     Args:
         ranking: makes a fitness (n,) of scores (n, parts).
         parts: number of scores of a trial.
+        costs: number of costs of a trial, where a front is looked for.
         arch_of: place among the trials -> architecture.
     """
 
-    def __init__(self, ranking: _Ranking, parts: int, arch_of: Callable[[int], Architecture]) -> None:
-        self._ranking, self._arch_of = ranking, arch_of
-        self._table = np.empty((64, parts))
+    def __init__(self, ranking: _Ranking, parts: int, arch_of: Callable[[int], Architecture], costs: int = 0) -> None:
+        self._ranking, self._arch_of, self._parts = ranking, arch_of, parts
+        self._table = np.empty((64, parts + costs))
         self._places: list[int] = []  # of the complete trials among all
         self._count = 0
         self._last: tuple[int, History] = (0, self._history(0))
 
-    def append(self, scores: Sequence[float] | None) -> None:
-        """Add a trial: (parts,) its scores averaged over the seeds, None where it has none."""
+    def append(self, scores: Sequence[float] | None, costs: Sequence[float] = ()) -> None:
+        """Add a trial: (parts,) its scores averaged over the seeds, None where it has none; (costs,)."""
         if scores is not None:
             number = len(self._places)
             if number == len(self._table):
                 self._table = np.concatenate([self._table, np.empty_like(self._table)])
-            self._table[number] = scores
+            self._table[number] = [*scores, *costs]
             self._places.append(self._count)
         self._count += 1
 
@@ -90,8 +97,9 @@ class ScoredTrials:
         return self._last[1]
 
     def _history(self, complete: int) -> History:
-        fitness = self._ranking.fitness(self._table[:complete]) if complete else np.empty(0)
-        return History(lambda number: self._arch_of(self._places[number]), fitness)
+        table = self._table[:complete]
+        fitness = self._ranking.fitness(table[:, : self._parts]) if complete else np.empty(0)
+        return History(lambda number: self._arch_of(self._places[number]), fitness, table[:, self._parts :])
 
     def place(self, number: int) -> int:
         """The place among all trials of a member of a history."""

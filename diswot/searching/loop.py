@@ -18,6 +18,7 @@ from diswot.scoring.candidates import ScoreResult
 from diswot.scoring.engine import Engine
 from diswot.scoring.recipe import input_digests, is_number_list
 from diswot.searching.history import ScoredTrials
+from diswot.searching.pareto import FrontMember, find_front
 from diswot.searching.proposals import TriedForms
 from diswot.searching.setup import SearchSetup
 from diswot.searching.trial import JOURNAL, Trial, Trials, read_trials
@@ -78,7 +79,8 @@ class Search(SearchSetup):
         super().__init__(config, device)
         self._run, self._reporter = run, reporter
         self.trials = Trials(self.space.name)
-        self.scored = ScoredTrials(self.ranking, len(self.ranking.parts), lambda place: self.trials[place].arch)
+        costs = len(config.pareto_costs)
+        self.scored = ScoredTrials(self.ranking, len(self.ranking.parts), lambda place: self.trials[place].arch, costs)
         self._seen = TriedForms()
         self._bred = 0
         self._known: dict[int, Trial] = {}  # by index, of the journal, until the search comes to where they were bred
@@ -109,6 +111,12 @@ class Search(SearchSetup):
         self._reporter.stop()
         if self._exhausted:
             self._log_exhausted()
+
+    def front(self) -> list[FrontMember]:
+        """The front of all trials, from the cheapest to the dearest; nothing where a single winner is looked for."""
+        if not self.config.pareto_costs:
+            return []
+        return find_front(self.scored.history(), lambda number: self.trials[self.scored.place(number)])
 
     def best(self) -> Trial:
         """The fittest of all trials, the earliest of equals.
@@ -156,6 +164,8 @@ class Search(SearchSetup):
                 self._seen.add(self.space.canonical(known.arch))
             elif (proposal := self._propose(index, after)) is not None:
                 self._seen.add(self.space.canonical(proposal.arch))
+                if "latency" in self.config.pareto_costs:
+                    self.feasibility.latency(proposal.arch)
                 self._pending[engine.add(proposal.arch, self.feasibility.cost(proposal.arch))] = proposal
             else:
                 self._exhausted = True
@@ -201,7 +211,8 @@ class Search(SearchSetup):
 
     def _note(self, trial: Trial) -> None:
         self.trials.append(trial)
-        self.scored.append(self.means(trial))
+        known = {"params": trial.cost.params, "flops": trial.cost.flops, "latency": trial.latency}
+        self.scored.append(self.means(trial), [float(known[name] or 0.0) for name in self.config.pareto_costs])
 
     def _best_line(self) -> str:
         """The best so far, for a line of progress."""

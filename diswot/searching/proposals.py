@@ -12,6 +12,7 @@ from diswot import plugins
 from diswot.architecture import Architecture
 from diswot.config.scoring import SearchConfig
 from diswot.errors import ArchitectureError, ConfigError
+from diswot.searching.pareto import ParetoEvolution
 from diswot.searching.strategies import STRATEGIES, Member, SearchState, Strategy
 from diswot.space import SearchSpace
 
@@ -78,7 +79,7 @@ class Proposer:
     @property
     def strategy(self) -> Strategy:
         """The strategy that breeds."""
-        return STRATEGIES[self.config.strategy]
+        return ParetoEvolution() if self.config.pareto else STRATEGIES[self.config.strategy]
 
     def propose(
         self, history: Sequence[Member], started: int, seen: Container[Architecture], rng: np.random.Generator

@@ -11,6 +11,7 @@ from diswot import runs
 from diswot.architecture import Architecture, arch_json
 from diswot.budget import Budget
 from diswot.config import SearchConfig, resolve, to_dict
+from diswot.errors import ConfigError
 from diswot.execution import Execution
 from diswot.proxies import resolve_ranking
 from diswot.runs import RunDir
@@ -18,11 +19,12 @@ from diswot.scoring.engine import Engine
 from diswot.searching.choices import SettledChoice, settled_choices
 from diswot.searching.closing import Finalist, Lead, rank_finalists
 from diswot.searching.loop import Search
+from diswot.searching.pareto import OBJECTIVES, FrontMember
 from diswot.searching.strategies import STRATEGIES
 from diswot.searching.trial import Trial
 from diswot.space import Cost, load_space
 
-FINALISTS = "finalists"
+FINALISTS, FRONT = "finalists", "front"
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,14 @@ class SearchResult:
     """The result of a search.
 
     Attributes:
-        winner: the best architecture ever seen.
+        winner: the best architecture ever seen, or the knee of the front.
         provenance: how it was found, as it stands in arch.json.
         trials: every candidate scored, in order.
         table: the finalists: the winner, and what it must be held against.
         teacher: the parameters, FLOPs and depth of the teacher.
         lead: how far the winner is ahead of random networks of its size.
         settled: the choices that the search settled on.
+        front: of `--pareto`, from the cheapest network to the dearest; its files lie in `folder / "front"`. The winner is its knee.
         folder: the run's folder, or None; the finalists lie in `folder / "finalists"`.
     """
 
@@ -47,6 +50,7 @@ class SearchResult:
     teacher: Cost
     lead: Lead
     settled: list[SettledChoice]
+    front: list[FrontMember]
     folder: Path | None
 
     def arch_json(self) -> str:
@@ -68,6 +72,18 @@ class SearchPlan:
         load_space(self.config.space, trusted=True)
         resolve_ranking(self.config.proxy, self.config.combine)
         _ = STRATEGIES[self.config.strategy]
+        self._check_front()
+
+    def _check_front(self) -> None:
+        """Refuse costs that no front can be found of."""
+        config = self.config
+        if config.pareto is None:
+            return
+        unknown = set(config.pareto_costs) - set(OBJECTIVES)
+        if unknown or not config.pareto_costs or len(set(config.pareto_costs)) < len(config.pareto_costs):
+            raise ConfigError(f"--pareto {config.pareto!r:.60}: one or more of {', '.join(OBJECTIVES)}, each once, separated by commas")
+        if config.strategy != type(config).strategy:
+            raise ConfigError(f"--strategy {config.strategy}: --pareto has a strategy of its own (NSGA-II): leave one of them out")
 
     def document(self) -> dict[str, Any]:
         """Return the part of the plan that is kept with the run."""
@@ -92,13 +108,16 @@ def run_search(plan: SearchPlan, run: RunDir | None, execution: Execution) -> Se
     search = Search(plan.config, execution.choose_device(), run, execution.reporter)
     with Engine.for_run(search.context, execution, run.path if run else None) as engine:
         search.run(engine)
-        winner = search.best()
+        best, front = search.best(), search.front()
+        winner = next((member.trial for member in front if member.is_knee), best)
         table, lead = rank_finalists(search, engine, search.trials, search.scored.history(), winner)
     trials = search.trials
     settled = settled_choices((trial.arch for trial in trials), len(trials), search.space.extremes())
     provenance, folder = _provenance(search, winner), run.path if run else None
-    result = SearchResult(winner.arch, provenance, trials, table, search.feasibility.teacher, lead, settled, folder)
+    result = SearchResult(winner.arch, provenance, trials, table, search.feasibility.teacher, lead, settled, front, folder)
     if run is not None:
+        if front:
+            _write_front(run.path / FRONT, search, result)
         _write_finalists(run.path / FINALISTS, result)
         runs.write_atomic(run.path / "arch.json", result.arch_json())
     return result
@@ -113,6 +132,19 @@ def _write_finalists(folder: Path, result: SearchResult) -> None:
         if row.arch not in archs[:number]:
             provenance = {**shared, "role": row.role, "cost": to_dict(row.cost), "mean_scores": row.scores}
             runs.write_atomic(folder / f"{row.role}.json", arch_json(row.arch, provenance))
+
+
+def _write_front(folder: Path, search: Search, result: SearchResult) -> None:
+    """Write an arch.json for each network of the front, numbered from the cheapest to the dearest, and a CSV of them beside the folder."""
+    folder.mkdir(exist_ok=True)
+    rows = ["file,params,flops,depth,latency_ms,score,knee"]
+    for number, member in enumerate(result.front):
+        trial, name = member.trial, f"{number:03d}-{member.trial.arch.digest}.json"
+        provenance = {**_provenance(search, trial), "role": "knee" if member.is_knee else "front"}
+        runs.write_atomic(folder / name, arch_json(trial.arch, provenance))
+        latency = "" if trial.latency is None else f"{trial.latency:.6g}"
+        rows.append(f"{name},{trial.cost.params},{trial.cost.flops},{trial.cost.depth},{latency},{member.score:.6g},{int(member.is_knee)}")
+    runs.write_atomic(folder.with_suffix(".csv"), "\n".join(rows) + "\n")
 
 
 def _provenance(search: Search, winner: Trial) -> dict[str, Any]:
