@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._pytree import tree_leaves
 
 import diswot
+from diswot.errors import ConfigError
+from diswot.execution import Execution
 from diswot.export import run_export
 from diswot.inference import EvaluateOptions, run_evaluate, run_predict, student_model
 from diswot.training.checkpoint import NEWEST
+from tests.executors.work import ScriptedExecutor
 from tests.pretend_cuda import DEVICE, pretended
 
 QUICK = {"epochs": 2, "batch_size": 16, "lr": 0.02, "teacher": "resnet8"}
@@ -94,6 +100,44 @@ def test_trained_networks_are_used_there(tmp_path: Path, small_npz: Path, monkey
     assert [name for name, _ in there[0].classes] == [name for name, _ in here[0].classes]
     assert [share for _, share in there[0].classes] == pytest.approx([share for _, share in here[0].classes], rel=1e-4)
     assert run_export(student_model(tmp_path / "run"), tmp_path / "timm").difference == 0
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "cuda:0,cuda:1"])
+def test_workers_score_there_what_was_observed_here(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """The context travels on the CPU, and a worker brings it to the device that it has."""
+    options: dict[str, Any] = {
+        "proxy": "relation_jacobian,relation_stage1,semantic_outer,zen",
+        "seeds": 1,
+        "batch_size": 4,
+        "teacher": "resnet20",
+    }
+    with pretended(monkeypatch) as mode:
+        executor = ScriptedExecutor()
+        there = diswot.score(["resnet8", "resnet14"], device=device, executor=executor, **options)
+        assert mode.held and executor.chunks
+        context, wanted = pickle.loads(executor.chunks[0].context or b"")
+        assert wanted == "cuda" and context.device == "cpu"
+        assert not any(mode.there(tensor) for tensor in tree_leaves([vars(teacher.observation) for teacher in context.teachers]))
+    here = diswot.score(["resnet8", "resnet14"], device="cpu", workers=1, **options)
+    for one, other in zip(there, here, strict=True):
+        for name in one.scores:
+            assert one.scores[name] == pytest.approx(other.scores[name], rel=1e-4), name
+
+
+def test_workers_take_turns_on_several_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pretended(monkeypatch):
+        several = Execution("cuda:0,cuda:1")
+        assert several.choose_devices() == ("cuda:0", "cuda:1") and several.num_workers("cuda:0") == 2
+        assert Execution("cuda").num_workers("cuda") == 1 and Execution("cuda", 5).num_workers("cuda") == 5
+        with pytest.raises(ConfigError, match=r"a training has one device; for several, start it by torchrun"):
+            several.only_device()
+        with pytest.raises(ConfigError, match=r"--device cuda:2: this machine has 2, cuda:0 to cuda:1"):
+            Execution("cuda:0,cuda:2").choose_devices()
+        with pytest.raises(ConfigError, match="devices of different kinds"):
+            Execution("cuda:0,cpu").choose_devices()
+    for name in ("cpu:0", "cuda:x", "gpu", "cuda:"):
+        with pytest.raises(ConfigError, match="known: auto, cpu, cuda, mps, and cuda:0"):
+            Execution(name).choose_devices()
 
 
 def test_scores_are_computed_there(monkeypatch: pytest.MonkeyPatch) -> None:
