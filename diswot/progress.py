@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol, TextIO
 
 Clock = Callable[[], float]
+_FEWEST_STEPS = 3  # that a forecast is made from
 
 
 class Reporter(Protocol):
@@ -53,6 +54,43 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class Forecast:
+    """What long work will take, told once after its first seconds.
+
+    Args:
+        total: steps in all.
+        unit: what a step is.
+        after: seconds, from the first step on, that the forecast is made from; the first step waits for processes to start.
+        clock: the time; a test gives its own.
+
+    >>> times = iter([100.0, 102.0, 106.0])
+    >>> forecast = Forecast(1000, "candidate", clock=lambda: next(times))
+    >>> [forecast.line(done) for done in (1, 2, 21)]
+    ['', '', '0.3 s a candidate: about 4 min 54 s for the 979 that are left']
+    """
+
+    def __init__(self, total: int, unit: str, after: float = 5.0, clock: Clock = time.monotonic) -> None:
+        self.total, self.unit, self.after, self.clock = total, unit, after, clock
+        self._first: tuple[float, int] | None = None
+        self._told = False
+
+    def line(self, done: int) -> str:
+        """The forecast, once it can be made, and "" before and ever after.
+
+        Args:
+            done: steps that are done.
+        """
+        if self._told:
+            return ""
+        now = self.clock()
+        begun, first = self._first = self._first or (now, done)
+        if now - begun < self.after or done - first < _FEWEST_STEPS:
+            return ""
+        self._told = True
+        each, left = (now - begun) / (done - first), self.total - done
+        return f"{each:.2g} s a {self.unit}: about {duration(each * left)} for the {left:,} that are left" if left > 0 else ""
 
 
 class PlainLines:

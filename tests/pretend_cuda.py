@@ -95,6 +95,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pretend]:
         patch.setattr(torch.cuda, "is_available", lambda: True)
         patch.setattr(torch.cuda, "current_device", lambda: 0)
         patch.setattr(torch.cuda, "device_count", lambda: 2)
+        patch.setattr(torch.cuda, "max_memory_allocated", lambda: 0)
         patch.setattr(torch.cuda, "default_generators", (torch.Generator(),))
         patch.setattr(torch.cuda, "get_rng_state", lambda device=None: torch.get_rng_state())
         patch.setattr(torch.cuda, "set_rng_state", lambda state, device=None: None)

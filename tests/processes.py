@@ -45,15 +45,16 @@ def last():
     left -= 1
     return left == 0
 
-def line(run, name, record):
-    ending = last()
-    if ending and moment == "torn":
-        with open(run.path / name, "a") as file:
-            file.write(canonical_json(dict(record))[:-1])
-    else:
-        append(run, name, record)
-    if ending:
-        kill()
+def line(run, name, *records, sync=True):
+    for record in records:
+        ending = last()
+        if ending and moment == "torn":
+            with open(run.path / name, "a") as file:
+                file.write(canonical_json(dict(record))[:-1])
+        else:
+            append(run, name, record, sync=sync)
+        if ending:
+            kill()
 
 def step(function):
     return lambda *arguments, **options: kill() if last() else function(*arguments, **options)

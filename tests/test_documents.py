@@ -23,7 +23,7 @@ from tests.losses.observations import STUDENT, TARGET, TEACHER
 from tests.studies.samples import write_cells
 
 ROOT = Path(__file__).resolve().parents[1]
-GUIDE = ("distillation", "tables", "latency")
+GUIDE = ("distillation", "tables", "latency", "searching")
 PAGES = {page: ROOT / page for page in ("README.md", *(f"docs/guide/{name}.md" for name in GUIDE), "docs/extending/README.md")}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

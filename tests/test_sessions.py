@@ -145,11 +145,11 @@ def cut_off(begin: Callable[[], Any], lines: int) -> int:
     """Ctrl-C in place of line `lines` + 1 of the run's journals. Returns how many lines were written, fewer where there are fewer."""
     written = 0
 
-    def append(self: RunDir, *arguments: Any) -> None:
+    def append(self: RunDir, *arguments: Any, **options: Any) -> None:
         nonlocal written
         if written == lines:
             raise KeyboardInterrupt
-        real(self, *arguments)
+        real(self, *arguments, **options)
         written += 1
 
     with pytest.MonkeyPatch.context() as patch:
@@ -362,7 +362,7 @@ def test_a_run_refused_before_anything_was_computed_leaves_no_folder(files: File
 
 
 def test_a_disk_that_is_full_says_how_to_go_on(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: RunDir, name: str, record: Any) -> None:
+    def full(self: RunDir, name: str, *records: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device", str(self.path / name))
 
     with monkeypatch.context() as patch:

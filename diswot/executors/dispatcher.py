@@ -94,6 +94,7 @@ class Dispatcher:
         self._added = self._runs = self._done = self._blamed = 0
         self._by_chance = 0  # deaths of workers with items that all had an outcome later
         self._warned = False
+        self.memory = 0  # the most that a worker has held, in bytes
         self._seconds: float | None = None  # that an item takes, as far as is known
 
     def __enter__(self) -> Dispatcher:
@@ -196,6 +197,7 @@ class Dispatcher:
         each = result.seconds / len(running.items)
         self._seconds = each if self._seconds is None else (self._seconds + each) / 2
         self._done += len(running.items)
+        self.memory = max(self.memory, result.memory)
         for death in (death for item in running.items for death in item.deaths):
             death.suspects -= 1
             self._by_chance += death.workers if death.suspects == 0 else 0

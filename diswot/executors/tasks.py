@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from diswot.processes import peak_memory
+
 THIS_PROCESS = uuid.uuid4().hex
 _contexts: dict[str, Any] = {}  # of this process, by digest
 _one_at_a_time = threading.Lock()  # in a worker of several threads: torch's global generator is seeded on the way
@@ -50,12 +52,14 @@ class ChunkResult:
         error: what the function raised, which ends the run.
         trace: the traceback of that error, as text.
         seconds: how long the items took.
+        memory: the most that the process has held so far, in bytes.
     """
 
     outcomes: list[Any] | None = None
     error: Exception | None = None
     trace: str = ""
     seconds: float = 0.0
+    memory: int = 0
 
 
 def run_chunk(chunk: Chunk) -> ChunkResult:
@@ -72,7 +76,7 @@ def run_chunk(chunk: Chunk) -> ChunkResult:
                 outcomes = [chunk.function(context, item) for item in chunk.items]
         except Exception as error:
             return ChunkResult(error=_picklable(error), trace=traceback.format_exc())
-        return ChunkResult(outcomes, seconds=time.perf_counter() - start)
+        return ChunkResult(outcomes, seconds=time.perf_counter() - start, memory=peak_memory())
 
 
 def ping() -> None:

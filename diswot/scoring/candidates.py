@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,11 +35,13 @@ class ScoreResult:
         cost: its parameters, FLOPs and depth.
         scores: by proxy, one number for each seed.
         failed: by proxy, the reason why it gave none.
+        seconds: by proxy, how long it took for all seeds; a pass that several share is charged to the first that asks for it.
     """
 
     cost: Cost
     scores: dict[str, list[float]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
     @property
     def reason(self) -> str | None:
@@ -60,7 +63,7 @@ def score_one(context: ScoringContext, arch: Architecture, cost: Cost) -> ScoreR
         with _without_garbage_collection():
             _run_network(context, arch, measured, result)
     kept = {name: result.scores[name] for name in context.proxies if name not in result.failed}
-    return ScoreResult(cost, kept, result.failed)
+    return ScoreResult(cost, kept, result.failed, result.seconds)
 
 
 @contextlib.contextmanager
@@ -101,6 +104,7 @@ def _score_seed(
     for proxy in proxies:
         if proxy.name in result.failed:
             continue
+        begun = time.perf_counter()
         try:
             with torch.no_grad():  # what needs a gradient says so itself
                 value = _number(proxy, proxy.score(candidate, teacher, result.cost))  # type: ignore[arg-type]  # where it declares the need
@@ -109,6 +113,7 @@ def _score_seed(
                 raise
             result.failed[proxy.name] = _reason(error)
             continue
+        result.seconds[proxy.name] = result.seconds.get(proxy.name, 0.0) + time.perf_counter() - begun
         if math.isfinite(value):
             result.scores.setdefault(proxy.name, []).append(value)
         else:

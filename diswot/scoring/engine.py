@@ -17,12 +17,14 @@ from diswot.execution import Execution
 from diswot.executors.dispatcher import Dispatcher
 from diswot.executors.named import LOCAL, open_pool
 from diswot.executors.tasks import worker_device
+from diswot.processes import peak_memory
 from diswot.scoring.candidates import ScoreResult, score_one
 from diswot.scoring.context import ScoringContext
 from diswot.scoring.store import ScoreStore
 from diswot.space import Cost
 
 PATIENCE = 1800.0  # seconds that a candidate may take, where nothing else is asked for
+_TOLD = 3  # proxies whose share of the time is told
 CountCost = Callable[[Architecture], Cost]
 
 
@@ -62,6 +64,7 @@ class Engine:
         self._added = 0
         self._known: list[tuple[int, ScoreResult]] = []  # from the store
         self._here: deque[tuple[int, Architecture, Cost]] = deque()  # to be scored in this process
+        self._seconds: dict[str, float] = {}  # that each proxy took so far
         self._elsewhere: dict[int, tuple[int, Architecture]] = {}  # by the dispatcher's number
 
     @classmethod
@@ -158,7 +161,18 @@ class Engine:
             return []
         for _, arch, result in scored:
             self._keep(arch, result)
+            for name, seconds in result.seconds.items():
+                self._seconds[name] = self._seconds.get(name, 0.0) + seconds
         return [(number, result) for number, _, result in scored]
+
+    def describe_cost(self) -> str:
+        """What takes the time of a candidate, and how much memory its process has held, in words."""
+        whole = sum(self._seconds.values())
+        dearest = sorted(self._seconds, key=lambda name: -self._seconds[name])[:_TOLD]
+        shares = [f"{name} {self._seconds[name] / whole:.0%}" for name in dearest] if whole > 0 and len(self._seconds) > 1 else []
+        memory = self._dispatcher.memory if self._dispatcher is not None else peak_memory()
+        held = f"{self.slots} worker{'s' if self.slots > 1 else ''} of {memory / 1e9:.1f} GB" if memory else ""
+        return "; ".join(filter(None, [", ".join(shares), held]))
 
     def _stored(self, arch: Architecture, cost: Cost) -> ScoreResult | None:
         """The outcome that the store has of a candidate; what is only counted is counted."""

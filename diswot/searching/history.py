@@ -96,6 +96,10 @@ class ScoredTrials:
             self._last = complete, self._history(complete)
         return self._last[1]
 
+    def last(self) -> History:
+        """The history that was asked for last."""
+        return self._last[1]
+
     def _history(self, complete: int) -> History:
         table = self._table[:complete]
         fitness = self._ranking.fitness(table[:, : self._parts]) if complete else np.empty(0)

@@ -12,7 +12,7 @@ import numpy as np
 from diswot.architecture import Architecture
 from diswot.config import SearchConfig
 from diswot.errors import RunError
-from diswot.progress import Reporter
+from diswot.progress import Forecast, Reporter
 from diswot.runs import RunDir
 from diswot.scoring.candidates import ScoreResult
 from diswot.scoring.engine import Engine
@@ -100,12 +100,15 @@ class Search(SearchSetup):
                 *(self.config.generation_size, slots),
             )
         scored: dict[int, Trial] = {}
+        forecast = Forecast(self.config.iterations, "candidate")
         while True:
             self._breed(engine)
             if not self._pending:
                 break
             scored |= {trial.index: trial for trial in starmap(self._trial, engine.completed())}
             self._write(self._in_order(scored))
+            if line := forecast.line(len(self.trials)):
+                logger.info("%s; %s", line, engine.describe_cost())
         if self._run is not None:
             self._run.sync(JOURNAL)
         self._reporter.stop()
@@ -215,10 +218,11 @@ class Search(SearchSetup):
         self.scored.append(self.means(trial), [float(known[name] or 0.0) for name in self.config.pareto_costs])
 
     def _best_line(self) -> str:
-        """The best so far, for a line of progress."""
-        if not len(self.scored.history()):
+        """The best of what the last candidates were bred from, for a line of progress: to rank all anew for it would take too long."""
+        history = self.scored.last() or self.scored.history()
+        if not history:
             return "no candidate scored yet"
-        best, parts = self.best(), self.ranking.parts
+        best, parts = self.trials[self.scored.place(int(np.argmax(history.fitness)))], self.ranking.parts
         scores = [f"{name} {np.mean(best.scores[name]):.4g}" for name in parts] if len(parts) <= _FEW else []
         return f"best {', '.join([*scores, f'{best.cost.params / 1e6:.3f}M params'])}"
 

@@ -26,6 +26,7 @@ from diswot.devices import single_thread
 from diswot.errors import ConfigError, RunError, first_line
 from diswot.execution import Execution
 from diswot.executors.named import LOCAL
+from diswot.progress import Forecast
 from diswot.proxies import Ranking, adapt_to_teacher, get_proxy, resolve_ranking
 from diswot.runs import RunDir
 from diswot.scoring.candidates import ScoreResult, score_one
@@ -246,6 +247,7 @@ def _score(
     runs_networks = any(get_proxy(name).runs_network for name in context.proxies)
     if not runs_networks and execution.executor == LOCAL:
         execution = dataclasses.replace(execution, workers=1)
+    forecast = Forecast(len(unique), "network")
     with Engine.for_run(context, execution, run.path if run else None, len(new), _WORTH_A_PROCESS) as engine:
         fresh = engine.score(new, counter)
         for arch in left:
@@ -254,6 +256,8 @@ def _score(
                 run.append(JOURNAL, {"choices": arch.choices, "scores": result.scores, "failed": result.failed})
             found[arch] = result
             execution.reporter.update(len(found), lambda: _failures(found.values()))
+            if line := forecast.line(len(found)):
+                logger.info("%s; %s", line, engine.describe_cost())
     execution.reporter.stop()
     return found
 

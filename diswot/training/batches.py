@@ -62,9 +62,10 @@ class TrainingSet:
 
 
 class BatchLoader(Protocol):
-    """The batches of a training: `epoch(number)` gives those of this process, always the same."""
+    """The batches of a training: `epoch(number)` gives those of this process, always the same; `labels` are those of all images."""
 
     num_classes: int
+    labels: Tensor
 
     def epoch(self, number: int) -> Iterator[Batch]: ...
 

@@ -21,7 +21,8 @@ from diswot.data.images import ImageSet
 from diswot.devices import to_device
 from diswot.errors import ConfigError, RunError, first_line
 from diswot.observe import Observation
-from diswot.progress import Reporter
+from diswot.processes import peak_memory
+from diswot.progress import Forecast, Reporter
 from diswot.runs import RunDir
 from diswot.schemes import StepObservations
 from diswot.training.augment import mix_batch
@@ -73,6 +74,8 @@ class Trainer:
         self._groups = self.scheme.groups(len(specs))
         self._scalers = [torch.amp.GradScaler(torch.device(device).type, enabled=recipe.precision == "fp16") for _ in self._groups]
         self.images_per_second = 0.0  # in the last epoch, of all processes
+        steps = math.ceil(len(loader.labels) / recipe.batch_size)
+        self._steps_per_epoch, self._forecast = steps, Forecast(recipe.epochs * steps, "step")
 
     def epoch(self, number: int) -> dict[str, float]:
         """Train for one pass over the images; return the means of the losses' terms by name, and the learning rate.
@@ -94,6 +97,7 @@ class Trainer:
                     steps[name] += 1  # not every step has every term
                 if self.device == "cpu" or step % _CHECK_INTERVAL == 0:
                     self._refuse_infinite(totals, number)
+                self._tell_cost(number * self._steps_per_epoch + step)
         self._refuse_infinite(totals, number)
         for student in self.students:
             student.end_epoch()
@@ -103,6 +107,12 @@ class Trainer:
         world = self.distributed.world_size
         means = {name: float(self.distributed.sum(total)) / world / steps[name] for name, total in totals.items()}
         return {"lr": self.recipe.learning_rate(number), **means}
+
+    def _tell_cost(self, step: int) -> None:
+        """Log, once, how long the training will take, and how much memory it has held."""
+        if self.distributed.is_main and (line := self._forecast.line(step)):
+            held = torch.cuda.max_memory_allocated() if self.device.startswith("cuda") else peak_memory()
+            logger.info("%s%s", line, f"; {held / 1e9:.1f} GB" if held else "")
 
     def _refuse_infinite(self, totals: Mapping[str, Tensor], epoch: int) -> None:
         values = torch.stack(list(totals.values())).tolist()
