@@ -18,6 +18,7 @@ from diswot.execution import Execution
 from diswot.export import run_export
 from diswot.inference import EvaluateOptions, run_evaluate, run_predict, student_model
 from diswot.training.checkpoint import NEWEST
+from diswot.training.distributed import init_distributed
 from tests.executors.work import ScriptedExecutor
 from tests.pretend_cuda import DEVICE, pretended
 
@@ -122,6 +123,14 @@ def test_workers_score_there_what_was_observed_here(monkeypatch: pytest.MonkeyPa
     for one, other in zip(there, here, strict=True):
         for name in one.scores:
             assert one.scores[name] == pytest.approx(other.scores[name], rel=1e-4), name
+
+
+def test_a_training_on_one_of_several_devices_makes_it_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for device in ("cpu", "cuda", "cuda:1"):
+        assert init_distributed(device)[1] == device
+    assert chosen == ["cuda:1"]
 
 
 def test_workers_take_turns_on_several_devices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from diswot.executors.local import LocalExecutor
 LOCAL, DASK, SLURM = "local", "dask", "slurm"
 _ASK_AGAIN = 5.0  # seconds between two questions of how many workers a cluster has
 _JOBS = 16  # of Slurm side by side, where nothing else is asked for
+_LOCAL_SECONDS = 0.05  # of work in a chunk for a process on this machine: to hand one out takes a millisecond
 _CONNECT = 10.0  # seconds in which a dask scheduler must answer
 
 
@@ -85,7 +86,7 @@ def open_pool(executor: str | Executor, workers: int = 0, devices: Sequence[str]
     with contextlib.ExitStack() as stack:
         if kind == LOCAL:
             count = workers or cpu_count()
-            pool = Pool(executor, LocalExecutor(count, devices), lambda: count, chunk_seconds=0.25)
+            pool = Pool(executor, LocalExecutor(count, devices), lambda: count, chunk_seconds=_LOCAL_SECONDS)
         elif kind == DASK:
             pool = stack.enter_context(_dask(executor, rest, workers))
         elif kind == SLURM:

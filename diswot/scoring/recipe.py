@@ -4,6 +4,7 @@ fitness."""
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from diswot.devices import kind_of_device
 from diswot.errors import ArchitectureError, RunError
 from diswot.execution import Execution
 from diswot.models.weights import file_digest
+from diswot.progress import Forecast
 from diswot.proxies import Ranking, adapt_to_teacher, resolve_ranking
 from diswot.proxies.base import LOSS_PREFIX
 from diswot.runs import RunDir
@@ -29,6 +31,7 @@ from diswot.scoring.engine import Engine
 from diswot.space import Cost, SearchSpace, is_built_in, load_space
 from diswot.statistics.ranked_values import Vector
 
+logger = logging.getLogger(__name__)
 JOURNAL = "scores.jsonl"
 _CIFAR_SIZE = 32
 _WORTH_A_PROCESS = 8  # networks for which another process is worth starting
@@ -189,6 +192,7 @@ def run_score(plan: ScorePlan, run: RunDir | None, execution: Execution) -> list
     results = _replay(plan, run, context, counters)
     left = plan.archs[len(results) :]
     execution.reporter.start(len(plan.archs), len(results), "network")
+    forecast = Forecast(len(plan.archs), "network")
     with Engine.for_run(context, execution, run.path if run else None, len(left), _WORTH_A_PROCESS) as engine:
         for arch, result in zip(left, engine.score(left, lambda arch: counters[arch.space](arch)), strict=True):
             if result.reason is not None:
@@ -197,6 +201,8 @@ def run_score(plan: ScorePlan, run: RunDir | None, execution: Execution) -> list
                 run.append(JOURNAL, {"choices": arch.choices, "scores": result.scores, "failed": result.failed})
             results.append(result)
             execution.reporter.update(len(results), lambda: "")
+            if line := forecast.line(len(results)):
+                logger.info("%s; %s", line, engine.describe_cost())
     execution.reporter.stop()
     return _ranked(plan, ranking, results)
 

@@ -142,6 +142,8 @@ def is_main_process() -> bool:
 def init_distributed(device: str) -> tuple[DistributedContext, str]:
     """Join the processes that torchrun started, if it did, and wait for them; return this process among them, and its device."""
     if not launched_by_torchrun() or int(os.environ["WORLD_SIZE"]) == 1:
+        if device.startswith("cuda:"):
+            torch.cuda.set_device(device)  # whose generator is seeded
         return DistributedContext(), device
     if device == "cuda":
         local = int(os.environ.get("LOCAL_RANK", 0))
