@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +165,25 @@ def test_a_stored_configuration_is_checked(tmp_path: Path, key: str, value: obje
     with pytest.raises(ConfigError, match=says):
         SearchPlan.restore(document, tmp_path)
     assert SearchPlan.restore(SearchPlan(search_config()).document(), tmp_path).config == search_config()
+
+
+@pytest.mark.slow
+def test_scoring_processes_killed_again_and_again_change_nothing(spawn: Any, tmp_path: Path) -> None:
+    """kill -9 of one of two workers of the command line, three times: the journal, and the arch.json, are those of one process."""
+    finish(spawn(*kept("whole", 48)))
+    process = spawn(*kept("disturbed", 48), "--workers", "2")
+    journal, killed, lines = tmp_path / "runs" / "disturbed" / JOURNAL, 0, 0
+    while killed < 3 and process.poll() is None:
+        time.sleep(0.02)
+        if count_lines(journal) > lines and (workers := workers_of(process.pid)):
+            os.kill(workers[killed % len(workers)], signal.SIGKILL)
+            killed, lines = killed + 1, count_lines(journal) + 3
+    finish(process)
+    assert killed == 3
+    assert_same_files(tmp_path / "runs" / "disturbed", tmp_path / "runs" / "whole")
+
+
+def workers_of(pid: int) -> list[int]:
+    """The scoring processes of a process: what its threads have spawned, without multiprocessing's own helper."""
+    pids = [int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]
+    return [one for one in pids if "spawn_main" in Path(f"/proc/{one}/cmdline").read_text()]
