@@ -7,6 +7,7 @@ import logging
 import math
 import pickle
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable
 from concurrent import futures
@@ -174,11 +175,13 @@ class Dispatcher:
         unknown = not self._pool.persistent or not self._done  # that the worker has it
         context = self._pickled if with_context or unknown else None
         chunk = Chunk(self._function, self._digest, context, tuple(item.value for item in items), limit, THIS_PROCESS)
-        try:
-            future = self._pool.executor.submit(run_chunk, chunk)
-        except (BrokenExecutor, RuntimeError, OSError) as error:
-            self._reopen(error)
-            future = self._pool.executor.submit(run_chunk, chunk)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # dask's of a large context, which it carries once to each worker
+            try:
+                future = self._pool.executor.submit(run_chunk, chunk)
+            except (BrokenExecutor, RuntimeError, OSError) as error:
+                self._reopen(error)
+                future = self._pool.executor.submit(run_chunk, chunk)
         self._running[future] = _Running(items, chunk)
 
     def _take(self, future: Future[ChunkResult], running: _Running) -> list[tuple[int, Any]]:
