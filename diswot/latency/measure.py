@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from diswot.devices import without_garbage_collection
 from diswot.latency.runtimes import Setup, ready_to_run, running_threads
 from diswot.progress import Clock
 
@@ -114,7 +113,7 @@ def time_interleaved(
     times: list[list[float]] = [[] for _ in calls]
     spent = [0.0] * len(calls)
     waiting = list(range(len(calls)))
-    with _no_collection():
+    with without_garbage_collection():  # as timeit has it: it would be charged to whoever runs just then
         begun, thread_begun = clock(), thread_clock()
         while waiting:
             for index in waiting:
@@ -126,18 +125,6 @@ def time_interleaved(
             waiting = [index for index in waiting if not patience.is_over(spent[index], len(times[index]))]
         wall, had = clock() - begun, thread_clock() - thread_begun
     return Measurement([Timing.of(one) for one in times], min(1.0, had / wall) if wall > 0 else 1.0)
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Inside, no garbage is collected, as timeit has it: it would be charged to whoever runs just then."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 def counts_own_time(setup: Setup) -> bool:

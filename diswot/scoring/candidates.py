@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +16,7 @@ from diswot import plugins
 from diswot.architecture import Architecture
 from diswot.budget import cost_of
 from diswot.config.scoring import Init
-from diswot.devices import to_device
+from diswot.devices import to_device, without_garbage_collection
 from diswot.errors import DiswotError, first_line
 from diswot.models.init import Initialiser, skip_weight_init
 from diswot.observe import batch_statistics, disable_inplace
@@ -60,22 +58,10 @@ def score_one(context: ScoringContext, arch: Architecture, cost: Cost) -> ScoreR
         _score_seed([proxy for proxy in proxies if not proxy.runs_network], None, None, result, context.record_failures)
     measured = [proxy for proxy in proxies if proxy.runs_network]
     if measured:
-        with _without_garbage_collection():
+        with without_garbage_collection():  # a twentieth of a small network's time, and a network is freed without
             _run_network(context, arch, measured, result)
     kept = {name: result.scores[name] for name in context.proxies if name not in result.failed}
     return ScoreResult(cost, kept, result.failed, result.seconds)
-
-
-@contextlib.contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Inside, Python looks for no reference cycles, which takes a twentieth of a small network's time: a network is freed without."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _run_network(context: ScoringContext, arch: Architecture, proxies: Sequence[Proxy], result: ScoreResult) -> None:
