@@ -167,7 +167,7 @@ def _dask(name: str, address: str, workers: int) -> Iterator[Pool]:
         if address == "local":
             count = workers or cpu_count()
             target: Any = stack.enter_context(
-                LocalCluster(count, 1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL)  # type: ignore[no-untyped-call]
+                LocalCluster(n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL)  # type: ignore[no-untyped-call]
             )
         else:
             target = address
