@@ -197,6 +197,9 @@ def _serve(pipe: Connection, device: str) -> None:
             function, args, kwargs = pipe.recv()
         except (EOFError, OSError):
             return
+        except Exception as error:  # a task that cannot be unpickled, as where its module is not found
+            pipe.send((False, error, traceback.format_exc()))
+            continue
         outcome: tuple[bool, Any, str]
         try:
             outcome = True, function(*args, **kwargs), ""
