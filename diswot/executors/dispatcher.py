@@ -19,7 +19,7 @@ from typing import Any
 from diswot.errors import RunError, first_line
 from diswot.executors.local import LocalExecutor, WorkerDied
 from diswot.executors.named import Pool
-from diswot.executors.tasks import THIS_PROCESS, Chunk, ChunkResult, ping, run_chunk
+from diswot.executors.tasks import THIS_PROCESS, Chunk, ChunkResult, RemoteTraceback, ping, run_chunk
 
 logger = logging.getLogger(__name__)
 FEWEST_DEATHS = 3  # workers that an item must have taken with it before it is blamed
@@ -28,10 +28,6 @@ _BY_CHANCE = 1e-3  # items that may be blamed in a whole run although workers di
 _HOPELESS = 3  # items blamed, and not one outcome: it is not the items
 _GRACE = 10.0  # seconds that a worker has to end itself before it is ended from here
 _POLL = 1.0  # seconds between two looks at how long workers have been at it
-
-
-class RemoteTraceback(Exception):
-    """The traceback of an error in a worker, as text; it stands as the cause of that error here."""
 
 
 @dataclass(eq=False)

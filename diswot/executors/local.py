@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
-from diswot.executors.tasks import use_device
+from diswot.executors.tasks import RemoteTraceback, use_device
 from diswot.processes import interrupts_ignored, obey_parent
 
 T = TypeVar("T")
@@ -24,10 +24,6 @@ T = TypeVar("T")
 
 class WorkerDied(Exception):
     """A worker ended, or was ended, before it gave a result."""
-
-
-class _Remote(Exception):
-    """The traceback of an exception in another process, as text; it stands as the cause of that exception here."""
 
 
 @dataclass(eq=False)
@@ -163,7 +159,7 @@ class LocalExecutor(Executor):
         if succeeded:
             task.future.set_result(value)
         else:
-            value.__cause__ = _Remote(trace)
+            value.__cause__ = RemoteTraceback(trace)
             task.future.set_exception(value)
 
     def _bury(self, worker: _Worker) -> None:

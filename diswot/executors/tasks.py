@@ -22,6 +22,10 @@ _one_at_a_time = threading.Lock()  # in a worker of several threads: torch's glo
 _device: str | None = None
 
 
+class RemoteTraceback(Exception):
+    """The traceback of an error in a worker, as text; it stands as the cause of that error in the main process."""
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Items that travel to a worker together.

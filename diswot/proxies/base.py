@@ -144,6 +144,15 @@ def _load(reference: str) -> Proxy:
 PROXIES = Registry[Proxy]("proxy", load=_load, check=check_proxy)
 
 
+def part_name(proxy: str) -> str:
+    """The name of the part behind a proxy, which may be one of the user's own: the loss of a `loss:` proxy, else the proxy itself.
+
+    >>> part_name("loss:kd"), part_name("loss:mylab:Loss"), part_name("mylab:Proxy")
+    ('kd', 'mylab:Loss', 'mylab:Proxy')
+    """
+    return proxy.removeprefix(LOSS_PREFIX)
+
+
 def get_proxy(name: str) -> Proxy:
     """The proxy called `name`; for `loss:NAME`, that distillation loss between candidate and teacher, its sign turned.
 
@@ -157,7 +166,7 @@ def get_proxy(name: str) -> Proxy:
 
 
 def _loss_proxy(name: str) -> Proxy:
-    loss = losses.create(name.removeprefix(LOSS_PREFIX))
+    loss = losses.create(part_name(name))
     if not loss.scheme.uses_teacher:
         raise ConfigError(f"proxy {name}: this loss looks at no teacher")
     if loss.has_adapters:

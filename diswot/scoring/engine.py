@@ -90,6 +90,14 @@ class Engine:
         return engine
 
     def __enter__(self) -> Engine:
+        try:
+            self._open()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _open(self) -> None:
         if self.store is not None:
             self._settings = self.store.settings(self.context)
             self._stack.callback(self.store.flush)
@@ -98,7 +106,6 @@ class Engine:
             travelling = self.context.to("cpu"), kind_of_device(self.context.device)
             dispatcher = Dispatcher(pool, _score_in_worker, travelling, self._blame, self._patience)
             self._dispatcher = self._stack.enter_context(dispatcher)
-        return self
 
     def __exit__(self, *exc: object) -> None:
         self._stack.__exit__(*exc)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from diswot.execution import Execution
 from diswot.models.weights import file_digest
 from diswot.progress import Forecast
 from diswot.proxies import Ranking, adapt_to_teacher, resolve_ranking
-from diswot.proxies.base import LOSS_PREFIX
+from diswot.proxies.base import part_name
 from diswot.runs import RunDir
 from diswot.scoring.candidates import ScoreResult
 from diswot.scoring.context import ScoringContext, make_scoring_context
@@ -72,8 +72,7 @@ def input_digests(config: ScoreConfig, context: ScoringContext, *names: str) -> 
     weights = file_digest(path) if path.is_file() else config.teacher_weights
     digests = {"images": pixels.hexdigest()[:12], "shape": str(context.spec), "teacher weights": weights}
     digests["device"] = kind_of_device(context.device)
-    proxies = (name.removeprefix(LOSS_PREFIX) for name in context.proxies)
-    own = plugins.code_digests(config.teacher, config.data, *proxies, *names)
+    own = plugins.code_digests(config.teacher, config.data, *map(part_name, context.proxies), *names)
     return {**digests, **{f"code of {name}": digest for name, digest in own.items()}}
 
 

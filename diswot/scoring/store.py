@@ -24,6 +24,7 @@ from diswot.data.sources import cache_dir
 from diswot.devices import kind_of_device
 from diswot.errors import first_line
 from diswot.proxies import NetworkSummary, get_proxy
+from diswot.proxies.base import part_name
 from diswot.runs import versions
 from diswot.scoring.context import ScoringContext
 
@@ -209,9 +210,10 @@ def setting_digests(context: ScoringContext) -> dict[str, bytes]:
     running = {name: proxy for name, proxy in proxies.items() if proxy.runs_network}
     kept = sorted(frozenset().union(*(proxy.needs for proxy in running.values())))  # by all proxies, of the passes that they share
     shared = hashlib.sha256()
-    own = plugins.code_digests(*context.proxies, *context.own_spaces)
-    capability = torch.backends.cpu.get_cpu_capability() if kind_of_device(context.device) == "cpu" else torch.cuda.get_device_name()
-    for fact in (versions(), code_digest(), own, capability, kind_of_device(context.device), context.init, context.spec, kept):
+    own = plugins.code_digests(*map(part_name, context.proxies), *context.own_spaces)
+    device = kind_of_device(context.device)
+    processor = torch.cuda.get_device_name(context.device) if device == "cuda" else torch.backends.cpu.get_cpu_capability()
+    for fact in (versions(), code_digest(), own, processor, device, context.init, context.spec, kept):
         shared.update(f"{fact}\n".encode())
     for batch in context.batches:
         shared.update(f"{batch.seed}\n".encode() + _bytes(batch.images) + _bytes(batch.target))

@@ -17,7 +17,7 @@ from diswot.runs import RunDir
 from diswot.scoring.candidates import ScoreResult
 from diswot.scoring.engine import Engine
 from diswot.scoring.recipe import input_digests, is_number_list
-from diswot.searching.history import ScoredTrials
+from diswot.searching.history import History, ScoredTrials
 from diswot.searching.pareto import FrontMember, find_front
 from diswot.searching.proposals import TriedForms
 from diswot.searching.setup import SearchSetup
@@ -131,7 +131,7 @@ class Search(SearchSetup):
         if not len(history):
             reason = self.trials[0].reason if self.trials else "none was scored"
             raise RunError(f"no candidate could be scored; the first failed with: {reason}")
-        return self.trials[self.scored.place(int(np.argmax(history.fitness)))]
+        return self._fittest(history)
 
     def _take_over(self, trials: Sequence[Trial]) -> None:
         """Take over the trials of the journal; what was under way when it was cut off is bred again when the search comes to it."""
@@ -217,12 +217,15 @@ class Search(SearchSetup):
         known = {"params": trial.cost.params, "flops": trial.cost.flops, "latency": trial.latency}
         self.scored.append(self.means(trial), [float(known[name] or 0.0) for name in self.config.pareto_costs])
 
+    def _fittest(self, history: History) -> Trial:
+        return self.trials[self.scored.place(int(np.argmax(history.fitness)))]
+
     def _best_line(self) -> str:
         """The best of what the last candidates were bred from, for a line of progress: to rank all anew for it would take too long."""
         history = self.scored.last() or self.scored.history()
         if not history:
             return "no candidate scored yet"
-        best, parts = self.trials[self.scored.place(int(np.argmax(history.fitness)))], self.ranking.parts
+        best, parts = self._fittest(history), self.ranking.parts
         scores = [f"{name} {np.mean(best.scores[name]):.4g}" for name in parts] if len(parts) <= _FEW else []
         return f"best {', '.join([*scores, f'{best.cost.params / 1e6:.3f}M params'])}"
 

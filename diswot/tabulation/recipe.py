@@ -171,11 +171,10 @@ class _Tabulation:
         images = self.config.epochs * len(context.splits.chosen)
         tested = sum(len(images.labels) for images in context.splits.tests.values()) * _FORWARD
         each = [(images + tested) * seconds_each[training.network] for training in trainings]
-        side_by_side = self.workers
         logger.info(
             "%s networks, %s trainings of %s epochs on %s images: %s to %s each and the teacher's passes, about %s in all, %s at a time",
             *(len(networks), len(trainings), self.config.epochs, f"{len(context.splits.chosen):,}"),
-            *(duration(min(each)), duration(max(each)), duration(sum(each) / side_by_side), side_by_side),
+            *(duration(min(each)), duration(max(each)), duration(sum(each) / self.workers), self.workers),
         )
 
     def _seconds_of_image(self, networks: Sequence[TableNetwork], spec: ImageSpec) -> list[float]:

@@ -90,6 +90,18 @@ def test_other_code_is_another_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not set(before.values()) & set(setting_digests(make_context()).values())
 
 
+def test_a_loss_as_a_proxy_is_kept_like_any_other(scored: list[Architecture]) -> None:
+    """`loss:kd` looks like `module:name`, and is none."""
+    context = make_context(("loss:kd",), seeds=1)
+    assert scores(context, ARCHS[:1]) == scores(context, ARCHS[:1])
+    assert scored == ARCHS[:1]
+
+
+def test_an_accelerator_without_cuda_has_settings_of_its_own() -> None:
+    here, there = (setting_digests(dataclasses.replace(make_context(), device=device)) for device in ("cpu", "mps"))
+    assert here.keys() == there.keys() and not set(here.values()) & set(there.values())
+
+
 def test_failures_are_not_kept(scored: list[Architecture]) -> None:
     nothing = load_space("nasbench201").canonical(Architecture("nasbench201", "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"))
     context = dataclasses.replace(make_context(("jacov",)), record_failures=True)
