@@ -115,7 +115,7 @@ class Dispatcher:
         """How long the last items took in their worker; None before the first outcome."""
         return self._seconds
 
-    def hungry(self) -> bool:
+    def has_room(self) -> bool:
         """Whether more items should be added, for chunks to be of their full size."""
         return len(self._waiting) < 2 * self._pool.slots() * self._full_size()
 
@@ -186,7 +186,7 @@ class Dispatcher:
         try:
             result = future.result()
         except (Exception, futures.CancelledError) as error:
-            return self._mourn(running, error)
+            return self._requeue_lost(running, error)
         if result.error is not None:
             result.error.__cause__ = RemoteTraceback(result.trace)
             raise result.error
@@ -202,7 +202,7 @@ class Dispatcher:
             self._by_chance += death.workers if death.suspects == 0 else 0
         return [(item.number, outcome) for item, outcome in zip(running.items, result.outcomes, strict=True)]
 
-    def _mourn(self, running: _Running, error: BaseException) -> list[tuple[int, Any]]:
+    def _requeue_lost(self, running: _Running, error: BaseException) -> list[tuple[int, Any]]:
         """Hand out again what a worker died with; return the outcomes of the items that are to blame."""
         limit, took = running.chunk.limit, time.monotonic() - running.submitted
         hung = limit is not None and took >= limit
@@ -218,13 +218,13 @@ class Dispatcher:
         for item in reversed(running.items):
             item.deaths.append(death)
             item.alone = item.dead_workers >= FEWEST_DEATHS - 1 and (shared or isinstance(error, WorkerDied))
-            if item.dead_workers >= self._enough():
+            if item.dead_workers >= self._deaths_to_blame():
                 blamed.append((item.number, self._give_up(item, reason)))
             else:
                 self._waiting.appendleft(item)
         return blamed
 
-    def _enough(self) -> int:
+    def _deaths_to_blame(self) -> int:
         """The number of deaths that no longer looks like chance, by how often workers have died by chance."""
         if not self._by_chance:
             return FEWEST_DEATHS

@@ -149,7 +149,7 @@ class LocalExecutor(Executor):
         try:
             succeeded, value, trace = worker.pipe.recv()
         except (EOFError, OSError):
-            self._bury(worker)
+            self._remove_dead(worker)
             return
         except Exception as error:  # a result that cannot be unpickled
             succeeded, value, trace = False, error, ""
@@ -162,7 +162,7 @@ class LocalExecutor(Executor):
             value.__cause__ = RemoteTraceback(trace)
             task.future.set_exception(value)
 
-    def _bury(self, worker: _Worker) -> None:
+    def _remove_dead(self, worker: _Worker) -> None:
         worker.process.join()
         worker.pipe.close()
         with self._lock:

@@ -121,7 +121,7 @@ class Engine:
         found: dict[int, ScoreResult] = {}
         exhausted = False
         while True:
-            while not exhausted and self.hungry():
+            while not exhausted and self.has_room():
                 if (arch := next(source, None)) is None:
                     exhausted = True
                 else:
@@ -137,9 +137,9 @@ class Engine:
         """How many chunks of candidates are scored side by side."""
         return self._dispatcher.slots if self._dispatcher is not None else 1
 
-    def hungry(self) -> bool:
+    def has_room(self) -> bool:
         """Whether another candidate should be added now, for no worker to wait."""
-        return not self._known and (self._dispatcher.hungry() if self._dispatcher is not None else not self._here)
+        return not self._known and (self._dispatcher.has_room() if self._dispatcher is not None else not self._here)
 
     def add(self, arch: Architecture, cost: Cost) -> int:
         """Add a candidate to be scored, and return its number, which comes back with its outcome."""

@@ -40,7 +40,7 @@ SQUARES = {number: number**2 for number in range(40)}
 def test_the_context_travels_once_to_every_worker_and_chunks_grow_with_what_is_known() -> None:
     executor = ScriptedExecutor()
     with Dispatcher(pool_of(executor), square, b"x" * 1000, blame) as dispatcher:
-        assert dispatcher.hungry() and dispatcher.seconds_per_item is None
+        assert dispatcher.has_room() and dispatcher.seconds_per_item is None
         assert collect(dispatcher, SQUARES) == SQUARES
         assert dispatcher.seconds_per_item is not None
         assert [chunk.context is not None for chunk in executor.chunks] == [True, True] + [False] * (len(executor.chunks) - 2)
