@@ -87,6 +87,7 @@ def test_a_configuration_file_words_and_flags(diswot: Any, tmp_path: Path) -> No
     assert code == 0 and found["evaluations"] == 3 and found["winner"]["space"] == "resnet_depth" and err == ""
 
 
+@pytest.mark.slow
 def test_a_repeated_search_writes_the_same_file(diswot: Any, tmp_path: Path) -> None:
     for name in ("a", "b"):
         assert diswot(*SEARCH, "--name", name, "--quiet")[0] == 0

@@ -81,6 +81,7 @@ def kill_after(groups: int, path: Path, torn: bool) -> None:
 
 
 @pytest.mark.parametrize(("torn", "kept"), [(False, 6), (True, 5)])
+@pytest.mark.slow
 def test_a_killed_table_is_gone_on_with(tmp_path: Path, torn: bool, kept: int) -> None:
     path, reporter = tmp_path / "t.csv", Noted()
     kill_after(2, path, torn)
@@ -103,6 +104,7 @@ def test_a_whole_table_is_not_measured_again(tmp_path: Path, monkeypatch: pytest
     assert measure_table(table_plan(networks=2), path, NullReporter())[1] == ""
 
 
+@pytest.mark.slow
 def test_a_table_of_another_setup_is_not_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     measure_table(table_plan(networks=2), path, NullReporter())

@@ -191,6 +191,7 @@ def test_a_table_of_very_many_rows_is_refused(table: Path) -> None:
         LatencyTable.read(table)
 
 
+@pytest.mark.slow
 def test_quality_is_what_held_out_rows_show(tmp_path: Path) -> None:
     plan = table_plan("nats_size", units=40, networks=8, setup=Setup(threads=2))
     quality = LatencyTable.read(write_table(tmp_path / "t.csv", plan, whole=lambda ms: 1.5 * ms)).quality(plan.space)

@@ -140,6 +140,7 @@ def test_a_folder_that_cannot_be_written_is_told(scored: list[Architecture], cap
     assert len(caplog.records) == 1
 
 
+@pytest.mark.slow
 def test_room_is_made_by_dropping_what_was_used_longest_ago(tmp_path: Path) -> None:
     contexts = [make_context(("relation",), seed=seed) for seed in range(3)]
     path = tmp_path / "scores.sqlite"

@@ -36,6 +36,7 @@ def test_candidates_are_held_against_the_table(table: Path, caplog: pytest.LogCa
     ]
 
 
+@pytest.mark.slow
 def test_a_resumed_search_ends_as_the_undisturbed_one(table: Path, tmp_path: Path) -> None:
     config = search_config(**QUICK, latency="6ms", latency_table=str(table))
     begin_search(tmp_path / "whole", config)
@@ -48,6 +49,7 @@ def test_a_resumed_search_ends_as_the_undisturbed_one(table: Path, tmp_path: Pat
     assert kept["latency table"] == LatencyTable.read(table).digest
 
 
+@pytest.mark.slow
 def test_a_search_is_not_resumed_with_another_table(table: Path, tmp_path: Path) -> None:
     begin_search(tmp_path / "a", search_config(**QUICK, latency="6ms", latency_table=str(table)))
     write_table(table, table_plan(), law=lambda unit: 0.2 + unit.flops / 1e7)

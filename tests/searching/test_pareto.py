@@ -81,6 +81,7 @@ def test_the_front_of_a_search_is_that_of_its_trials_and_is_left_as_files(tmp_pa
     assert [row["knee"] for row in rows].count("1") == 1
 
 
+@pytest.mark.slow
 def test_it_is_resumed_to_the_same(tmp_path: Path) -> None:
     config = search_config(**OPTIONS, pareto="params")
     whole = begin_search(tmp_path / "whole", config)
@@ -91,6 +92,7 @@ def test_it_is_resumed_to_the_same(tmp_path: Path) -> None:
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_front_goes_further_along_its_costs_than_a_search_for_one_network() -> None:
     """S1 by the sum of two counts: the front holds cheap networks that a single-point search never breeds."""
     options = {"proxy": "depth,flops", "params": "1M", "iterations": 200, "generation_size": 16, "population_size": 32}
