@@ -1,5 +1,5 @@
-"""How long one score takes, side by side in one run: DisWOT in the published way, ours at its batch and at our settings, `diswot+`, and the
-bare forward pass.
+"""How long one score takes, side by side in one run: DisWOT in the published way, ours at its batch and at our settings, `diswot+`,
+`diswot_fast`, and the bare forward pass.
 
     python scripts/benchmark_scoring.py [--candidates 40]
 
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=64)
     archs = candidates(parser.parse_args().candidates)
     same = make_context("diswot", batch_size=BATCH, seeds=1)
-    contexts = (("diswot", same), ("diswot", make_context("diswot")), ("diswot+", make_context("diswot+")))
+    contexts = (("diswot", same), *((proxy, make_context(proxy)) for proxy in ("diswot", "diswot+", "diswot_fast")))
     print(f"{len(archs)} networks of NAS-Bench-201, teacher resnet56; the published way: 1 x {BATCH} images")
     throughput(archs, same.batches[0], {describe(name, context): context for name, context in contexts})
     overhead(archs[:20], same)

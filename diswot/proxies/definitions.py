@@ -51,6 +51,17 @@ def _effective(name: str, summary: str, of: Callable[[Cost], float]) -> None:
 
 _effective("effective_params", "parameters of what reaches the output: dead branches are not counted", lambda cost: float(cost.params))
 _effective("effective_flops", "multiply-accumulates of the same", lambda cost: float(cost.flops))
+_add(
+    "log_fan_in",
+    "log of the product of the convolutions' fan-ins: much of what zen sees, without a pass",
+    lambda s, *_: passes.log_fan_in(s.model),
+    norm="-",
+    input="-",
+    init="-",
+    passes="none",
+    batch_size=2,
+    seeds=1,
+)
 
 
 # --- similarity to the teacher: many initialisations with few images each rank best (docs/results/trust.md) ----------

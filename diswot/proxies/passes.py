@@ -6,6 +6,7 @@ They need other weights, another normalisation, or a pass for each image alone.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -131,6 +132,18 @@ def zen(candidate: Candidate) -> Tensor:
     after = observe(candidate.model, x + _STEP * step).features
     change = (before - after).abs().mean()
     return torch.stack([change, *scales]).clamp_min(1e-30).log().sum()
+
+
+def log_fan_in(model: nn.Module) -> float:
+    """Return the sum over the convolutions of log(c k^2), where each output is a sum over c k^2 inputs: its fan-in.
+
+    A convolution with N(0, 1) weights multiplies the variance of its input by this number, so half of the sum is what `zen` comes to, but
+    for what activations, additions and pooling do to the variance. It is a factor of the entropy of DeepMAD (Shen et al., CVPR 2023).
+
+    >>> round(log_fan_in(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8))), 4)  # log 27 + log 9
+    5.4931
+    """
+    return sum(math.log(math.prod(module.weight.shape[1:])) for module in model.modules() if isinstance(module, nn.Conv2d))
 
 
 def zico(candidate: Candidate) -> Tensor:

@@ -17,6 +17,7 @@ from diswot.models.init import initialise
 from diswot.observe import observe, watch_blocks
 from diswot.proxies import (
     Candidate,
+    passes,
     spectrum,
 )
 from tests.proxies.networks import BATCH, CLASSES, layers, score
@@ -94,6 +95,13 @@ def test_the_entropies_of_a_map_with_more_channels_than_pixels_by_numpy() -> Non
     assert spectrum.entropy(features).item() == pytest.approx(entropy_of(np.cov(rows, bias=True)), rel=1e-9)
     directions = rows / np.linalg.norm(rows, axis=0)
     assert spectrum.direction_entropy(features).item() == pytest.approx(entropy_of(directions @ directions.T), rel=1e-9)
+
+
+def test_the_fan_in_is_what_gaussian_weights_multiply_the_variance_by() -> None:
+    model = nn.Sequential(nn.Conv2d(16, 64, 3, bias=False), nn.Conv2d(64, 64, 5, groups=2, bias=False)).double()
+    initialise(model, "gaussian", 0)
+    out = model(torch.randn(8, 16, 16, 16, dtype=torch.float64))
+    assert passes.log_fan_in(model) == pytest.approx(math.log(out.var().item()), rel=0.02)
 
 
 def test_a_network_without_convolutions_has_no_entropy_of_layers(candidate: Candidate) -> None:

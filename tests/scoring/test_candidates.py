@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from diswot.architecture import Architecture
+from diswot.config import ScoreConfig
+from diswot.data import load_data
 from diswot.errors import TeacherError
-from diswot.models.init import INITS, initialise
+from diswot.models.init import INITS, Initialiser, initialise
 from diswot.observe import batch_statistics, observe
-from diswot.proxies import PROXIES, FunctionProxy, NetworkSummary
+from diswot.proxies import PROXIES, RANKINGS, ForwardPass, FunctionProxy, NetworkSummary
+from diswot.scoring.context import make_scoring_context
 from diswot.space import load_space
 from tests.scoring.samples import SMALL, make_context, score
 
@@ -32,6 +35,18 @@ def test_a_score_is_what_its_parts_say() -> None:
             expected = float(PROXIES[name].score(SimpleNamespace(images=summary), context.teachers[index], result.cost))
             assert result.scores[name][index] == pytest.approx(expected, rel=1e-4)
     assert result.scores["params"] == [float(result.cost.params)] * 2
+
+
+def test_the_fast_ranking_is_one_forward_and_one_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    inits, inputs, backwards = [], [], []
+    init, forward, backward = Initialiser.__call__, ForwardPass.__init__, torch.autograd.grad
+    monkeypatch.setattr(Initialiser, "__call__", lambda self, seed: (inits.append(seed), init(self, seed))[1])
+    monkeypatch.setattr(ForwardPass, "__init__", lambda self, model, x, *rest: (inputs.append(x.shape), forward(self, model, x, *rest))[1])
+    monkeypatch.setattr(torch.autograd, "grad", lambda *args, **options: (backwards.append(1), backward(*args, **options))[1])
+    ranking = RANKINGS["diswot_fast"]
+    context = make_scoring_context(ScoreConfig(num_classes=10), ranking, load_data("synthetic", num_classes=10))
+    assert set(score(context, SMALL).scores) == set(ranking.parts)
+    assert inputs == [(8, 3, 32, 32)] and len(inits) == len(backwards) == 1
 
 
 SHARED = (
