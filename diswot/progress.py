@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol, TextIO
 
 Clock = Callable[[], float]
+_RISE_TOLD = 1.2  # how much dearer the dearest steps are, from where on it is told
 _FEWEST_STEPS = 3  # that a forecast is made from
 
 
@@ -75,6 +76,12 @@ class Forecast:
         self.total, self.unit, self.after, self.clock = total, unit, after, clock
         self._first: tuple[float, int] | None = None
         self._told = False
+        self._costs: list[float] = []
+
+    def note_cost(self, seconds: float) -> None:
+        """Note what a step took by itself, for work whose steps may all become as dear as its dearest."""
+        if not self._told and seconds > 0:
+            self._costs.append(seconds)
 
     def line(self, done: int) -> str:
         """The forecast, once it can be made, and "" before and ever after.
@@ -90,7 +97,13 @@ class Forecast:
             return ""
         self._told = True
         each, left = (now - begun) / (done - first), self.total - done
-        return f"{each:.2g} s a {self.unit}: about {duration(each * left)} for the {left:,} that are left" if left > 0 else ""
+        if left <= 0:
+            return ""
+        costs, self._costs = sorted(self._costs), []
+        dearest = costs[-max(1, len(costs) // 10) :]
+        rise = (sum(dearest) / len(dearest)) / (sum(costs) / len(costs)) if costs else 1.0
+        worse = f", {duration(each * left * rise)} once all are as dear as the dearest tenth so far" if rise > _RISE_TOLD else ""
+        return f"{each:.2g} s a {self.unit}: about {duration(each * left)} for the {left:,} that are left{worse}"
 
 
 class PlainLines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import json
 import os
@@ -31,6 +32,7 @@ def version() -> str:
     return importlib.metadata.version("diswot")
 
 
+@functools.cache
 def versions() -> str:
     """The versions of all that decides how a network is built and trained."""
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("diswot", "torch", "timm"))

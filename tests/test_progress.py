@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from diswot.progress import PlainLines
+from diswot.progress import Forecast, PlainLines
 
 
 def test_plain_progress_says_how_far_how_fast_and_how_long(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,3 +45,13 @@ def test_work_goes_on_when_nobody_reads_its_progress() -> None:
         lines.update(1, lambda: "")
         lines.stop()
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is left in the buffer can be closed
+
+
+def test_a_forecast_says_what_it_takes_once_all_steps_are_as_dear_as_the_dearest() -> None:
+    times = iter([0.0, 10.0])
+    forecast = Forecast(121, "candidate", clock=lambda: next(times))
+    for seconds in [0.0, *[0.2] * 18, 1.0, 1.2]:  # the first was known already; the mean of the others is 0.29, of the dearest two 1.1
+        forecast.note_cost(seconds)
+    assert forecast.line(1) == ""
+    line = "0.5 s a candidate: about 50 s for the 100 that are left, 3 min 10 s once all are as dear as the dearest tenth so far"
+    assert forecast.line(21) == line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import threading
@@ -71,7 +72,7 @@ class LocalExecutor(Executor):
             if self._closing:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._waiting.append(task)
-        self._wake.send_bytes(b"+")
+        self._notify()
         return task.future
 
     def began(self, future: Future[Any]) -> float | None:
@@ -100,9 +101,14 @@ class LocalExecutor(Executor):
                 self._waiting.clear()
                 for worker in self._workers:
                     worker.process.kill()
-        self._wake.send_bytes(b".")
+        self._notify()
         if wait:
             self._thread.join()
+
+    def _notify(self) -> None:
+        """Wake the thread that manages the processes, unless it has ended."""
+        with contextlib.suppress(OSError):
+            self._wake.send_bytes(b".")
 
     def _manage(self) -> None:
         """Hand out tasks and take their results, until all is done after `shutdown`."""
@@ -122,6 +128,8 @@ class LocalExecutor(Executor):
             worker.pipe.close()  # an idle process ends when it reads the end of its pipe
         for worker in self._workers:
             worker.process.join()
+        self._wake.close()
+        self._woken.close()
 
     def _hand_out(self) -> None:
         with self._lock:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from diswot.processes import peak_memory
+from diswot.processes import peak_memory, reuse_freed_memory
 
 THIS_PROCESS = uuid.uuid4().hex
 _contexts: dict[str, Any] = {}  # of this process, by digest
@@ -73,6 +73,7 @@ def run_chunk(chunk: Chunk) -> ChunkResult:
             if chunk.context is None:
                 return ChunkResult()
             _contexts.clear()
+            reuse_freed_memory()
             _contexts[chunk.digest] = pickle.loads(chunk.context)  # bytes that this program's own main process made
         context, start = _contexts[chunk.digest], time.perf_counter()
         try:

@@ -20,7 +20,7 @@ from diswot.executors.tasks import worker_device
 from diswot.processes import peak_memory
 from diswot.scoring.candidates import ScoreResult, score_one
 from diswot.scoring.context import ScoringContext
-from diswot.scoring.store import ScoreStore
+from diswot.scoring.store import ScoreStore, environment
 from diswot.space import Cost
 
 PATIENCE = 1800.0  # seconds that a candidate may take, where nothing else is asked for
@@ -159,18 +159,18 @@ class Engine:
             found, self._known = self._known, []
             return found
         if self._dispatcher is not None:
-            scored = [(*self._elsewhere.pop(number), result) for number, result in self._dispatcher.completed()]
+            scored = [(*self._elsewhere.pop(number), *outcome) for number, outcome in self._dispatcher.completed()]
         elif self._here:
             number, arch, cost = self._here.popleft()
             with single_thread(self.context.device):
-                scored = [(number, arch, score_one(self.context, arch, cost))]
+                scored = [(number, arch, score_one(self.context, arch, cost), environment(self.context.device))]
         else:
             return []
-        for _, arch, result in scored:
-            self._keep(arch, result)
+        for _, arch, result, where in scored:
+            self._keep(arch, result, where)
             for name, seconds in result.seconds.items():
                 self._seconds[name] = self._seconds.get(name, 0.0) + seconds
-        return [(number, result) for number, _, result in scored]
+        return [(number, result) for number, _, result, _ in scored]
 
     def describe_cost(self) -> str:
         """What takes the time of a candidate, and how much memory its process has held, in words."""
@@ -189,18 +189,19 @@ class Engine:
         counted = score_one(replace(self.context, proxies=tuple(set(self.context.proxies) - self._settings.keys())), arch, cost).scores
         return ScoreResult(cost, {name: scores[name] if name in scores else counted[name] for name in self.context.proxies})
 
-    def _keep(self, arch: Architecture, result: ScoreResult) -> None:
-        if self.store is not None and result.reason is None:
+    def _keep(self, arch: Architecture, result: ScoreResult, where: str) -> None:
+        """Keep an outcome, unless the worker has another processor or other versions than this process, under which it would be looked for."""
+        if self.store is not None and result.reason is None and where == environment(self.context.device):
             for name, setting in self._settings.items():
                 self.store.put(setting, arch, result.scores[name])
 
-    def _blame(self, item: tuple[Architecture, Cost], reason: str) -> ScoreResult:
+    def _blame(self, item: tuple[Architecture, Cost], reason: str) -> tuple[ScoreResult, str]:
         """The outcome of a candidate that its workers did not survive."""
-        return ScoreResult(item[1], {}, dict.fromkeys(self.context.proxies, reason))
+        return ScoreResult(item[1], {}, dict.fromkeys(self.context.proxies, reason)), ""
 
 
-def _score_in_worker(context: tuple[ScoringContext, str], item: tuple[Architecture, Cost]) -> ScoreResult:
-    """Score one candidate, on one thread.
+def _score_in_worker(context: tuple[ScoringContext, str], item: tuple[Architecture, Cost]) -> tuple[ScoreResult, str]:
+    """Score one candidate, on one thread; return the outcome, and the environment that it was made in.
 
     Args:
         context: what a score depends on, for a CPU; the kind of device that was asked for.
@@ -209,7 +210,7 @@ def _score_in_worker(context: tuple[ScoringContext, str], item: tuple[Architectu
     held, device = context
     placed = _on_device(held, worker_device() or device)
     with single_thread(placed.device):
-        return score_one(placed, *item)
+        return score_one(placed, *item), environment(placed.device)
 
 
 @functools.lru_cache(maxsize=1)

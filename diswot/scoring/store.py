@@ -211,9 +211,7 @@ def setting_digests(context: ScoringContext) -> dict[str, bytes]:
     kept = sorted(frozenset().union(*(proxy.needs for proxy in running.values())))  # by all proxies, of the passes that they share
     shared = hashlib.sha256()
     own = plugins.code_digests(*map(part_name, context.proxies), *context.own_spaces)
-    device = kind_of_device(context.device)
-    processor = torch.cuda.get_device_name(context.device) if device == "cuda" else torch.backends.cpu.get_cpu_capability()
-    for fact in (versions(), code_digest(), own, processor, device, context.init, context.spec, kept):
+    for fact in (environment(context.device), own, context.init, context.spec, kept):
         shared.update(f"{fact}\n".encode())
     for batch in context.batches:
         shared.update(f"{batch.seed}\n".encode() + _bytes(batch.images) + _bytes(batch.target))
@@ -226,6 +224,13 @@ def setting_digests(context: ScoringContext) -> dict[str, bytes]:
         digest.update(name.encode())
         digests[name] = digest.digest()[:16]
     return digests
+
+
+def environment(device: str) -> str:
+    """What else decides the bits of a score: versions, code, and the kind of processor that a device of this process has."""
+    kind = kind_of_device(device)
+    processor = torch.cuda.get_device_name(device) if kind == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return f"{versions()}; code {code_digest()}; {kind} {processor}"
 
 
 @functools.cache

@@ -105,8 +105,11 @@ class Search(SearchSetup):
             self._breed(engine)
             if not self._pending:
                 break
-            scored |= {trial.index: trial for trial in starmap(self._trial, engine.completed())}
+            completed = engine.completed()
+            scored |= {trial.index: trial for trial in starmap(self._trial, completed)}
             self._write(self._in_order(scored))
+            for _, result in completed:
+                forecast.note_cost(sum(result.seconds.values()))  # evolution goes to the upper end of the budget
             if line := forecast.line(len(self.trials)):
                 logger.info("%s; %s", line, engine.describe_cost())
         if self._run is not None:

@@ -86,10 +86,10 @@ def test_a_candidate_that_kills_its_processes_has_no_score_and_others_do(monkeyp
     assert "3 workers died with it: a worker process ended (signal 9" in str(killed.reason)
 
 
-def die_with_small(context: Any, item: tuple[Architecture, Cost]) -> ScoreResult:
+def die_with_small(context: Any, item: tuple[Architecture, Cost]) -> tuple[ScoreResult, str]:
     if item[0] == SMALL:
         os.kill(os.getpid(), signal.SIGKILL)
-    return ScoreResult(item[1], {"params": [float(item[1].params)]})
+    return ScoreResult(item[1], {"params": [float(item[1].params)]}), ""
 
 
 def test_workers_must_be_positive() -> None:

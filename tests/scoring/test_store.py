@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,19 @@ def test_a_loss_as_a_proxy_is_kept_like_any_other(scored: list[Architecture]) ->
 def test_an_accelerator_without_cuda_has_settings_of_its_own() -> None:
     here, there = (setting_digests(dataclasses.replace(make_context(), device=device)) for device in ("cpu", "mps"))
     assert here.keys() == there.keys() and not set(here.values()) & set(there.values())
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_what_another_kind_of_worker_scored_is_not_kept(scored: list[Architecture], monkeypatch: pytest.MonkeyPatch, elsewhere: bool) -> None:
+    """It would be found under the versions and the processor of this process."""
+    context, in_worker = make_context(("relation",), seeds=1), engine_module._score_in_worker
+    if elsewhere:
+        monkeypatch.setattr(engine_module, "_score_in_worker", lambda *given: (in_worker(*given)[0], "torch 2.8, another processor"))
+    store = ScoreStore.open(True)
+    with ThreadPoolExecutor(1) as pool, Engine(context, executor=pool, store=store) as engine:
+        list(engine.score([SMALL], count_cost))
+    assert store is not None and store.usage().scores == (0 if elsewhere else 1)
+    store.close()
 
 
 def test_failures_are_not_kept(scored: list[Architecture]) -> None:
