@@ -190,7 +190,7 @@ class Engine:
         return ScoreResult(cost, {name: scores[name] if name in scores else counted[name] for name in self.context.proxies})
 
     def _keep(self, arch: Architecture, result: ScoreResult, where: str) -> None:
-        """Keep an outcome, unless the worker has another processor or other versions than this process, under which it would be looked for."""
+        """Keep an outcome, unless it is of another processor or other versions than this process, under which it would be found again."""
         if self.store is not None and result.reason is None and where == environment(self.context.device):
             for name, setting in self._settings.items():
                 self.store.put(setting, arch, result.scores[name])

@@ -104,7 +104,9 @@ def test_an_accelerator_without_cuda_has_settings_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("elsewhere", [True, False])
-def test_what_another_kind_of_worker_scored_is_not_kept(scored: list[Architecture], monkeypatch: pytest.MonkeyPatch, elsewhere: bool) -> None:
+def test_what_another_kind_of_worker_scored_is_not_kept(
+    scored: list[Architecture], monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
     """It would be found under the versions and the processor of this process."""
     context, in_worker = make_context(("relation",), seeds=1), engine_module._score_in_worker
     if elsewhere:
