@@ -4,7 +4,7 @@
         --chosen-on nasbench201,students
 
 Each argument is a study's folder, with the data set after a colon where it has several, and after `=` what its accuracies are. The studies
-named by --chosen-on have networks that the default ranking was chosen on. What was measured of other rankings or spaces stays.
+named by --chosen-on have networks that `diswot+` and `diswot_fast` were chosen on. What was measured of other rankings or spaces stays.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from diswot.benchmarks import read_benchmark
 from diswot.proxies import RANKINGS
 
 TARGET = Path(__file__).resolve().parents[1] / "diswot" / "searching" / "measured.json"
+CHOSEN_ACROSS_SPACES = ("diswot+", "diswot_fast")  # on the networks that --chosen-on names
 BASELINES = ("params", "flops", "zico", "synflow", "nwot", "zen")
 
 
@@ -78,8 +79,7 @@ def main() -> None:
     rankings: dict[str, list[dict[str, Any]]] = {}
     for argument in args.studies:
         for name, record in measure(argument, set(args.chosen_on.split(","))).items():
-            only_default = record | {"chosen_on": record["chosen_on"] and name == "diswot+"}
-            rankings.setdefault(name, []).append(only_default)
+            rankings.setdefault(name, []).append(record | {"chosen_on": record["chosen_on"] and name in CHOSEN_ACROSS_SPACES})
     for name, records in measured.items():
         fresh = {record["space"] for record in rankings.get(name, [])}
         rankings[name] = rankings.get(name, []) + [record for record in records if record["space"] not in fresh]

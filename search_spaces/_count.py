@@ -27,6 +27,13 @@ class LayerCounter:
         self.chans, self.size = in_chans, size
         self.params = self.flops = self.depth = 0
 
+    def add(self, later: LayerCounter) -> None:
+        """Add layers that were counted by themselves, from the shape that these have now."""
+        self.params += later.params
+        self.flops += later.flops
+        self.depth += later.depth
+        self.chans, self.size = later.chans, later.size
+
     def _add_conv(self, in_chans: int, out_chans: int, kernel: int, size: int) -> None:
         weights = in_chans * out_chans * kernel * kernel
         self.params += weights + 2 * out_chans

@@ -5,6 +5,7 @@ Their networks have a stem, stages with a kernel size, two widths and a depth ea
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -193,14 +194,24 @@ class StagedSpace(SearchSpace):
     def count(self, arch: Architecture, num_classes: int, in_chans: int, input_size: int) -> Cost:
         counter = _count.LayerCounter(in_chans, input_size)
         counter.conv(arch.choices["stem"], *self.seed.stem[1:])
-        for stage in self._stages(arch):
-            first, *others = stage.blocks()
-            counter.residual(first)
-            if others:
-                counter.residual(others[0], times=len(others))
+        for stage, (_, stride, _, _) in zip(arch.choices["stages"], self.seed.stages, strict=True):
+            counter.add(_count_stage(counter.chans, counter.size, stride, **stage))
         if arch.choices["head"]:
             counter.conv(arch.choices["head"], 1)
         return counter.classifier(num_classes)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _count_stage(in_chans: int, size: int, stride: int, block: str, kernel: int, width: int, mid: int, depth: int) -> _count.LayerCounter:
+    """Count a stage alone; a search meets the same stages again and again."""
+    from diswot.models.staged import Stage
+
+    counter = _count.LayerCounter(in_chans, size)
+    first, *others = Stage(block=block, kernel=kernel, width=width, mid=mid, depth=depth, stride=stride).blocks()
+    counter.residual(first)
+    if others:
+        counter.residual(others[0], times=len(others))
+    return counter
 
 
 def scale_width(width: int, factor: float) -> int:

@@ -93,6 +93,7 @@ class Dispatcher:
         self._warned = False
         self.memory = 0  # the most that a worker has held, in bytes
         self._seconds: float | None = None  # that an item takes, as far as is known
+        self._plan = 0, 0, 0  # items of a chunk, chunks left of this round, rounds with this one
 
     def __enter__(self) -> Dispatcher:
         return self
@@ -156,15 +157,30 @@ class Dispatcher:
             self._submit(self._next_items())
 
     def _next_items(self) -> list[_Item]:
-        """The items of the next chunk: so many that it takes some seconds, and that the last ones end together."""
+        """The items of the next chunk: so many that it takes some seconds, and that the last ones end together.
+
+        Where workers live on, chunks become smaller towards the end; where each has to start up, all are alike, and as few as can be.
+        """
         if self._waiting[0].deaths:
             return [self._waiting.popleft()]
-        share = len(self._waiting) / 2 if self._pool.persistent else len(self)
-        size = min(self._full_size(), math.ceil(share / self._pool.slots()))
+        if self._pool.persistent:
+            size = min(self._full_size(), math.ceil(len(self._waiting) / 2 / self._pool.slots()))
+        else:
+            size = self._planned_size()
         items = [self._waiting.popleft()]
         while len(items) < size and self._waiting and not self._waiting[0].deaths:
             items.append(self._waiting.popleft())
         return items
+
+    def _planned_size(self) -> int:
+        """The size of the next chunk where chunks come in rounds, one for each slot: all that waits in as few rounds as can be."""
+        waiting, slots = len(self._waiting), self._pool.slots()
+        size, left, rounds = self._plan
+        if not left or waiting > size * (left + (rounds - 1) * slots):
+            rounds = math.ceil(waiting / (slots * self._full_size()))
+            size, left = math.ceil(waiting / (slots * rounds)), slots
+        self._plan = size, left - 1, rounds
+        return size
 
     def _submit(self, items: list[_Item], with_context: bool = False) -> None:
         limit = None if self._patience is None else self._patience * len(items)

@@ -21,6 +21,7 @@ from diswot.executors.local import LocalExecutor
 LOCAL, DASK, SLURM = "local", "dask", "slurm"
 _ASK_AGAIN = 5.0  # seconds between two questions of how many workers a cluster has
 _JOBS = 16  # of Slurm side by side, where nothing else is asked for
+_JOB_SECONDS = 120.0  # of work in a Slurm job, which takes some seconds to start
 _LOCAL_SECONDS = 0.05  # of work in a chunk for a process on this machine: to hand one out takes a millisecond
 _CONNECT = 10.0  # seconds in which a dask scheduler must answer
 
@@ -201,4 +202,4 @@ def _slurm(name: str, options: str, workers: int, folder: Path | None) -> Iterat
     with contextlib.ExitStack() as stack:
         place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(dir=Path.cwd(), prefix="jobs-")))
         executor = JobExecutor(name, place, given)
-        yield Pool(name, executor, lambda: workers, chunk_seconds=60.0, first_size=200, persistent=False)
+        yield Pool(name, executor, lambda: workers, chunk_seconds=_JOB_SECONDS, first_size=200, persistent=False)

@@ -71,13 +71,14 @@ class Ranking:
         """The weight of each part."""
         return dict(zip(self.parts, self.weights or [1.0] * len(self.parts), strict=True))
 
-    def fitness(self, scores: ArrayLike) -> Vector:
-        """Return the fitness (n,) of candidates ranked among themselves, from their scores (n, parts); higher is better.
+    def fitness(self, scores: ArrayLike, ranks: Vector | None = None) -> Vector:
+        """Return the fitness (n,) of candidates ranked among themselves, from their scores (n, parts), and ranks (n, parts) where these are
+        known already; higher is better.
 
         >>> RANKINGS["diswot"].fitness([[-0.2, -3.0], [-0.1, -5.0], [-0.4, -6.0]]).round(3).tolist()
         [0.833, 0.833, 0.333]
         """
-        return combined(scores, self.combine, self.weights)
+        return combined(scores, self.combine, self.weights, ranks)
 
     @property
     def batch_size(self) -> int:

@@ -14,7 +14,7 @@ from diswot.statistics.ranked_values import Vector
 COMBINE = ("rank", "log", "sum")
 
 
-def combine(scores: ArrayLike, method: str = "rank", weights: Sequence[float] | None = None) -> Vector:
+def combine(scores: ArrayLike, method: str = "rank", weights: Sequence[float] | None = None, ranks: Vector | None = None) -> Vector:
     """Return one score for each candidate from its scores by several proxies.
 
     Args:
@@ -24,6 +24,7 @@ def combine(scores: ArrayLike, method: str = "rank", weights: Sequence[float] | 
             rank weighs more than a good one (Lee and Ham, "AZ-NAS: Assembling Zero-Cost Proxies for Network Architecture Search", CVPR
             2024). `sum`: the sum of the scores themselves.
         weights: (proxies,) factors on the ranks, logarithms or scores of each proxy. By default all are 1.
+        ranks: (n, proxies) of the scores among the n, where they are known already.
 
     Returns:
         (n,) combined scores, of which higher is better.
@@ -41,7 +42,8 @@ def combine(scores: ArrayLike, method: str = "rank", weights: Sequence[float] | 
     scale = 1.0 if weights is None else np.asarray(weights, np.float64)
     if method == "sum":
         return np.asarray((table * scale).sum(1), np.float64)
-    ranks = np.asarray(rankdata(table, axis=0), np.float64)
+    if ranks is None:
+        ranks = np.asarray(rankdata(table, axis=0), np.float64)
     if method == "rank":
         return np.asarray((ranks * scale).mean(1) / count, np.float64)
     if method == "log":

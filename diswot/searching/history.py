@@ -10,6 +10,7 @@ import numpy as np
 
 from diswot.architecture import Architecture
 from diswot.searching.strategies import Member
+from diswot.statistics.growing_ranks import GrowingRanks
 from diswot.statistics.ranked_values import Vector
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class History(Sequence[Member]):
 
     def best(self, count: int) -> list[Member]:
         """The fittest members, of equal ones the earlier first."""
-        return self.remembered(count, lambda: np.argsort(-self.fitness, kind="stable")[:count])
+        return self.remembered(count, lambda: _largest(self.fitness, count))
 
     def remembered(self, key: Any, choose: Callable[[], NDArray[np.intp]]) -> list[Member]:
         """The members whose numbers `choose` gives, chosen once for all candidates that are bred from this history."""
@@ -58,8 +59,16 @@ class History(Sequence[Member]):
         return self._remembered[key]
 
 
+def _largest(values: Vector, count: int) -> NDArray[np.intp]:
+    """The indices of the largest values in descending order, of equal ones the earlier first, without sorting the others."""
+    if count < len(values):
+        among = np.flatnonzero(values >= np.partition(values, -count)[-count])
+        return among[np.argsort(-values[among], kind="stable")][:count]
+    return np.argsort(-values, kind="stable")
+
+
 class _Ranking(Protocol):
-    def fitness(self, scores: ArrayLike) -> Vector: ...
+    def fitness(self, scores: ArrayLike, ranks: Vector | None = None) -> Vector: ...
 
 
 class ScoredTrials:
@@ -74,7 +83,7 @@ class ScoredTrials:
 
     def __init__(self, ranking: _Ranking, parts: int, arch_of: Callable[[int], Architecture], costs: int = 0) -> None:
         self._ranking, self._arch_of, self._parts = ranking, arch_of, parts
-        self._table = np.empty((64, parts + costs))
+        self._table, self._ranks = np.empty((64, parts + costs)), GrowingRanks(parts)
         self._places: list[int] = []  # of the complete trials among all
         self._count = 0
         self._last: tuple[int, History] = (0, self._history(0))
@@ -102,7 +111,11 @@ class ScoredTrials:
 
     def _history(self, complete: int) -> History:
         table = self._table[:complete]
-        fitness = self._ranking.fitness(table[:, : self._parts]) if complete else np.empty(0)
+        scores = table[:, : self._parts]
+        if complete > len(self._ranks):
+            self._ranks.extend(scores[len(self._ranks) :])
+        ranks = self._ranks.table() if complete == len(self._ranks) else None  # a shorter history than the last is ranked by itself
+        fitness = self._ranking.fitness(scores, ranks) if complete else np.empty(0)
         return History(lambda number: self._arch_of(self._places[number]), fitness, table[:, self._parts :])
 
     def place(self, number: int) -> int:

@@ -60,6 +60,13 @@ def test_workers_that_do_not_live_on_are_given_the_context_and_large_chunks_at_o
     assert all(chunk.context for chunk in executor.chunks)
 
 
+def test_chunks_of_workers_that_do_not_live_on_are_alike_to_the_last() -> None:
+    executor = ScriptedExecutor()
+    with Dispatcher(pool_of(executor, persistent=False, first_size=15), square, 1, blame, most_items=15) as dispatcher:
+        assert collect(dispatcher, SQUARES) == SQUARES
+    assert [len(chunk.items) for chunk in executor.chunks] == [10] * 4, "two for each of the two workers"
+
+
 def test_what_a_function_raises_ends_the_run_with_its_traceback() -> None:
     with (
         Dispatcher(pool_of(ScriptedExecutor()), fail_at_seven, None, blame) as dispatcher,

@@ -29,7 +29,7 @@ def test_a_history_of_any_length_is_ranked_as_the_definition_has_it() -> None:
     scored = ScoredTrials(RANKING, 2, lambda place: Architecture("s", place), costs=1)
     for number, row in enumerate(scores):
         scored.append(None if number % 7 == 0 else row.tolist(), [float(number)])
-    for length in (0, 1, 2, 65, 200):
+    for length in (0, 1, 2, 65, 200, 65, 199):  # a shorter one than the last too
         places = [number for number in range(length) if number % 7]
         history = scored.history(length)
         assert len(history) == len(places) and scored.last() is history
