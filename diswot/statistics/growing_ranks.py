@@ -35,7 +35,7 @@ class GrowingRanks:
             self._rows[column] = np.insert(self._rows[column], places, before + order)
 
     def table(self) -> Vector:
-        """The ranks (n, columns) of the rows in each column: 1 is the lowest, equal values share their mean (as in `scipy.stats.rankdata`)."""
+        """The ranks (n, columns) of the rows in each column: 1 is the lowest, equal ones share their mean (as `scipy.stats.rankdata`)."""
         ranks = np.empty((len(self), len(self._rows)))
         for column, (values, rows) in enumerate(zip(self._values, self._rows, strict=True)):
             ranks[rows, column] = _ranks_in_order(values)
