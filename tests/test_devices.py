@@ -57,6 +57,7 @@ def test_the_pretended_device_is_told_from_the_cpu(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")
 @pytest.mark.parametrize("case", TRAININGS)
+@pytest.mark.slow
 def test_trainings_keep_to_one_device(
     tmp_path: Path,
     small_npz: Path,
@@ -149,6 +150,7 @@ def test_workers_take_turns_on_several_devices(monkeypatch: pytest.MonkeyPatch) 
             Execution(name).choose_devices()
 
 
+@pytest.mark.slow
 def test_scores_are_computed_there(monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"proxy": "diswot,nwot,snip,grasp,fisher,jacov,params", "seeds": 1}
     with pretended(monkeypatch) as mode:

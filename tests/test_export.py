@@ -24,6 +24,7 @@ def student(tmp_path: Path, small_npz: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["student.onnx", "student.pt2", "student"])
+@pytest.mark.slow
 def test_what_is_exported_computes_the_same(student: Path, tmp_path: Path, name: str) -> None:
     """Loaded by the package it is for, on another batch size than it was made with."""
     model = diswot.load_student(student)

@@ -171,6 +171,7 @@ SLOW = ("study", "compare")  # of these, one resumption is left to the faster te
 
 
 @pytest.mark.parametrize("verb", [pytest.param(verb, marks=pytest.mark.slow if verb in SLOW else ()) for verb in BEGIN])
+@pytest.mark.slow
 def test_a_verb_cut_off_is_resumed_from_python_to_the_same_result(verb: str, files: Files, tmp_path: Path) -> None:
     """Cut off before its first line, after it, and before its last; each folder resumed once, and the last once more when it has ended."""
     whole = BEGIN[verb](files, tmp_path / "whole")
@@ -187,6 +188,7 @@ def test_a_verb_cut_off_is_resumed_from_python_to_the_same_result(verb: str, fil
 
 
 @pytest.mark.parametrize("verb", BEGIN)
+@pytest.mark.slow
 def test_the_command_line_resumes_what_python_began(verb: str, files: Files, tmp_path: Path, diswot: Any) -> None:
     BEGIN[verb](files, tmp_path / "whole")
     assert cut_off(lambda: BEGIN[verb](files, tmp_path / "cut"), 2) == 2
@@ -198,6 +200,7 @@ def test_the_command_line_resumes_what_python_began(verb: str, files: Files, tmp
 
 
 @pytest.mark.parametrize("verb", ["search", "score", "study"])
+@pytest.mark.slow
 def test_without_a_folder_nothing_is_kept(verb: str, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

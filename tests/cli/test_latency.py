@@ -56,6 +56,7 @@ def test_json_has_what_the_table_has(diswot: Any) -> None:
     assert row["name"] == "resnet8" and 0 < row["p10_ms"] <= row["latency_ms"] <= row["p90_ms"] and row["repeats"] >= 12
 
 
+@pytest.mark.slow
 def test_a_table_is_measured_and_searched_with(diswot: Any, tmp_path: Path) -> None:
     words = ["--space", "s0", "--num-classes", "10", "--networks", "2", "--device", "cpu"]
     code, out, err = diswot("latency", *words, "--table", "t.csv")

@@ -50,6 +50,7 @@ def test_search_show_score_and_distill_follow_each_other(diswot: Any, tmp_path: 
     assert "test accuracy after the last epoch" in out and (tmp_path / "runs" / "d" / "student" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_json_is_all_that_stdout_holds(diswot: Any, tmp_path: Path, small_npz: Path) -> None:
     _, out, _ = diswot(*SEARCH, "--json", "--name", "a")
     found = json.loads(out)

@@ -27,6 +27,7 @@ def test_mean_and_deviation_are_those_of_all_pixels(channels: int) -> None:
     assert std == pytest.approx([pixels[..., channel].std(dtype=np.float64) / 255 for channel in range(channels)], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_synthetic_images_have_the_spectrum_of_photographs() -> None:
     """Power falls as 1 / f^a with a near 2: Field 1987 and many after him."""
     images = dead_leaves(np.arange(200), 64, np.random.default_rng(0)).mean(3) / 255

@@ -36,6 +36,7 @@ def test_the_interval_of_a_difference_is_scipys() -> None:
     assert one.ahead_of(other)[0] == 1.0 and math.isnan(one.ahead_of(other)[1]) and math.isnan(one.spread)
 
 
+@pytest.mark.slow
 def test_a_comparison_is_the_single_runs(tmp_path: Path, small_npz: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off in its second seed and resumed; each student as if trained alone with that seed."""
     options = {**QUICK, "data": str(small_npz), "teacher": "resnet8", "teacher_weights": str(teacher_file)}

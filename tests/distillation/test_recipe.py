@@ -107,6 +107,7 @@ def test_every_loss_and_scheme_trains_is_resumed_and_exported(
 
 
 @pytest.mark.parametrize("loss", ["none", "kd", "diswot"])
+@pytest.mark.slow
 def test_colours_that_give_the_classes_away_are_learned(tmp_path: Path, small_npz: Path, loss: str) -> None:
     """A few epochs learn them, and the student comes back with the accuracy it left with."""
     result = diswot.distill(ARCH, folder=tmp_path / "run", data=str(small_npz), loss=loss, **{**QUICK, "epochs": 6})

@@ -137,6 +137,7 @@ def test_workers_that_can_do_nothing_are_told_apart_from_items_that_kill() -> No
         collect(dispatcher, SQUARES)
 
 
+@pytest.mark.slow
 def test_processes_killed_again_and_again_leave_every_outcome_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten times -9, whenever it comes: the outcomes are those of an undisturbed run, and at most what was in the killed chunks was done
     twice."""
@@ -203,7 +204,7 @@ def _one_at_a_time(context: None, item: int) -> bool:
 
 
 def test_leaving_the_block_cancels_what_has_not_begun(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING), open_pool("local", 1) as pool, Dispatcher(pool, time.sleep, None, blame) as dispatcher:
+    with caplog.at_level(logging.WARNING), open_pool("local", 1) as pool, Dispatcher(pool, hang_at_seven, None, blame) as dispatcher:
         for _ in range(5):
-            dispatcher.add(600)
+            dispatcher.add(7)
         assert dispatcher.completed(0.1) == [] and len(dispatcher) == 5

@@ -38,6 +38,7 @@ def test_the_latency_is_the_sum_over_the_units(table: Path) -> None:
 
 
 @pytest.mark.parametrize("space", ["nats_size", "channel_bench", "nasbench_macro", "s2"])
+@pytest.mark.slow
 def test_units_that_were_not_measured_are_filled_in(space: str, tmp_path: Path) -> None:
     plan = table_plan(space, units=24, networks=5)
     found = LatencyTable.read(write_table(tmp_path / "t.csv", plan))

@@ -226,6 +226,7 @@ def test_every_chart_is_written_the_same_each_time_as_svg_and_png(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["a$b$c", "$x^{$", EVIL, "网络", "x" * 200, "_hidden", "%s {}\n", "a\x00\udc80"])
+@pytest.mark.slow
 def test_any_name_can_be_drawn_and_none_is_read_as_a_formula(name: str) -> None:
     other = "plain"
     drawn = [

@@ -77,6 +77,7 @@ def test_rows_come_in_order_with_their_costs_their_scores_and_their_ranks() -> N
     assert [row.rank for row in rows] == [1 + sum(fitness > own) for own in fitness]
 
 
+@pytest.mark.slow
 def test_scores_are_those_that_the_network_has_alone() -> None:
     together = score(score_plan())
     for row in together:

@@ -126,6 +126,7 @@ def test_failures_are_not_kept(scored: list[Architecture]) -> None:
     assert len(scored) == 2
 
 
+@pytest.mark.slow
 def test_a_search_repeated_writes_the_same_journal_and_scores_nothing(scored: list[Architecture], tmp_path: Path) -> None:
     config = search_config(space="s0", params="none", iterations=12, proxy="relation,zen")
     begin_search(tmp_path / "one", config)

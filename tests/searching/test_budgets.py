@@ -34,6 +34,7 @@ def test_infeasible_candidates_cost_no_forward_pass(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("limits", [{"depth": "12"}, {"flops": "20M"}, {"params": "0.1M..0.2M", "flops": "10M..60M", "depth": "8..30"}])
+@pytest.mark.slow
 def test_every_kind_of_budget_holds(limits: dict[str, str]) -> None:
     result = search(search_config(**{"params": "none", "iterations": 12, "proxy": "params", **limits}))
     assert len(result.trials) == 12
@@ -42,6 +43,7 @@ def test_every_kind_of_budget_holds(limits: dict[str, str]) -> None:
         assert all(getattr(trial.cost, what) in allowed for trial in result.trials), what
 
 
+@pytest.mark.slow
 def test_latency_is_measured_once_for_each_network_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[str] = []
 

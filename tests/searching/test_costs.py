@@ -34,6 +34,7 @@ def test_a_network_of_a_space_without_count_is_built_once_for_its_cost_and_once_
     check_builds(tmp_path, result, "mylab_counted:Logged")
 
 
+@pytest.mark.slow
 def test_a_space_of_ones_own_is_searched_in_other_processes_that_count_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_own_space(tmp_path, "mylab_processes", monkeypatch)
     result = search(search_config(space="mylab_processes:Logged", params="none", iterations=4, generation_size=2), workers=2)

@@ -18,6 +18,7 @@ from diswot.space import Cost, ImageSpec, load_space
 from tests.searching.samples import begin_search, search, search_config
 
 
+@pytest.mark.slow
 def test_a_student_is_no_larger_than_its_teacher_unless_that_is_lifted(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "diswot")
     teacher = teacher_cost("resnet8", ImageSpec(10, 3, 32))

@@ -26,6 +26,7 @@ PLUS_WEIGHTS = {name: weight for name, weight in RANKINGS["diswot_nb201"].weight
         ("vit_tiny_patch16_224", "diswot_nb201", "relation_stem_grad", {**PLUS_WEIGHTS, "relation_jacobian": 1.0}),
     ],
 )
+@pytest.mark.slow
 def test_the_ranking_that_was_really_used_is_logged_and_recorded(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, teacher: str, proxy: str, blind: str, weights: dict[str, float]
 ) -> None:

@@ -46,6 +46,7 @@ MORE = (3, 4, 9, 17)
         *(pytest.param(strategy, WITHIN + MORE, marks=pytest.mark.slow) for strategy in ("evolution", "aging", "random")),
     ],
 )
+@pytest.mark.slow
 def test_a_search_broken_off_anywhere_resumes_to_the_same(tmp_path: Path, strategy: str, stops: tuple[int, ...]) -> None:
     wanted = search_config(strategy=strategy, iterations=18, proxy="params,flops")
     whole = begin_search(tmp_path / "whole", wanted)
@@ -131,6 +132,7 @@ def test_other_images_are_noticed_on_resume(tmp_path: Path, small_npz: Path) -> 
         resume_search(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_other_weights_are_noticed_on_resume(tmp_path: Path, teacher_file: Path) -> None:
     import torch
 

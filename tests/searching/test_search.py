@@ -117,6 +117,7 @@ def test_where_every_candidate_fails_the_reason_is_told(monkeypatch: pytest.Monk
         search(search_config(iterations=4))
 
 
+@pytest.mark.slow
 def test_a_transformer_teacher_is_the_same_in_every_process() -> None:
     """Its position embedding is drawn outside of our initialisation, yet from a seed."""
     scores = []

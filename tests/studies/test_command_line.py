@@ -53,6 +53,7 @@ def test_the_report_holds_every_table_and_figure(diswot: CommandLine, table: Pat
         assert float(row["score_relation"]) == pytest.approx(means[form], rel=1e-12)
 
 
+@pytest.mark.slow
 def test_names_of_data_sets_stay_inside_the_report(diswot: CommandLine, table: Path, tmp_path: Path) -> None:
     path = tmp_path / "odd.csv"
     path.write_text(table.read_text().replace("toy_test_acc", "../../../away_test_acc").replace("toy_valid_acc", "x/y_test_acc"))

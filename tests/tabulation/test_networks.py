@@ -23,6 +23,7 @@ def sampler(space: str, seed: int = 0, **limits: str) -> NetworkSampler:
     return NetworkSampler(load_space(space), Budget.parse(limits), SPEC, seed)
 
 
+@pytest.mark.slow
 def test_random_networks_are_spread_over_both_bounds() -> None:
     """In every eighth of the range of parameters lies an eighth of the networks, and their FLOPs differ more than usual."""
     drawing = sampler("s1", params="0.05M..0.4M", flops="2M..30M")
@@ -39,6 +40,7 @@ def test_random_networks_are_spread_over_both_bounds() -> None:
     assert np.log(flops / params).std() > 1.2 * usual_ratio.std()  # many FLOPs with few parameters, and few with many
 
 
+@pytest.mark.slow
 def test_the_seed_decides() -> None:
     def archs(seed: int) -> list[object]:
         return [network.arch for network in sampler("s1", seed, params="0.05M..0.2M").spread(6)]
@@ -67,6 +69,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_networks_of_searches_come_from_their_phases(search: Path) -> None:
     trials = [line["choices"] for line in map(_json, (search / "trials.jsonl").read_text().splitlines())]
     config = TabulateConfig(networks=12, params="0.01M..0.1M", search_fraction=0.5)

@@ -102,6 +102,7 @@ sys.exit(app.main(["train", "resnet8", "--lr", "-1"]) if rank in sys.argv[2] els
 
 
 @pytest.mark.parametrize(("faulty", "waits", "says"), [("01", "50", "diswot: --lr -1.0"), ("1", "0.1", "diswot: process 1: --lr -1.0")])
+@pytest.mark.slow
 def test_an_error_is_told_once_whichever_process_ends_first(tmp_path: Path, faulty: str, waits: str, says: str) -> None:
     """torchrun ends the other processes as soon as one has failed: the one that prints must not be among them."""
     script = tmp_path / "script.py"

@@ -187,6 +187,7 @@ def test_losses_are_computed_in_full_precision_whatever_networks_run_in(monkeypa
 
 
 @pytest.mark.parametrize("loss", ["kd", "at", "afd"])
+@pytest.mark.slow
 def test_compiled_without_a_break(monkeypatch: pytest.MonkeyPatch, loss: str) -> None:
     """The hooks that watch stages are part of the graph: a break would be an error here."""
     torch.compiler.reset()
