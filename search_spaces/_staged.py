@@ -201,7 +201,7 @@ class StagedSpace(SearchSpace):
         return counter.classifier(num_classes)
 
 
-@functools.lru_cache(maxsize=100_000)
+@functools.lru_cache(maxsize=10_000)
 def _count_stage(in_chans: int, size: int, stride: int, block: str, kernel: int, width: int, mid: int, depth: int) -> _count.LayerCounter:
     """Count a stage alone; a search meets the same stages again and again."""
     from diswot.models.staged import Stage
