@@ -63,9 +63,11 @@ class Architecture:
         if isinstance(self.choices, str):
             return
         try:
-            object.__setattr__(self, "choices", _sorted(self.choices))
+            text = canonical_json(self.choices)
+            object.__setattr__(self, "choices", json.loads(text))
         except (TypeError, ValueError, RecursionError) as error:
             raise ArchitectureError(f"the choices of an architecture of {self.space} must be plain JSON: {first_line(error)}") from None
+        self.__dict__["key"] = f'{{"choices":{text},"space":{canonical_json(self.space)}}}'
 
     @functools.cached_property
     def key(self) -> str:

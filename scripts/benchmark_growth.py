@@ -26,7 +26,7 @@ from diswot.progress import NullReporter
 from diswot.runs import RunDir
 from diswot.scoring.engine import Engine
 from diswot.searching.history import ScoredTrials
-from diswot.searching.loop import Search
+from diswot.searching.loop import Search, ranked_history
 from diswot.searching.proposals import TriedForms
 from diswot.searching.recipe import SearchPlan
 
@@ -42,7 +42,7 @@ def propose(candidates: int) -> float:
     begun = time.perf_counter()
     for index in range(candidates):
         begin = index - index % 16
-        found = search.proposer.propose(scored.history(begin), begin, seen, np.random.default_rng([0, index]))
+        found = search.proposer.propose(scored.history(ranked_history(begin, 16)), begin, seen, np.random.default_rng([0, index]))
         assert found is not None
         seen.add(search.space.canonical(found[0]))
         archs.append(found[0])

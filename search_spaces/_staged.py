@@ -97,8 +97,8 @@ class StagedSpace(SearchSpace):
         parts = len(self.seed.stages) + (2 if self.seed.head else 1)
         while True:
             changed = _copy(choices)
-            for part in rng.choice(parts, size=int(rng.integers(1, 3)), replace=False):
-                self._redraw_part(changed, int(part), rng)
+            for part in _draw_one_or_two(parts, rng):
+                self._redraw_part(changed, part, rng)
             if changed != choices:
                 return changed
 
@@ -195,22 +195,23 @@ class StagedSpace(SearchSpace):
         counter = _count.LayerCounter(in_chans, input_size)
         counter.conv(arch.choices["stem"], *self.seed.stem[1:])
         for stage, (_, stride, _, _) in zip(arch.choices["stages"], self.seed.stages, strict=True):
-            counter.add(_count_stage(counter.chans, counter.size, stride, **stage))
+            counter.add(_count_stage(counter.chans, counter.size, stride, *stage.values()))
         if arch.choices["head"]:
             counter.conv(arch.choices["head"], 1)
         return counter.classifier(num_classes)
 
 
 @functools.lru_cache(maxsize=10_000)
-def _count_stage(in_chans: int, size: int, stride: int, block: str, kernel: int, width: int, mid: int, depth: int) -> _count.LayerCounter:
-    """Count a stage alone; a search meets the same stages again and again."""
+def _count_stage(in_chans: int, size: int, stride: int, block: str, depth: int, kernel: int, mid: int, width: int) -> _count.LayerCounter:
+    """Count a stage alone, whose attributes come in the order of the alphabet, as an architecture keeps them. A search meets the same
+    stages again and again."""
     from diswot.models.staged import Stage
 
     counter = _count.LayerCounter(in_chans, size)
-    first, *others = Stage(block=block, kernel=kernel, width=width, mid=mid, depth=depth, stride=stride).blocks()
+    first, *others = Stage(block, kernel, width, mid, min(depth, 2), stride).blocks()
     counter.residual(first)
     if others:
-        counter.residual(others[0], times=len(others))
+        counter.residual(others[0], times=depth - 1)
     return counter
 
 
@@ -230,6 +231,15 @@ def change_depth(depth: int, step: int) -> int:
     (2, 1, 16)
     """
     return min(max(depth + step, 1), MAX_DEPTH)
+
+
+def _draw_one_or_two(count: int, rng: np.random.Generator) -> list[int]:
+    """Draw one or two different numbers below `count`: what `rng.choice` without replacement gives, in a third of its time."""
+    if rng.integers(1, 3) == 1:
+        return [int(rng.integers(count))]
+    first, second = int(rng.integers(count - 1)), int(rng.integers(count))
+    pair = [first, count - 1 if second == first else second]  # Floyd's algorithm
+    return pair if rng.integers(2) else pair[::-1]
 
 
 def _copy(choices: Choices) -> Choices:

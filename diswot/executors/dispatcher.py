@@ -93,7 +93,6 @@ class Dispatcher:
         self._warned = False
         self.memory = 0  # the most that a worker has held, in bytes
         self._seconds: float | None = None  # that an item takes, as far as is known
-        self._plan = 0, 0, 0  # items of a chunk, chunks left of this round, rounds with this one
 
     def __enter__(self) -> Dispatcher:
         return self
@@ -144,48 +143,30 @@ class Dispatcher:
         return found
 
     def _full_size(self) -> int:
-        size = self._pool.first_size if self._seconds is None else int(self._pool.chunk_seconds / max(self._seconds, 1e-6))
+        size = 1 if self._seconds is None else int(self._pool.chunk_seconds / max(self._seconds, 1e-6))
         return max(1, min(self._most_items, size))
 
     def _hand_out(self) -> None:
-        """Keep every worker busy, and where they live on the next chunk at hand. What was tried beside others and died is tried alone."""
-        ahead = self._pool.persistent and self._done > 0
-        most = self._pool.slots() * (2 if ahead else 1)
+        """Keep every worker busy, and the next chunk at hand. What was tried beside others and died is tried alone."""
+        most = self._pool.slots() * (2 if self._done else 1)
         while self._waiting and len(self._running) < most:
             if any(running.items[0].alone for running in self._running.values()) or (self._waiting[0].alone and self._running):
                 return
             self._submit(self._next_items())
 
     def _next_items(self) -> list[_Item]:
-        """The items of the next chunk: so many that it takes some seconds, and that the last ones end together.
-
-        Where workers live on, chunks become smaller towards the end; where each has to start up, all are alike, and as few as can be.
-        """
+        """The items of the next chunk: so many that it takes some seconds, and fewer towards the end, for the last ones to end together."""
         if self._waiting[0].deaths:
             return [self._waiting.popleft()]
-        if self._pool.persistent:
-            size = min(self._full_size(), math.ceil(len(self._waiting) / 2 / self._pool.slots()))
-        else:
-            size = self._planned_size()
+        size = min(self._full_size(), math.ceil(len(self._waiting) / 2 / self._pool.slots()))
         items = [self._waiting.popleft()]
         while len(items) < size and self._waiting and not self._waiting[0].deaths:
             items.append(self._waiting.popleft())
         return items
 
-    def _planned_size(self) -> int:
-        """The size of the next chunk where chunks come in rounds, one for each slot: all that waits in as few rounds as can be."""
-        waiting, slots = len(self._waiting), self._pool.slots()
-        size, left, rounds = self._plan
-        if not left or waiting > size * (left + (rounds - 1) * slots):
-            rounds = math.ceil(waiting / (slots * self._full_size()))
-            size, left = math.ceil(waiting / (slots * rounds)), slots
-        self._plan = size, left - 1, rounds
-        return size
-
     def _submit(self, items: list[_Item], with_context: bool = False) -> None:
         limit = None if self._patience is None else self._patience * len(items)
-        unknown = not self._pool.persistent or not self._done  # that the worker has it
-        context = self._pickled if with_context or unknown else None
+        context = self._pickled if with_context or not self._done else None
         chunk = Chunk(self._function, self._digest, context, tuple(item.value for item in items), limit, THIS_PROCESS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # dask's of a large context, which it carries once to each worker

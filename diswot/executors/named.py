@@ -21,7 +21,7 @@ from diswot.executors.local import LocalExecutor
 LOCAL, DASK, SLURM = "local", "dask", "slurm"
 _ASK_AGAIN = 5.0  # seconds between two questions of how many workers a cluster has
 _JOBS = 16  # of Slurm side by side, where nothing else is asked for
-_JOB_SECONDS = 120.0  # of work in a Slurm job, which takes some seconds to start
+_JOB_SECONDS = 5.0  # of work in a chunk for a Slurm job: files carry it there and back
 _LOCAL_SECONDS = 0.05  # of work in a chunk for a process on this machine: to hand one out takes a millisecond
 _CONNECT = 10.0  # seconds in which a dask scheduler must answer
 
@@ -35,8 +35,6 @@ class Pool:
         executor: the executor.
         slots: returns how many chunks run side by side.
         chunk_seconds: how long a chunk should take, for handing it out to cost little.
-        first_size: items of a chunk while it is not known how long one takes.
-        persistent: whether worker processes live on from one chunk to the next, and keep their context.
         make: makes the executor again where it has broken as a whole; None where it cannot be.
     """
 
@@ -44,8 +42,6 @@ class Pool:
     executor: Executor
     slots: Callable[[], int]
     chunk_seconds: float = 2.0
-    first_size: int = 1
-    persistent: bool = True
     make: Callable[[], Executor] | None = None
 
     def close(self) -> None:
@@ -201,5 +197,5 @@ def _slurm(name: str, options: str, workers: int, folder: Path | None) -> Iterat
     given = job_options(name, options)
     with contextlib.ExitStack() as stack:
         place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(dir=Path.cwd(), prefix="jobs-")))
-        executor = JobExecutor(name, place, given)
-        yield Pool(name, executor, lambda: workers, chunk_seconds=_JOB_SECONDS, first_size=200, persistent=False)
+        executor = JobExecutor(name, place, given, workers)
+        yield Pool(name, executor, lambda: workers, chunk_seconds=_JOB_SECONDS)

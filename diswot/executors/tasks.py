@@ -80,7 +80,7 @@ def run_chunk(chunk: Chunk) -> ChunkResult:
             with _ended_after(None if chunk.sender == THIS_PROCESS else chunk.limit):
                 outcomes = [chunk.function(context, item) for item in chunk.items]
         except Exception as error:
-            return ChunkResult(error=_picklable(error), trace=traceback.format_exc())
+            return ChunkResult(error=picklable(error), trace=traceback.format_exc())
         return ChunkResult(outcomes, seconds=time.perf_counter() - start, memory=peak_memory())
 
 
@@ -113,7 +113,8 @@ def _ended_after(seconds: float | None) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
-def _picklable(error: Exception) -> Exception:
+def picklable(error: Exception) -> Exception:
+    """The error, or one that says the same where it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # an exception class of anyone's

@@ -42,14 +42,19 @@ def bred_after(index: int, size: int, asynchronous: bool) -> int:
     return max(0, index - size + 1) if asynchronous else index - index % size
 
 
-def ranked_history(length: int, asynchronous: bool) -> int:
-    """Return how many of these trials a candidate's parents are chosen from. In a long asynchronous search the last two in a thousand are
-    left out: to rank them all anew for every candidate takes a while.
+def ranked_history(length: int, size: int) -> int:
+    """Return how many of these trials a candidate's parents are chosen from. In a long search the last two in a thousand are left out: to
+    rank them all anew each time takes a while.
 
-    >>> [ranked_history(length, True) for length in (0, 499, 1234)], ranked_history(1234, False)
-    ([0, 499, 1233], 1234)
+    Args:
+        length: trials before the candidate was bred.
+        size: trials that come together: a generation, or one in an asynchronous search.
+
+    >>> [ranked_history(length, 1) for length in (0, 499, 1234)], [ranked_history(length, 16) for length in (7984, 100_000)]
+    ([0, 499, 1233], [7984, 99840])
     """
-    return length - length % (1 + length // _GROWTH) if asynchronous else length
+    steps = length // size
+    return length - length % size - steps % (1 + steps // _GROWTH) * size
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,8 @@ class Search(SearchSetup):
             self._bred += 1
 
     def _propose(self, index: int, after: int) -> Proposal | None:
-        history = self.scored.history(ranked_history(after, self.config.asynchronous))
+        size = 1 if self.config.asynchronous else self.config.generation_size
+        history = self.scored.history(ranked_history(after, size))
         found = self.proposer.propose(history, after, self._seen, np.random.default_rng([self.config.seed, index]))
         if found is None and not len(self._seen):
             raise self.feasibility.nothing_found()

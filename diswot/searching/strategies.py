@@ -96,7 +96,7 @@ class Evolution(Strategy):
 
     def parent(self, members: Sequence[Member], state: SearchState) -> Architecture:
         """One of the best of a random sample of the members."""
-        drawn = state.rng.choice(len(members), size=min(state.tournament_size, len(members)), replace=False)
+        drawn = state.rng.choice(len(members), size=min(state.tournament_size, len(members)), replace=False).tolist()
         best = sorted(drawn, key=lambda index: (-members[index].fitness, index))[: state.top_k]
         return members[best[int(state.rng.integers(len(best)))]].arch
 

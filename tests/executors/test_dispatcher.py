@@ -52,21 +52,6 @@ def test_the_context_travels_once_to_every_worker_and_chunks_grow_with_what_is_k
         assert later[-1][1] and later[0] == ((0,), False) and ((0,), True) in later
 
 
-def test_workers_that_do_not_live_on_are_given_the_context_and_large_chunks_at_once() -> None:
-    executor = ScriptedExecutor()
-    with Dispatcher(pool_of(executor, persistent=False, first_size=100), square, 1, blame) as dispatcher:
-        assert collect(dispatcher, SQUARES) == SQUARES
-    assert [len(chunk.items) for chunk in executor.chunks] == [20, 20]
-    assert all(chunk.context for chunk in executor.chunks)
-
-
-def test_chunks_of_workers_that_do_not_live_on_are_alike_to_the_last() -> None:
-    executor = ScriptedExecutor()
-    with Dispatcher(pool_of(executor, persistent=False, first_size=15), square, 1, blame, most_items=15) as dispatcher:
-        assert collect(dispatcher, SQUARES) == SQUARES
-    assert [len(chunk.items) for chunk in executor.chunks] == [10] * 4, "two for each of the two workers"
-
-
 def test_what_a_function_raises_ends_the_run_with_its_traceback() -> None:
     with (
         Dispatcher(pool_of(ScriptedExecutor()), fail_at_seven, None, blame) as dispatcher,
@@ -91,7 +76,7 @@ def test_an_item_that_takes_three_workers_with_it_is_blamed_and_no_other() -> No
         return OSError("out of memory") if 7 in chunk.items else None
 
     executor = ScriptedExecutor(lose)
-    with Dispatcher(pool_of(executor, first_size=10), square, 3, blame) as dispatcher:
+    with Dispatcher(pool_of(executor), square, 3, blame) as dispatcher:
         assert collect(dispatcher, SQUARES) == {**SQUARES, 7: "7: 3 workers died with it: out of memory"}
     assert sum(7 in chunk.items for chunk in executor.chunks) == 3
 

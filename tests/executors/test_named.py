@@ -105,9 +105,7 @@ def test_workers_of_a_cluster_killed_ten_times_leave_every_outcome_once(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # submitit's processes find the tests
     for bound in ("FEWEST_DEATHS", "_MOST_DEATHS"):  # one item may be hit again and again by so many kills of two workers
         monkeypatch.setattr(dispatcher_module, bound, 50)
-    monkeypatch.setattr("submitit.core.core.Job._results_timeout_s", 0.5)  # that it waits for a file that may be late
     with open_pool(name, 2, folder=tmp_path) as pool:
-        pool.first_size = 20
 
         def alive() -> list[int]:
             try:

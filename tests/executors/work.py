@@ -63,8 +63,8 @@ def collect(dispatcher: Dispatcher, items: Any) -> dict[Any, Any]:
 class ScriptedExecutor(Executor):
     """Runs every task at once in this process, in a context of its own for each of its workers; `lose` says with what it fails instead."""
 
-    def __init__(self, lose: Callable[[Chunk], Exception | None] = lambda chunk: None, persistent: bool = True) -> None:
-        self.lose, self.persistent, self.chunks, self.broken = lose, persistent, list[Chunk](), False
+    def __init__(self, lose: Callable[[Chunk], Exception | None] = lambda chunk: None) -> None:
+        self.lose, self.chunks, self.broken = lose, list[Chunk](), False
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         if self.broken:
@@ -100,3 +100,17 @@ class Interrupter(threading.Thread):
             if pids := self.pids():
                 os.kill(pids[self.killed % len(pids)], signal.SIGKILL)
                 self.killed += 1
+
+
+def slow_pid(seconds: float) -> int:
+    """The process that this runs in."""
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def pid_once_told(note: Path, go: Path) -> int:
+    """Note the process that this runs in, wait until a file is there, and return it."""
+    note.write_text(str(os.getpid()))
+    while not go.exists():
+        time.sleep(0.05)
+    return os.getpid()
