@@ -74,6 +74,12 @@ class BudgetFeasibility:
         """Return the distance of a network from the counted limits; 0 within."""
         return self.budget.excess(self.cost(arch))
 
+    def known_cost(self, arch: Architecture, what: str) -> float:
+        """Return the params, flops or latency of a network; 0 for a latency that has not been measured."""
+        if what == "latency":
+            return self.latency(arch) if self.table is not None else self.latencies.get(arch, 0.0)
+        return float(getattr(self.cost(arch), what))
+
     def latency(self, arch: Architecture) -> float:
         """The time of a forward pass in milliseconds: from the table, or measured once for each network, while nothing else runs."""
         if arch not in self.latencies and self.table is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Protocol, overload
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class History(Sequence[Member]):
     def __init__(self, arch_of: Callable[[int], Architecture], fitness: Vector, costs: Vector | None = None) -> None:
         self._arch_of, self.fitness = arch_of, fitness
         self.costs = np.empty((len(fitness), 0)) if costs is None else costs
-        self._remembered: dict[Any, list[Member]] = {}
+        self._best: dict[int, list[Member]] = {}
 
     def __len__(self) -> int:
         return len(self.fitness)
@@ -48,15 +48,18 @@ class History(Sequence[Member]):
         number = range(len(self))[index]
         return Member(self._arch_of(number), float(self.fitness[number]))
 
-    def best(self, count: int) -> list[Member]:
-        """The fittest members, of equal ones the earlier first."""
-        return self.remembered(count, lambda: _largest(self.fitness, count))
+    def best(self, count: int, among: NDArray[np.intp] | None = None) -> list[Member]:
+        """The fittest members, of equal ones the earlier first.
 
-    def remembered(self, key: Any, choose: Callable[[], NDArray[np.intp]]) -> list[Member]:
-        """The members whose numbers `choose` gives, chosen once for all candidates that are bred from this history."""
-        if key not in self._remembered:
-            self._remembered[key] = [self[int(number)] for number in choose()]
-        return self._remembered[key]
+        Args:
+            count: of members, at most.
+            among: numbers of the members that count, in ascending order; None for all, whose best are remembered.
+        """
+        if among is not None:
+            return [self[int(number)] for number in among[_largest(self.fitness[among], count)]]
+        if count not in self._best:
+            self._best[count] = [self[int(number)] for number in _largest(self.fitness, count)]
+        return self._best[count]
 
 
 def _largest(values: Vector, count: int) -> NDArray[np.intp]:

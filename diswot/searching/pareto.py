@@ -1,12 +1,11 @@
-"""A front in place of a point: networks of which none is both cheaper and better ranked, after NSGA-II.
+"""A front in place of a point: networks of which none is both cheaper and better ranked.
 
-The source is Deb et al., "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II", IEEE Trans. Evolutionary Computation 2002.
 All functions take values (n, objectives) of which lower is better.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,13 +14,15 @@ from numpy.typing import NDArray
 
 from diswot.architecture import Architecture
 from diswot.searching.history import History
-from diswot.searching.strategies import Evolution, Member, SearchState
+from diswot.searching.strategies import Evolution, SearchState, Strategy
 from diswot.searching.trial import Trial
 
 if TYPE_CHECKING:
     from diswot.statistics.ranked_values import Vector
 
 OBJECTIVES = ("params", "flops", "latency")
+_SPAN = 10.0  # between the highest limit and the lowest
+_DRAWS = 100
 
 
 def non_dominated(values: Vector) -> NDArray[np.intp]:
@@ -43,38 +44,6 @@ def non_dominated(values: Vector) -> NDArray[np.intp]:
     return np.sort(np.array(found, np.intp))
 
 
-def crowding_distances(values: Vector) -> Vector:
-    """Return for each point of a front how far its neighbours are from each other along every objective, in parts of the front's extent,
-    summed; infinite at the ends.
-
-    >>> crowding_distances(np.array([[0.0, 1.0], [0.2, 0.5], [1.0, 0.0]])).tolist()
-    [inf, 2.0, inf]
-    """
-    distances = np.zeros(len(values))
-    for column in values.T:
-        order = np.argsort(column, kind="stable")
-        extent = column[order[-1]] - column[order[0]]
-        distances[order[[0, -1]]] = np.inf
-        if extent > 0 and len(values) > 2:
-            distances[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / extent
-    return distances
-
-
-def crowded_order(values: Vector, count: int) -> NDArray[np.intp]:
-    """Return the indices of the `count` best points: front after front, in each the least crowded first.
-
-    >>> crowded_order(np.array([[0.0, 3.0], [1.0, 1.5], [1.1, 1.4], [3.0, 0.0], [3.0, 3.0]]), 5).tolist()
-    [0, 3, 2, 1, 4]
-    """
-    left, chosen = np.arange(len(values)), list[int]()
-    while len(left) and len(chosen) < count:
-        places = non_dominated(values[left])
-        front = left[places]
-        chosen += front[np.argsort(-crowding_distances(values[front]), kind="stable")].tolist()
-        left = np.delete(left, places)
-    return np.array(chosen[:count], np.intp)
-
-
 def knee(values: Vector) -> int:
     """Return the index of the point of a front that is nearest to the best value of every objective, each in parts of the front's extent.
 
@@ -86,18 +55,41 @@ def knee(values: Vector) -> int:
     return int(np.argmin((scaled**2).sum(1)))
 
 
-class ParetoEvolution(Evolution):
-    """The population is what is best by fronts and crowding; of two members drawn, the better one is the parent."""
+class ParetoEvolution(Strategy):
+    """Evolution within limits on the costs, which are drawn anew for each candidate: it is bred from one of the `top_k` fittest of all
+    members within them, and within them itself. So every size is searched by what is known of that size and all below. This is the epsilon-constraint method (Haimes et al., "On a Bicriterion Formulation of the Problems of
+    Integrated System Identification and System Optimization", IEEE Trans. Systems, Man, and Cybernetics 1971).
 
-    summary = "mutations along a front of cost and score (NSGA-II)"
+    Args:
+        known_cost: (architecture, name of a cost) -> that cost, or 0 where only a measurement could tell.
+        costs: names of the costs, as the columns of a history's.
+    """
 
-    def population(self, state: SearchState) -> Sequence[Member]:
+    summary = "mutations of the best within limits on the costs that are drawn for each candidate"
+
+    def __init__(self, known_cost: Callable[[Architecture, str], float], costs: Sequence[str]) -> None:
+        self._known_cost, self._costs, self._evolution = known_cost, costs, Evolution()
+
+    def candidates(self, state: SearchState) -> Iterator[tuple[Architecture, Architecture | None]]:
         history = state.history
         assert isinstance(history, History)
-        return history.remembered("front", lambda: crowded_order(objectives(history), state.population_size))
+        limits = draw_limits(history.costs, state.rng)
+        members = history.best(state.top_k, np.flatnonzero((history.costs <= limits).all(1)))
+        for child, parent in self._evolution.bred_from(members, state):
+            if all(self._known_cost(child, name) <= limit for name, limit in zip(self._costs, limits, strict=True)):
+                yield child, parent
 
-    def parent(self, members: Sequence[Member], state: SearchState) -> Architecture:
-        return members[int(state.rng.integers(len(members), size=2).min())].arch
+
+def draw_limits(costs: Vector, rng: np.random.Generator) -> Vector:
+    """Draw a limit (costs,) on each cost of a history (n, costs), within which it has a member: every order of size is as likely, from a
+    tenth of the dearest member on."""
+    high = costs.max(0)
+    low = np.clip(high / _SPAN, costs.min(0), high)
+    for _ in range(_DRAWS):
+        limits: Vector = low * (high / low) ** rng.random(len(high))
+        if (costs <= limits).all(1).any():
+            return limits
+    return high
 
 
 def objectives(history: History) -> Vector:

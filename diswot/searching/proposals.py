@@ -70,16 +70,22 @@ class Proposer:
         space: the search space.
         feasibility: which of its architectures are within the budget.
         config: the strategy, and the sizes that it works with.
+        known_cost: (architecture, `params`, `flops` or `latency`) -> that cost, or 0 where only a measurement could tell; a search for a
+            front needs it.
     """
 
     space: SearchSpace
     feasibility: Feasibility
     config: SearchConfig
+    known_cost: Callable[[Architecture, str], float] | None = None
 
     @property
     def strategy(self) -> Strategy:
         """The strategy that breeds."""
-        return ParetoEvolution() if self.config.pareto else STRATEGIES[self.config.strategy]
+        if costs := self.config.pareto_costs:
+            assert self.known_cost is not None
+            return ParetoEvolution(self.known_cost, costs)
+        return STRATEGIES[self.config.strategy]
 
     def propose(
         self, history: Sequence[Member], started: int, seen: Container[Architecture], rng: np.random.Generator

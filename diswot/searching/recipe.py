@@ -83,7 +83,7 @@ class SearchPlan:
         if unknown or not config.pareto_costs or len(set(config.pareto_costs)) < len(config.pareto_costs):
             raise ConfigError(f"--pareto {config.pareto!r:.60}: one or more of {', '.join(OBJECTIVES)}, each once, separated by commas")
         if config.strategy != type(config).strategy:
-            raise ConfigError(f"--strategy {config.strategy}: --pareto has a strategy of its own (NSGA-II): leave one of them out")
+            raise ConfigError(f"--strategy {config.strategy}: --pareto has a strategy of its own: leave one of them out")
 
     def document(self) -> dict[str, Any]:
         """Return the part of the plan that is kept with the run."""

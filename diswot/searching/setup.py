@@ -25,7 +25,7 @@ class SearchSetup:
         self.space = load_space(config.space, trusted=True)
         self.ranking, self.context = prepare_scoring(config, device, self.space)
         self.feasibility = BudgetFeasibility(config, self.space, self.context.spec, device)
-        self.proposer = Proposer(self.space, self.feasibility, config)
+        self.proposer = Proposer(self.space, self.feasibility, config, self.feasibility.known_cost)
         size = self.space.size_text()
         logger.info("teacher %s, space %s (%s networks), images %s", config.teacher, self.space.name, size, config.data)
         if limits := self.feasibility.describe_teachers_limits():

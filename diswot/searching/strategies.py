@@ -83,7 +83,10 @@ class Evolution(Strategy):
     summary = "mutations of the best ever seen: the worst member leaves the population"
 
     def candidates(self, state: SearchState) -> Iterator[tuple[Architecture, Architecture | None]]:
-        members = self.population(state)
+        return self.bred_from(self.population(state), state)
+
+    def bred_from(self, members: Sequence[Member], state: SearchState) -> Iterator[tuple[Architecture, Architecture | None]]:
+        """Yield mutations of these members, further and further away from each parent."""
         for _ in range(_PARENTS):
             parent = child = self.parent(members, state)
             for _ in range(_STEPS):

@@ -8,15 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from diswot.architecture import read_arch_json
+from diswot.budget import CostCounter
 from diswot.errors import ArchitectureError, ConfigError
 from diswot.models.named import expand_folders
-from diswot.searching.pareto import crowded_order, crowding_distances, knee, non_dominated
+from diswot.searching.history import History
+from diswot.searching.pareto import ParetoEvolution, draw_limits, knee, non_dominated
 from diswot.searching.recipe import SearchPlan
+from diswot.searching.strategies import SearchState
+from diswot.space import ImageSpec, load_space
 from tests.searching.samples import Stop, StopAt, begin_search, resume_search, search, search_config
 
 POINTS = arrays(np.float64, st.tuples(st.integers(1, 12), st.integers(1, 3)), elements=st.integers(0, 4).map(float))
@@ -33,26 +38,36 @@ def test_a_front_is_what_no_other_point_dominates(values: Any) -> None:
     assert non_dominated(values).tolist() == expected
 
 
-@given(POINTS)
+@given(POINTS, st.integers(0, 99))
 @settings(deadline=None)
-def test_the_order_is_front_after_front_and_in_each_the_least_crowded_first(values: Any) -> None:
-    order = crowded_order(values, len(values))
-    assert sorted(order) == list(range(len(values)))
-    left = list(order)
-    while left:
-        front = [n for n in left if not any(dominates(values[m], values[n]) for m in left)]
-        assert set(left[: len(front)]) == set(front)
-        numbers = sorted(front)
-        distance = dict(zip(numbers, crowding_distances(values[numbers]), strict=True))
-        sequence = [distance[n] for n in left[: len(front)]]
-        assert sequence == sorted(sequence, reverse=True)
-        left = left[len(front) :]
+def test_limits_admit_a_member_and_are_not_below_a_tenth_of_the_dearest(values: Any, seed: int) -> None:
+    costs = values + 1
+    limits = draw_limits(costs, np.random.default_rng(seed))
+    assert any((member <= limits).all() for member in costs)
+    assert (limits <= costs.max(0)).all() and (limits >= np.maximum(costs.max(0) / 10, costs.min(0)) * (1 - 1e-12)).all()
 
 
-def test_crowding_is_summed_over_the_objectives_by_hand() -> None:
-    values = np.array([[0.0, 10.0], [1.0, 6.0], [3.0, 5.0], [4.0, 0.0]])
-    assert crowding_distances(values).tolist() == [np.inf, 3 / 4 + 5 / 10, 3 / 4 + 6 / 10, np.inf]
-    assert crowding_distances(values[:1]).tolist() == [np.inf] and crowding_distances(np.ones((3, 1))).tolist() == [np.inf, 0, np.inf]
+def test_every_order_of_size_is_as_likely() -> None:
+    costs = np.geomspace(1, 1000, 400)[:, None]
+    drawn = [draw_limits(costs, np.random.default_rng(seed))[0] for seed in range(400)]
+    assert scipy.stats.kstest(np.log10(drawn), scipy.stats.uniform(2, 1).cdf).pvalue > 0.01
+
+
+def test_candidates_are_bred_from_the_fittest_within_limits_and_are_within_them_too() -> None:
+    """By loops: all that is given out is held against the limits that the same generator draws first."""
+    space, rng = load_space("s1"), np.random.default_rng(0)
+    archs = [space.sample(rng) for _ in range(200)]
+    count = CostCounter(space, ImageSpec(10, 3, 32))
+    costs = np.array([[count(arch).params, count(arch).flops] for arch in archs], float)
+    history = History(archs.__getitem__, rng.random(200), costs)
+    strategy = ParetoEvolution(lambda arch, name: float(getattr(count(arch), name)), ("params", "flops"))
+    for seed in range(20):
+        limits = draw_limits(costs, np.random.default_rng(seed))
+        within = [number for number in range(200) if costs[number][0] <= limits[0] and costs[number][1] <= limits[1]]
+        fittest = {archs[number] for number in sorted(within, key=lambda number: -history.fitness[number])[:5]}
+        pairs = list(strategy.candidates(SearchState(space, history, np.random.default_rng(seed), top_k=5)))
+        assert {parent for _, parent in pairs} <= fittest
+        assert all(count(child).params <= limits[0] and count(child).flops <= limits[1] for child, _ in pairs)
 
 
 def test_the_knee_does_not_depend_on_units() -> None:
