@@ -57,8 +57,10 @@ def knee(values: Vector) -> int:
 
 class ParetoEvolution(Strategy):
     """Evolution within limits on the costs, which are drawn anew for each candidate: it is bred from one of the `top_k` fittest of all
-    members within them, and within them itself. So every size is searched by what is known of that size and all below. This is the epsilon-constraint method (Haimes et al., "On a Bicriterion Formulation of the Problems of
-    Integrated System Identification and System Optimization", IEEE Trans. Systems, Man, and Cybernetics 1971).
+    members within them, and lies within them itself. So every size is searched by what is known of that size and all below.
+
+    This is the epsilon-constraint method (Haimes et al., "On a Bicriterion Formulation of the Problems of Integrated System Identification
+    and System Optimization", IEEE Trans. Systems, Man, and Cybernetics 1971).
 
     Args:
         known_cost: (architecture, name of a cost) -> that cost, or 0 where only a measurement could tell.
