@@ -23,11 +23,11 @@ from diswot.executors.task_folder import Task, TaskFolder, work
 
 T = TypeVar("T")
 CLUSTERS = ("slurm", "local", "debug")
-_POLL = 0.2  # seconds between two looks at a folder; submitit asks Slurm itself less often
+_POLL = 0.2  # seconds between two looks at a folder
 _TIMEOUT_MIN = 240  # of a job, where nothing else is asked for
 _IDLE = 60.0  # seconds without a task after which a job ends
 _LEAVE = 3.0  # seconds that jobs are given to end at the end of a run
-_ASK_AGAIN = 30.0  # seconds after which Slurm is asked again for jobs that it did not give
+_ASK_AGAIN = 30.0  # seconds between two questions to Slurm: what became of the jobs; and for jobs, where it gave none
 _TO_START = ("PENDING", "REQUEUED")  # states of a job that Slurm starts again, after its node was lost
 
 
@@ -88,7 +88,7 @@ class JobExecutor(Executor):
         self._added: deque[tuple[Future[Any], Task]] = deque()
         self._futures: dict[int, Future[Any]] = {}  # of tasks that are in the folder
         self._jobs: dict[str, Any] = {}  # that have not ended, by their names
-        self._numbers, self._ask_at = itertools.count(), 0.0
+        self._numbers, self._ask_at, self._look_at = itertools.count(), 0.0, 0.0
         self._changed, self._closing, self._cancelling = threading.Event(), False, False
         self._thread = threading.Thread(target=self._manage, name="jobs", daemon=True)
         self._thread.start()
@@ -166,6 +166,9 @@ class JobExecutor(Executor):
     def _ended_jobs(self) -> dict[str, Any]:
         """Remove the jobs that have ended, and return them by their names."""
         ended = {}
+        if self._jobs and time.monotonic() >= self._look_at:
+            next(iter(self._jobs.values())).get_info(mode="force")  # of all; submitit itself asks every ten minutes
+            self._look_at = time.monotonic() + _ASK_AGAIN
         for name, job in list(self._jobs.items()):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

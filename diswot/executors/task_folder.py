@@ -18,7 +18,7 @@ from diswot.executors.tasks import picklable
 
 Task = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]  # a function, its arguments, those with names
 _POLL = 0.2  # seconds between two looks for a task
-_MARGIN = 120.0  # seconds before its time is over in which a worker begins nothing; submitit's signal comes 90 s before
+_MARGIN = 120.0  # seconds before its time is over, at most a fifth of it, in which a worker begins nothing: it is told to leave 90 s before
 _SUFFIX = ".task"
 
 
@@ -162,7 +162,8 @@ def work(folder: TaskFolder, idle: float, seconds: float) -> None:
     worker, longest, last = f"{job}.{environment.global_rank}", 0.0, begun
     folder.note_begin(worker)
     with _leaving_when_told(folder, job):
-        while folder.exists() and not (longest and time.monotonic() + 1.5 * longest > begun + seconds - _MARGIN):
+        end = begun + seconds - min(_MARGIN, seconds / 5)
+        while folder.exists() and not (longest and time.monotonic() + 1.5 * longest > end):
             now = time.monotonic()
             if (number := folder.take(worker)) is not None:
                 folder.carry_out(number, worker)

@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 from diswot.executors import jobs, task_folder
+from diswot.executors.dispatcher import Dispatcher
 from diswot.executors.jobs import JobExecutor, JobLost
+from diswot.executors.named import open_pool
 from diswot.executors.task_folder import TaskFolder, work
-from tests.executors.work import pid_once_told, slow_pid
+from tests.executors import fake_slurm
+from tests.executors.work import blame, collect, note, pid_once_told, slow_pid
 
 LOCAL = {"cluster": "local"}
 
@@ -116,3 +119,23 @@ def test_a_job_that_cannot_begin_fails_a_task_and_says_why(tmp_path: Path, monke
     with pytest.raises(JobLost, match=r"job \d+ ended without a result \(ModuleNotFoundError: No module named 'tests'\)"):
         executor.submit(pow, 2, 3).result()
     executor.shutdown(cancel_futures=True)
+
+
+@pytest.mark.slow
+def test_arrays_of_slurm_with_a_job_killed_and_one_preempted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """submitit's own path to sbatch and sacct, on a Slurm that is pretended."""
+    for name, value in fake_slurm.install(tmp_path / "slurm").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(jobs, "_ASK_AGAIN", 0.5)
+    done = tmp_path / "done"
+    with open_pool("slurm:partition=cpu", 2, folder=tmp_path) as pool, Dispatcher(pool, note, done, blame) as dispatcher:
+        found = collect(dispatcher, range(30))
+        pids = [int(line.split()[1]) for line in done.read_text().splitlines()]
+        assert len(set(pids)) == 2
+        for pid, told in zip(set(pids), (signal.SIGKILL, signal.SIGUSR2), strict=True):
+            threading.Timer(0.5, os.kill, (pid, told)).start()
+        found |= collect(dispatcher, range(30, 330))
+    assert found == {number: number**2 for number in range(330)}
+    started = {file.stem for file in (tmp_path / "slurm" / "jobs").glob("*.pid")}
+    assert {"1000_0", "1000_1"} < started, "an array, and jobs in place of those that ended"
+    assert not (tmp_path / "jobs").exists()
