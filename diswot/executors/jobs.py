@@ -23,7 +23,8 @@ from diswot.executors.task_folder import Task, TaskFolder, work
 
 T = TypeVar("T")
 CLUSTERS = ("slurm", "local", "debug")
-_POLL = 0.2  # seconds between two looks at a folder
+_POLL = 0.2  # seconds between two looks at the results
+_LOOK = 1.0  # seconds between two looks at the jobs, which take some operations on the disk for each
 _TIMEOUT_MIN = 240  # of a job, where nothing else is asked for
 _IDLE = 60.0  # seconds without a task after which a job ends
 _LEAVE = 3.0  # seconds that jobs are given to end at the end of a run
@@ -77,7 +78,7 @@ class JobExecutor(Executor):
 
         self._folder, self._workers, given = folder / "jobs", workers, {"timeout_min": _TIMEOUT_MIN, "name": "diswot", **options}
         cluster = given.pop("cluster")
-        self._idle = 0.0 if cluster == "debug" else _IDLE
+        self._idle, self._look_every = (0.0, 0.0) if cluster == "debug" else (_IDLE, _LOOK)
         try:
             self._seconds = 60.0 * given["timeout_min"]
             self._jobs_of = submitit.AutoExecutor(self._folder, cluster=cluster)
@@ -88,7 +89,8 @@ class JobExecutor(Executor):
         self._added: deque[tuple[Future[Any], Task]] = deque()
         self._futures: dict[int, Future[Any]] = {}  # of tasks that are in the folder
         self._jobs: dict[str, Any] = {}  # that have not ended, by their names
-        self._numbers, self._ask_at, self._look_at = itertools.count(), 0.0, 0.0
+        self._numbers = itertools.count()
+        self._look_at = self._ask_at = self._start_at = 0.0  # when it is looked at the jobs, Slurm is asked, and jobs are started again
         self._changed, self._closing, self._cancelling = threading.Event(), False, False
         self._thread = threading.Thread(target=self._manage, name="jobs", daemon=True)
         self._thread.start()
@@ -114,7 +116,7 @@ class JobExecutor(Executor):
             try:
                 self._add_tasks()
                 self._start_jobs()
-                ended = self._ended_jobs()  # before their last results are read
+                ended = self._ended_jobs() if time.monotonic() >= self._look_at else {}  # before their last results are read
                 self._take_results()
                 for name, job in ended.items():
                     self._give_up_lost(name, job)
@@ -151,13 +153,13 @@ class JobExecutor(Executor):
     def _start_jobs(self) -> None:
         """Start as many jobs as there is work for, as one array. Where Slurm refuses, and others are at work, it is asked again later."""
         wanted = min(len(self._futures), self._workers) - len(self._jobs)
-        if wanted <= 0 or time.monotonic() < self._ask_at or self._tasks.first_waiting() is None:
+        if wanted <= 0 or time.monotonic() < self._start_at or self._tasks.first_waiting() is None:
             return
         try:
             with self._jobs_of.batch():
                 jobs = [self._jobs_of.submit(work, self._tasks, self._idle, self._seconds) for _ in range(wanted)]
         except Exception:
-            self._ask_at = time.monotonic() + _ASK_AGAIN
+            self._start_at = time.monotonic() + _ASK_AGAIN
             if not self._jobs:
                 raise
             return
@@ -166,9 +168,9 @@ class JobExecutor(Executor):
     def _ended_jobs(self) -> dict[str, Any]:
         """Remove the jobs that have ended, and return them by their names."""
         ended = {}
-        if self._jobs and time.monotonic() >= self._look_at:
+        if self._jobs and time.monotonic() >= self._ask_at:
             next(iter(self._jobs.values())).get_info(mode="force")  # of all; submitit itself asks every ten minutes
-            self._look_at = time.monotonic() + _ASK_AGAIN
+            self._ask_at = time.monotonic() + _ASK_AGAIN
         for name, job in list(self._jobs.items()):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -176,6 +178,7 @@ class JobExecutor(Executor):
                     ended[name] = self._jobs.pop(name)
                 elif job.state in _TO_START:
                     self._tasks.give_back(name)
+        self._look_at = time.monotonic() + self._look_every
         return ended
 
     def _take_results(self) -> None:
