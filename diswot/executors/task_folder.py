@@ -44,9 +44,10 @@ class TaskFolder:
 
     @classmethod
     def create(cls, path: Path) -> TaskFolder:
-        """Make the folder, empty."""
+        """Make the folder, empty, for nobody else to write into: what lies in it is run."""
+        path.mkdir(parents=True, mode=0o700)
         for name in ("waiting", "taken", "results", "workers"):
-            (path / name).mkdir(parents=True)
+            (path / name).mkdir()
         return cls(path)
 
     def exists(self) -> bool:

@@ -64,6 +64,10 @@ def test_a_task_is_given_back_by_the_workers_of_one_job_and_no_other(folder: Tas
     assert folder.first_waiting() == 1 and folder.taken_by("12_11") == [] and folder.taken_by("2_1") == [3]
 
 
+def test_nobody_else_may_write_what_is_run(folder: TaskFolder) -> None:
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+
+
 def test_what_a_task_raises_and_what_cannot_be_pickled_are_results(folder: TaskFolder) -> None:
     folder.add(0, (int, ("x",), {}))
     folder.add(1, (threading.Lock, (), {}))
