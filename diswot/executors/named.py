@@ -165,7 +165,9 @@ def _dask(name: str, address: str, workers: int) -> Iterator[Pool]:
         if address == "local":
             count = workers or cpu_count()
             target: Any = stack.enter_context(
-                LocalCluster(n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL)  # type: ignore[no-untyped-call]
+                LocalCluster(
+                    n_workers=count, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL
+                )  # type: ignore[no-untyped-call]
             )
         else:
             target = address

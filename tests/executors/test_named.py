@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -81,6 +83,16 @@ def test_the_stand_in_for_slurm_in_this_process(tmp_path: Path) -> None:
         assert collect(dispatcher, SQUARES) == SQUARES
         assert list((tmp_path / "jobs").iterdir())
     assert not list(tmp_path.iterdir()), "the files of the jobs are gone"
+
+
+@pytest.mark.slow
+def test_a_cluster_of_dask_needs_no_port_of_its_own() -> None:
+    with socket.socket() as taken:
+        with contextlib.suppress(OSError):  # another program has it already
+            taken.bind(("127.0.0.1", 8787))  # dask's own choice for its page
+            taken.listen()
+        with open_pool("dask:local", 1) as pool:
+            assert pool.executor.submit(square, None, 3).result() == 9
 
 
 def _pids_of_dask(pool: Pool) -> list[int]:

@@ -205,9 +205,9 @@ def test_the_command_line_shows_and_removes_it(spawn: Any, diswot: Any, tmp_path
     monkeypatch.delenv("DISWOT_CACHE")
     assert "nothing is there" in diswot("cache")[1]
     for _ in range(2):
-        finish(spawn("score", "resnet8", "--proxy", "relation", "--seeds", "1"))
+        finish(spawn("score", "resnet8", "--proxy", "relation", "--seeds", "1", "--batch-size", "4"))
     assert "1 scores in 1 settings" in diswot("cache")[1]
-    finish(spawn("score", "resnet14", "--proxy", "relation", "--seeds", "1", "--no-cache"))
+    finish(spawn("score", "resnet14", "--proxy", "relation", "--seeds", "1", "--batch-size", "4", "--no-cache"))
     assert "1 scores in 1 settings" in diswot("cache", "--clear")[1]
     assert not store_path().exists() and "nothing is there" in diswot("cache")[1]
 
