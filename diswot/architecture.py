@@ -67,12 +67,12 @@ class Architecture:
             object.__setattr__(self, "choices", json.loads(text))
         except (TypeError, ValueError, RecursionError) as error:
             raise ArchitectureError(f"the choices of an architecture of {self.space} must be plain JSON: {first_line(error)}") from None
-        self.__dict__["key"] = f'{{"choices":{text},"space":{canonical_json(self.space)}}}'
+        self.__dict__["key"] = _key(self.space, text)  # the text is made already
 
     @functools.cached_property
     def key(self) -> str:
         """Canonical JSON of the identity: equal architectures share it."""
-        return canonical_json({"choices": self.choices, "space": self.space})
+        return _key(self.space, canonical_json(self.choices))
 
     @property
     def digest(self) -> str:
@@ -85,6 +85,11 @@ class Architecture:
     def __str__(self) -> str:
         text = self.choices if isinstance(self.choices, str) else canonical_json(self.choices)
         return f"{self.space}:{text}"
+
+
+def _key(space: str, choices: str) -> str:
+    """Canonical JSON of an identity whose choices are canonical JSON."""
+    return f'{{"choices":{choices},"space":{canonical_json(space)}}}'
 
 
 def arch_json(arch: Architecture, provenance: Mapping[str, Any] | None = None) -> str:

@@ -25,6 +25,11 @@ def test_canonical_json_reads_back_and_ignores_the_order_of_keys(value: object) 
         assert canonical_json(dict(reversed(value.items()))) == text
 
 
+@given(plain)
+def test_the_key_is_the_canonical_json_of_the_identity(choices: object) -> None:
+    assert Architecture('a "space"', choices).key == canonical_json({"space": 'a "space"', "choices": choices})
+
+
 @given(plain, st.dictionaries(st.text(), plain, max_size=3))
 def test_the_file_gives_back_the_identity_and_its_origin(tmp_path_factory: pytest.TempPathFactory, choices: object, origin: dict) -> None:
     path = tmp_path_factory.mktemp("arch") / "arch.json"

@@ -40,12 +40,12 @@ def job_options(name: str, text: str) -> dict[str, Any]:
     """Read the options behind `slurm:`, submitit's own; `local` or `debug` in front of them for its stand-ins.
 
     >>> job_options("", "partition=gpu,gpus_per_node=1")
-    {'cluster': 'slurm', 'slurm_partition': 'gpu', 'gpus_per_node': 1}
+    {'cluster': 'slurm', 'slurm_partition': 'gpu', 'gpus_per_node': 1, 'timeout_min': 240}
     >>> job_options("", "local")
-    {'cluster': 'local'}
+    {'cluster': 'local', 'timeout_min': 240}
 
     Raises:
-        ConfigError: something that is not key=value.
+        ConfigError: something that is not key=value, a time that is none.
     """
     options: dict[str, Any] = {"cluster": CLUSTERS[0]}
     for number, word in enumerate(filter(None, text.split(","))):
@@ -57,6 +57,9 @@ def job_options(name: str, text: str) -> dict[str, Any]:
             raise ConfigError(f"--executor {name}: {word!r:.60} is not key=value, as partition=gpu or timeout_min=60")
         shared = key.startswith("slurm_") or key in ("timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node")
         options[key if shared else f"slurm_{key}"] = int(value) if value.lstrip("-").isdigit() else value
+    minutes = options.setdefault("timeout_min", _TIMEOUT_MIN)
+    if not isinstance(minutes, int) or minutes < 1:
+        raise ConfigError(f"--executor {name}: timeout_min={minutes}: a whole number of minutes, 1 or more, is needed")
     return options
 
 
@@ -76,11 +79,11 @@ class JobExecutor(Executor):
     def __init__(self, name: str, folder: Path, options: Mapping[str, Any], workers: int) -> None:
         import submitit
 
-        self._folder, self._workers, given = folder / "jobs", workers, {"timeout_min": _TIMEOUT_MIN, "name": "diswot", **options}
+        self._folder, self._workers, given = folder / "jobs", workers, {"name": "diswot", **options}
         cluster = given.pop("cluster")
         self._idle, self._look_every = (0.0, 0.0) if cluster == "debug" else (_IDLE, _LOOK)
+        self._seconds = 60.0 * given["timeout_min"]
         try:
-            self._seconds = 60.0 * given["timeout_min"]
             self._jobs_of = submitit.AutoExecutor(self._folder, cluster=cluster)
             self._jobs_of.update_parameters(**given)
         except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:

@@ -158,6 +158,8 @@ def _dask(name: str, address: str, workers: int) -> Iterator[Pool]:
     import dask
     from distributed import Client, LocalCluster
 
+    from diswot.executors.dask import DaskExecutor
+
     with contextlib.ExitStack() as stack:
         # the dispatcher hands out again what died with a worker, and knows which items to suspect; dask's profiler costs 5 % of the time
         settings = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.profile.enabled": False}
@@ -176,8 +178,7 @@ def _dask(name: str, address: str, workers: int) -> Iterator[Pool]:
         except (OSError, ValueError, TimeoutError) as error:
             remedy = f"start one with `dask scheduler`, and `dask worker {address}` on each machine"
             raise ConfigError(f"--executor {name}: no scheduler answers there ({first_line(error, 100)}): {remedy}") from None
-        executor = client.get_executor(pure=False)
-        yield Pool(name, executor, _remembered(lambda: workers or sum(client.nthreads().values()) or 1))
+        yield Pool(name, DaskExecutor(client), _remembered(lambda: workers or sum(client.nthreads().values()) or 1))
 
 
 def _remembered(count: Callable[[], int]) -> Callable[[], int]:

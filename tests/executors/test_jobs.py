@@ -15,13 +15,13 @@ import pytest
 
 from diswot.executors import jobs, task_folder
 from diswot.executors.dispatcher import Dispatcher
-from diswot.executors.jobs import JobExecutor, JobLost
+from diswot.executors.jobs import JobExecutor, JobLost, job_options
 from diswot.executors.named import open_pool
 from diswot.executors.task_folder import TaskFolder, work
 from tests.executors import fake_slurm
 from tests.executors.work import blame, collect, note, pid_once_told, slow_pid
 
-LOCAL = {"cluster": "local"}
+LOCAL = job_options("", "local")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from diswot.errors import ConfigError
 from diswot.executors import dispatcher as dispatcher_module
 from diswot.executors.dispatcher import Dispatcher
 from diswot.executors.named import Pool, check_name, open_pool
-from tests.executors.work import Interrupter, ScriptedExecutor, blame, collect, note, square
+from tests.executors.work import Interrupter, ScriptedExecutor, blame, collect, lose_result, note, square
 
 SQUARES = {number: number**2 for number in range(60)}
 
@@ -33,6 +33,8 @@ SQUARES = {number: number**2 for number in range(60)}
         ("slurm:partition", "'partition' is not key=value, as partition=gpu or timeout_min=60"),
         ("slurm", "--executor slurm: "),  # there is none on this machine
         ("slurm:local,no_such_option=1", "no_such_option"),
+        ("slurm:local,timeout_min=abc", "timeout_min=abc: a whole number of minutes, 1 or more, is needed"),
+        ("slurm:local,timeout_min=-5", "timeout_min=-5: a whole number of minutes, 1 or more, is needed"),
         ("no_such_module:Pool", "the executor 'no_such_module:Pool' cannot be imported"),
         ("builtins:dict", "it gives dict, which is no concurrent.futures.Executor"),
         ("tests.executors.test_named:fail", "it cannot be opened (ValueError: no licence)"),
@@ -95,6 +97,17 @@ def test_a_cluster_of_dask_needs_no_port_of_its_own() -> None:
             assert pool.executor.submit(square, None, 3).result() == 9
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # what dask warns of when its workers die
+def test_a_result_of_dask_that_is_lost_on_its_way_is_an_error_and_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    with open_pool("dask:local", 1) as pool:
+        with pytest.raises(Exception, match="all those workers died"):
+            pool.executor.submit(lose_result, tmp_path / "runs").result(60)
+        assert pool.executor.submit(square, None, 3).result(60) == 9
+        assert not pool.executor._client.futures, "no result is kept on a worker"  # type: ignore[attr-defined]
+
+
 def _pids_of_dask(pool: Pool) -> list[int]:
     scheduler: dict[str, Any] = pool.executor._client.run(os.getpid)  # type: ignore[attr-defined]
     return list(scheduler.values())
@@ -109,18 +122,7 @@ def _pids_of_jobs(pool: Pool) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "pids", "every"),
-    [
-        pytest.param(
-            "dask:local",
-            _pids_of_dask,
-            0.5,
-            marks=pytest.mark.xfail(run=False, reason="one run in five hangs: dask loses a task with a worker"),
-        ),
-        ("slurm:local", _pids_of_jobs, 1.5),
-    ],
-)
+@pytest.mark.parametrize(("name", "pids", "every"), [("dask:local", _pids_of_dask, 0.5), ("slurm:local", _pids_of_jobs, 1.5)])
 @pytest.mark.filterwarnings("ignore")  # what dask and submitit warn of when their workers die
 def test_workers_of_a_cluster_killed_ten_times_leave_every_outcome_once(
     name: str, pids: Callable[[Pool], list[int]], every: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

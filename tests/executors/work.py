@@ -114,3 +114,12 @@ def pid_once_told(note: Path, go: Path) -> int:
     while not go.exists():
         time.sleep(0.05)
     return os.getpid()
+
+
+def lose_result(runs: Path) -> bytes:
+    """A result that is lost with its worker while it is fetched; the second run does not live to the end."""
+    if runs.exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    runs.touch()
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return bytes(500_000_000)
