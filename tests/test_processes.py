@@ -20,7 +20,8 @@ if sys.argv[1] == "reuse":
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-torch.zeros(1_000_000)
+for _ in range(10):  # until the heap has found its size
+    torch.zeros(1_000_000)
 before = faults()
 for _ in range(20):
     torch.zeros(1_000_000)  # 4 MB, 1,000 pages
