@@ -118,11 +118,22 @@ def describe_confidence(ranking: str, space: str, winner: Cost) -> list[str]:
         if (band := one.band_of(winner)) is not None:
             line += f"; {_rho(band.spearman)} among the {band.networks:,} of about the winner's FLOPs"
         lines.append(line)
+        if (better := _clearly_better(one)) is not None:
+            name, rival = better
+            chosen = ", chosen on some of them" if rival.chosen_on else ""
+            lines.append(f"{name} orders these networks better, ρ {_rho(rival.spearman)}{chosen}: think of --proxy {name}")
     if not any(one.covers(winner) for one in here or nearest):
         one = (here or nearest)[0]
         sizes = f"{_millions(one.params)} parameters and {_millions(one.flops)} FLOPs"
         lines.append(f"the winner lies outside what was measured there ({sizes}): compare the finalists before you trust it")
     return lines
+
+
+def _clearly_better(one: Measurement) -> tuple[str, Measurement] | None:
+    """The ranking with the largest correlation on the same table, where that lies above the whole interval of this one."""
+    here = [(name, found) for name in _records() for found in measurements(name) if (found.space, found.table) == (one.space, one.table)]
+    name, best = max(here, key=lambda rival: rival[1].spearman.value)
+    return (name, best) if best.spearman.value > one.spearman.high else None
 
 
 def _rho(estimate: Estimate) -> str:

@@ -42,6 +42,16 @@ def test_a_space_without_a_table_shows_the_nearest(measured: None) -> None:
     assert "never measured in resnet_mixed; in resnet_width" in never and "0.80" in trust
 
 
+@pytest.mark.parametrize(("value", "told"), [(0.89, False), (0.91, True)])
+def test_a_ranking_that_is_better_there_beyond_the_interval_is_named(monkeypatch: pytest.MonkeyPatch, value: float, told: bool) -> None:
+    rival = RECORD | {"spearman": [value, 0.8, 0.95], "chosen_on": False}
+    elsewhere = RECORD | {"table": "of another kind", "spearman": [0.99, 0.98, 1.0]}
+    monkeypatch.setattr(confidence, "_records", lambda: {"mine": [RECORD], "rival": [rival], "elsewhere": [elsewhere]})
+    _, *better = describe_confidence("mine", "resnet_width", Cost(200_000, 8_000_000, 9))
+    assert better == ["rival orders these networks better, ρ 0.91 (0.80 to 0.95): think of --proxy rival"] * told
+    assert len(describe_confidence("rival", "resnet_width", Cost(200_000, 8_000_000, 9))) == 1  # the best has none above it
+
+
 @pytest.mark.parametrize(("ranking", "space"), [("mine", "mylab:Space"), ("other", "resnet_width")])
 def test_what_was_never_measured_is_said(measured: None, ranking: str, space: str) -> None:
     (line,) = describe_confidence(ranking, space, Cost(200_000, 8_000_000, 9))
