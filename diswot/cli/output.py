@@ -54,6 +54,11 @@ def millions(number: float) -> str:
     return f"{number / 1e6:.3f}M" if number < 1e7 else f"{number / 1e6:,.1f}M"
 
 
+def _milliseconds(latency: float | None) -> str:
+    """A latency for a table; "" where it is not known."""
+    return "" if latency is None else f"{latency:.3g}"
+
+
 def short_name(arch: Architecture) -> str:
     """Short enough for a table: the name or string itself, or the digest of longer choices."""
     return arch.choices if isinstance(arch.choices, str) else arch.digest
@@ -61,12 +66,12 @@ def short_name(arch: Architecture) -> str:
 
 def search_json(result: SearchResult) -> Json:
     rows = [
-        {"role": r.role, "space": r.arch.space, "choices": r.arch.choices, **_cost(r.cost), "scores": r.scores, "rank": r.rank}
+        {"role": r.role, "space": r.arch.space, "choices": r.arch.choices, **_cost(r.cost), "latency_ms": r.latency, "scores": r.scores, "rank": r.rank}
         | ({"trained": dataclasses.asdict(r.trained)} if r.trained else {})
         for r in result.table
     ]
     winner = {"space": result.winner.space, "choices": result.winner.choices}
-    context = {"teacher": _cost(result.teacher), "lead": dataclasses.asdict(result.lead)}
+    context = {"teacher": _cost(result.teacher) | {"latency_ms": result.teacher_latency}, "lead": dataclasses.asdict(result.lead)}
     settled = [dataclasses.asdict(choice) for choice in result.settled]
     outcome = {"winner": winner, "provenance": result.provenance, "evaluations": len(result.trials), "table": rows}
     return {**outcome, **context, "settled": settled, "front": list(map(_front_member, result.front))}
@@ -88,7 +93,7 @@ def front_table(result: SearchResult) -> Table:
     table = plain_table(title, ["network", "params", "FLOPs", "depth", *timed, "score", ""], left=1)
     for member in shown:
         trial = member.trial
-        latency = [f"{trial.latency:.3g}" if trial.latency is not None else ""] * len(timed)
+        latency = [_milliseconds(trial.latency) for _ in timed]
         cost = millions(trial.cost.params), millions(trial.cost.flops), str(trial.cost.depth)
         style = "bold" if member.is_knee else None
         table.add_row(short_name(trial.arch), *cost, *latency, f"{member.score:.4g}", "knee" if member.is_knee else "", style=style)
@@ -102,17 +107,19 @@ def search_table(result: SearchResult) -> Table:
     title = f"{len(result.trials)} candidates scored; rank is among them and this table, 1 is best"
     epochs = max((row.trained.epochs for row in result.table if row.trained), default=0)
     trained = [f"top-1, {epochs} epochs at most"] if epochs else []
-    table = plain_table(title, ["", "network", "params", "FLOPs", "depth", *names, "rank", *trained], left=2)
+    timed = ["ms"] if result.table[0].latency is not None else []
+    table = plain_table(title, ["", "network", "params", "FLOPs", "depth", *timed, *names, "rank", *trained], left=2)
     for row in result.table:
         scores = [f"{row.scores[name]:.4g}" for name in names]
-        cost = millions(row.cost.params), millions(row.cost.flops), str(row.cost.depth)
+        cost = [millions(row.cost.params), millions(row.cost.flops), str(row.cost.depth), *(_milliseconds(row.latency) for _ in timed)]
         top1 = [f"{row.trained.top1:.2f} after {row.trained.epochs}" if row.trained else ""] * len(trained)
         style = "bold" if row.arch == result.winner else None
         table.add_row(row.role, short_name(row.arch), *cost, *scores, str(row.rank), *top1, style=style)
     teacher = result.teacher
     blank = [""] * (len(names) + 1 + len(trained))
     name = result.provenance["search"]["teacher"]
-    table.add_row("teacher", name, millions(teacher.params), millions(teacher.flops), str(teacher.depth), *blank, style="dim")
+    cost = [millions(teacher.params), millions(teacher.flops), str(teacher.depth), *(_milliseconds(result.teacher_latency) for _ in timed)]
+    table.add_row("teacher", name, *cost, *blank, style="dim")
     return table
 
 

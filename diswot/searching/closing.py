@@ -31,6 +31,7 @@ class Finalist:
         cost: its parameters, FLOPs and depth.
         scores: by proxy, the mean over the seeds.
         rank: its rank among all networks scored in the search and this table; 1 is the best.
+        latency: in milliseconds, where latencies are asked for and it can be measured.
         trained: what it came to in the finals, where they were held.
     """
 
@@ -39,6 +40,7 @@ class Finalist:
     cost: Cost
     scores: dict[str, float]
     rank: int
+    latency: float | None = None
     trained: Trained | None = None
 
 
@@ -83,7 +85,14 @@ def rank_finalists(
     near = any(finalists.is_of_size(feasibility.cost(arch), winner.cost) for arch in peers)
     behind = int((fitness[of_peers] < fitness[0]).sum())
     table = [
-        Finalist(role, trial.arch, trial.cost, search.mean_scores(trial.scores), int((fitness > fitness[number]).sum()) + 1)
+        Finalist(
+            role,
+            trial.arch,
+            trial.cost,
+            search.mean_scores(trial.scores),
+            rank=int((fitness > fitness[number]).sum()) + 1,
+            latency=feasibility.latency_to_show(trial.arch),
+        )
         for number, (role, trial) in enumerate(rows)
         if role not in (earlier for earlier, _ in rows[:number])
     ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from diswot.architecture import Architecture
 from diswot.budget import UNLIMITED, Budget, CostCounter, Range
@@ -15,9 +16,9 @@ from diswot.config.scoring import SearchConfig
 from diswot.errors import BudgetError, ConfigError
 from diswot.latency.measure import measure_latency
 from diswot.latency.table import LatencyTable
-from diswot.models.teachers import teacher_cost
+from diswot.models.teachers import build_teacher, teacher_cost
 from diswot.searching.trial import Trial
-from diswot.space import ImageSpec, SearchSpace
+from diswot.space import ImageSpec, SearchSpace, load_space
 
 logger = logging.getLogger(__name__)
 _SECONDS = 0.1  # that a candidate is timed for
@@ -85,9 +86,29 @@ class BudgetFeasibility:
         if arch not in self.latencies and self.table is not None:
             self.latencies[arch] = self.table.latency(self.space, arch, self.spec)
         elif arch not in self.latencies:
-            model = self.space.build(arch, self.spec.num_classes, self.spec.in_chans)
-            self.latencies[arch] = measure_latency(model, self.spec.shape, self.device, self.config.latency_batch_size, _SECONDS)
+            self.latencies[arch] = self._measure(self.space.build(arch, self.spec.num_classes, self.spec.in_chans))
         return self.latencies[arch]
+
+    def latency_to_show(self, arch: Architecture) -> float | None:
+        """The latency of a network of any space; None where latencies are not asked for, or the table has none of its space."""
+        if arch.space == self.space.name:
+            return self.latency(arch) if self._is_timed else None
+        return self._measure(load_space(arch.space).build(arch, self.spec.num_classes, self.spec.in_chans)) if self._measures else None
+
+    def latency_of_teacher(self) -> float | None:
+        """The teacher's; None where latencies are not asked for, or read from a table, which knows the networks of the space alone."""
+        return self._measure(build_teacher(self.config.teacher, self.spec, needs=())) if self._measures else None
+
+    @property
+    def _is_timed(self) -> bool:
+        return self.budget.latency is not None or "latency" in self.config.pareto_costs
+
+    @property
+    def _measures(self) -> bool:
+        return self._is_timed and self.table is None
+
+    def _measure(self, model: nn.Module) -> float:
+        return measure_latency(model, self.spec.shape, self.device, self.config.latency_batch_size, _SECONDS)
 
     def _read_table(self) -> LatencyTable:
         table = LatencyTable.read(str(self.config.latency_table))

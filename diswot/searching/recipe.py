@@ -37,6 +37,7 @@ class SearchResult:
         trials: every candidate scored, in order.
         table: the finalists: the winner, and what it must be held against.
         teacher: the parameters, FLOPs and depth of the teacher.
+        teacher_latency: in milliseconds, where latencies are asked for and measured.
         lead: how far the winner is ahead of random networks of its size.
         settled: the choices that the search settled on.
         front: of `--pareto`, from the cheapest network to the dearest; its files lie in `folder / "front"`. The winner is its knee.
@@ -48,6 +49,7 @@ class SearchResult:
     trials: Sequence[Trial]
     table: list[Finalist]
     teacher: Cost
+    teacher_latency: float | None
     lead: Lead
     settled: list[SettledChoice]
     front: list[FrontMember]
@@ -114,7 +116,8 @@ def run_search(plan: SearchPlan, run: RunDir | None, execution: Execution) -> Se
     trials = search.trials
     settled = settled_choices((trial.arch for trial in trials), len(trials), search.space.extremes())
     provenance, folder = _provenance(search, winner), run.path if run else None
-    result = SearchResult(winner.arch, provenance, trials, table, search.feasibility.teacher, lead, settled, front, folder)
+    teacher, latency = search.feasibility.teacher, search.feasibility.latency_of_teacher()
+    result = SearchResult(winner.arch, provenance, trials, table, teacher, latency, lead, settled, front, folder)
     if run is not None:
         if front:
             _write_front(run.path / FRONT, search, result)

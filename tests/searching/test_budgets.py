@@ -57,6 +57,8 @@ def test_latency_is_measured_once_for_each_network_and_kept(monkeypatch: pytest.
     assert all(trial.cost.params <= 150_000 for trial in result.trials)
     assert all(trial.record()["latency_ms"] == trial.cost.params / 1e5 for trial in result.trials)
     assert len(measured) == len(set(measured)) > 12
+    assert {row.role: row.latency for row in result.table} == {row.role: row.cost.params / 1e5 for row in result.table}
+    assert result.teacher_latency == result.teacher.params / 1e5
 
 
 @pytest.mark.parametrize(

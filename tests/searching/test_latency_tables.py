@@ -31,6 +31,9 @@ def test_candidates_are_held_against_the_table(table: Path, caplog: pytest.LogCa
     assert len(result.trials) == 6
     for trial in result.trials:
         assert trial.latency == read.latency(space, trial.arch, SPEC) <= 6
+    for row in result.table:  # the table has no networks of another space
+        assert row.latency == (read.latency(space, row.arch, SPEC) if row.arch.space == space.name else None)
+    assert result.table[-1].role == "hand-made" and result.teacher_latency is None
     assert [r.getMessage() for r in caplog.records if "t.csv" in r.getMessage()] == [
         f"latency by {table}: torch on cpu, 1 thread, batch of 1, a processor, {read.setup.versions}"
     ]
