@@ -75,6 +75,8 @@ def desk(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> It
         csv.writer(file).writerows([("arch", "top1"), *((canonical_json(space.sample(rng).choices), number) for number in range(12))])
     Image.new("RGB", (16, 16), (200, 30, 30)).save("cat.png")
     torch.save(ZOO["resnet56"](num_classes=4).state_dict(), "resnet56.th")
+    monkeypatch.setattr("diswot.searching.finalists._SAMPLES", 20)  # each of the reader's own space is traced, in some 50 ms
+    monkeypatch.setattr("diswot.tabulation.networks._TRACED_SAMPLES", 20)
     yield tmp_path
     for name in MODULES:
         sys.modules.pop(name, None)
