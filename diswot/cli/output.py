@@ -66,7 +66,8 @@ def short_name(arch: Architecture) -> str:
 
 def search_json(result: SearchResult) -> Json:
     rows = [
-        {"role": r.role, "space": r.arch.space, "choices": r.arch.choices, **_cost(r.cost), "latency_ms": r.latency, "scores": r.scores, "rank": r.rank}
+        {"role": r.role, "space": r.arch.space, "choices": r.arch.choices, **_cost(r.cost), "latency_ms": r.latency}
+        | {"scores": r.scores, "rank": r.rank}
         | ({"trained": dataclasses.asdict(r.trained)} if r.trained else {})
         for r in result.table
     ]
