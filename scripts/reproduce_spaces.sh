@@ -33,7 +33,7 @@ for rows in odd even; do
     study "nb101_$rows" "$tables/nasbench101/nasbench101_500.csv.gz" split=valid "rows=$rows" "$(sample $rows 100 70)"
     study "channel_$rows" "$tables/channel_bench/channel_bench_resnet.csv.gz" "rows=$rows" "$(sample $rows 200 100)"
     study "macro_$rows" "$tables/nasbench_macro/nasbench_macro.csv.gz" "rows=$rows" "$(sample $rows 300 150)"
-    study "nb201_$rows" "$tables/nasbench201/nasbench201.csv.gz" "rows=$rows" "$(sample $rows 450 300)"
+    study "nb201_$rows" "$tables/nasbench201/nasbench201.csv.gz" "rows=$rows" "$(sample $rows 300 300)"
 done
 for rows in even odd; do
     if [ "$rows" = even ]; then echo "## Even rows: parts and weights were chosen on them (NAS-Bench-201: CIFAR-100)"; else echo "## Odd rows"; fi
