@@ -10,15 +10,7 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 table=$(realpath "${1:?the table: nasbench201.csv.gz}")
 runs=${2:-runs} images=${3:-} weights=${4:-}
 
-study() {  # name, table, configuration, options...: begins the study, or goes on with it
-    local name=$1 source=$2 config=$3
-    shift 3
-    if [ -e "$runs/$name/config.yaml" ]; then
-        diswot study --resume "$runs/$name"
-    else
-        diswot study "$source" --name "$name" --runs "$runs" --config "$here/configs/study/$config.yaml" "$@"
-    fi
-}
+source "$here/scripts/study_function.sh"
 
 study parts "$table" parts
 python "$here/scripts/choose_diswot_nb201.py" "$runs/parts" --table "$table"

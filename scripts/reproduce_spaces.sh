@@ -11,14 +11,10 @@ tables=$(realpath "${1:?the folder of tables}")
 runs=${2:-runs}
 options=("${@:3}")
 
-study() {  # name, table, options...: begins the study, or goes on with it
-    local name=$1 table=$2
-    shift 2
-    if [ -e "$runs/$name/config.yaml" ]; then
-        diswot study --resume "$runs/$name" >&2
-    else
-        diswot study "$table" --name "$name" --runs "$runs" --config "$here/configs/study/rankings.yaml" "$@" "${options[@]}" >&2
-    fi
+source "$here/scripts/study_function.sh"
+
+compare() {  # name, table, options...
+    study "$1" "$2" rankings "${@:3}" "${options[@]}" >&2
 }
 
 sample() {  # rows, number of even rows, number of odd ones
@@ -28,12 +24,12 @@ sample() {  # rows, number of even rows, number of odd ones
 for rows in odd even; do
     # searches say nothing on the rows that a ranking was chosen on
     if [ "$rows" = even ]; then options+=(simulated_searches=0); fi
-    study "s1_$rows" "$here/docs/results/students/s1/table.csv" space=s1 dataset=cifar10_kd "rows=$rows"
-    study "s0_$rows" "$here/docs/results/students/s0/table.csv" space=s0 dataset=cifar10_kd "rows=$rows"
-    study "nb101_$rows" "$tables/nasbench101/nasbench101_500.csv.gz" split=valid "rows=$rows" "$(sample $rows 100 70)"
-    study "channel_$rows" "$tables/channel_bench/channel_bench_resnet.csv.gz" "rows=$rows" "$(sample $rows 200 100)"
-    study "macro_$rows" "$tables/nasbench_macro/nasbench_macro.csv.gz" "rows=$rows" "$(sample $rows 300 150)"
-    study "nb201_$rows" "$tables/nasbench201/nasbench201.csv.gz" "rows=$rows" "$(sample $rows 300 300)"
+    compare "s1_$rows" "$here/docs/results/students/s1/table.csv" space=s1 dataset=cifar10_kd "rows=$rows"
+    compare "s0_$rows" "$here/docs/results/students/s0/table.csv" space=s0 dataset=cifar10_kd "rows=$rows"
+    compare "nb101_$rows" "$tables/nasbench101/nasbench101_500.csv.gz" split=valid "rows=$rows" "$(sample $rows 100 70)"
+    compare "channel_$rows" "$tables/channel_bench/channel_bench_resnet.csv.gz" "rows=$rows" "$(sample $rows 200 100)"
+    compare "macro_$rows" "$tables/nasbench_macro/nasbench_macro.csv.gz" "rows=$rows" "$(sample $rows 300 150)"
+    compare "nb201_$rows" "$tables/nasbench201/nasbench201.csv.gz" "rows=$rows" "$(sample $rows 300 300)"
 done
 for rows in even odd; do
     if [ "$rows" = even ]; then echo "## Even rows: parts and weights were chosen on them (NAS-Bench-201: CIFAR-100)"; else echo "## Odd rows"; fi

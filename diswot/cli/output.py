@@ -54,9 +54,10 @@ def millions(number: float) -> str:
     return f"{number / 1e6:.3f}M" if number < 1e7 else f"{number / 1e6:,.1f}M"
 
 
-def _milliseconds(latency: float | None) -> str:
-    """A latency for a table; "" where it is not known."""
-    return "" if latency is None else f"{latency:.3g}"
+def _cost_cells(cost: Cost, latency: float | None, timed: bool) -> list[str]:
+    """Parameters, FLOPs and depth for a table; with `timed` also the milliseconds, "" where they are not known."""
+    milliseconds = ["" if latency is None else f"{latency:.3g}"] * timed
+    return [millions(cost.params), millions(cost.flops), str(cost.depth), *milliseconds]
 
 
 def short_name(arch: Architecture) -> str:
@@ -89,15 +90,14 @@ def front_table(result: SearchResult) -> Table:
     front = result.front
     kept = {round(place * (len(front) - 1) / (_MOST_OF_FRONT - 1)) for place in range(_MOST_OF_FRONT)} if len(front) > 1 else {0}
     shown = [member for number, member in enumerate(front) if number in kept or member.is_knee]
-    timed = ["ms"] if any(member.trial.latency is not None for member in front) else []
+    timed = any(member.trial.latency is not None for member in front)
     title = f"the front: {len(front)} networks, {len(shown)} of them here; of none is there one with a better score at no higher cost"
-    table = plain_table(title, ["network", "params", "FLOPs", "depth", *timed, "score", ""], left=1)
+    table = plain_table(title, ["network", "params", "FLOPs", "depth", *["ms"] * timed, "score", ""], left=1)
     for member in shown:
         trial = member.trial
-        latency = [_milliseconds(trial.latency) for _ in timed]
-        cost = millions(trial.cost.params), millions(trial.cost.flops), str(trial.cost.depth)
+        cost = _cost_cells(trial.cost, trial.latency, timed)
         style = "bold" if member.is_knee else None
-        table.add_row(short_name(trial.arch), *cost, *latency, f"{member.score:.4g}", "knee" if member.is_knee else "", style=style)
+        table.add_row(short_name(trial.arch), *cost, f"{member.score:.4g}", "knee" if member.is_knee else "", style=style)
     return table
 
 
@@ -108,19 +108,17 @@ def search_table(result: SearchResult) -> Table:
     title = f"{len(result.trials)} candidates scored; rank is among them and this table, 1 is best"
     epochs = max((row.trained.epochs for row in result.table if row.trained), default=0)
     trained = [f"top-1, {epochs} epochs at most"] if epochs else []
-    timed = ["ms"] if result.table[0].latency is not None else []
-    table = plain_table(title, ["", "network", "params", "FLOPs", "depth", *timed, *names, "rank", *trained], left=2)
+    timed = result.table[0].latency is not None
+    table = plain_table(title, ["", "network", "params", "FLOPs", "depth", *["ms"] * timed, *names, "rank", *trained], left=2)
     for row in result.table:
         scores = [f"{row.scores[name]:.4g}" for name in names]
-        cost = [millions(row.cost.params), millions(row.cost.flops), str(row.cost.depth), *(_milliseconds(row.latency) for _ in timed)]
+        cost = _cost_cells(row.cost, row.latency, timed)
         top1 = [f"{row.trained.top1:.2f} after {row.trained.epochs}" if row.trained else ""] * len(trained)
         style = "bold" if row.arch == result.winner else None
         table.add_row(row.role, short_name(row.arch), *cost, *scores, str(row.rank), *top1, style=style)
-    teacher = result.teacher
     blank = [""] * (len(names) + 1 + len(trained))
     name = result.provenance["search"]["teacher"]
-    cost = [millions(teacher.params), millions(teacher.flops), str(teacher.depth), *(_milliseconds(result.teacher_latency) for _ in timed)]
-    table.add_row("teacher", name, *cost, *blank, style="dim")
+    table.add_row("teacher", name, *_cost_cells(result.teacher, result.teacher_latency, timed), *blank, style="dim")
     return table
 
 

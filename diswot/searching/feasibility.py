@@ -91,21 +91,23 @@ class BudgetFeasibility:
 
     def latency_to_show(self, arch: Architecture) -> float | None:
         """The latency of a network of any space; None where latencies are not asked for, or the table has none of its space."""
+        if not self._is_timed:
+            return None
         if arch.space == self.space.name:
-            return self.latency(arch) if self._is_timed else None
-        return self._measure(load_space(arch.space).build(arch, self.spec.num_classes, self.spec.in_chans)) if self._measures else None
+            return self.latency(arch)
+        if self.table is not None:
+            return None
+        return self._measure(load_space(arch.space).build(arch, self.spec.num_classes, self.spec.in_chans))
 
     def latency_of_teacher(self) -> float | None:
-        """The teacher's; None where latencies are not asked for, or read from a table, which knows the networks of the space alone."""
-        return self._measure(build_teacher(self.config.teacher, self.spec, needs=())) if self._measures else None
+        """The teacher's latency; None where latencies are not asked for, or read from a table, which has none of teachers."""
+        if not self._is_timed or self.table is not None:
+            return None
+        return self._measure(build_teacher(self.config.teacher, self.spec, needs=()))
 
     @property
     def _is_timed(self) -> bool:
         return self.budget.latency is not None or "latency" in self.config.pareto_costs
-
-    @property
-    def _measures(self) -> bool:
-        return self._is_timed and self.table is None
 
     def _measure(self, model: nn.Module) -> float:
         return measure_latency(model, self.spec.shape, self.device, self.config.latency_batch_size, _SECONDS)
