@@ -6,7 +6,7 @@ import contextlib
 import math
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -33,6 +33,7 @@ class Observation:
         preacts: of each stage, what goes into the activation that ends it (the map itself where none does).
         norms: of each stage, (2, C_i): mean and deviation of its preacts by the affine part of the batch norm before them; empty where
             there is none.
+        indices: (B,) which images they are, of all that train; a training fills it in.
     """
 
     features: Tensor
@@ -43,6 +44,7 @@ class Observation:
     stages: tuple[Tensor, ...] = ()
     preacts: tuple[Tensor, ...] = ()
     norms: tuple[Tensor, ...] = ()
+    indices: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Observation:
         """Return an observation with every tensor changed; empty ones stay."""
@@ -52,7 +54,7 @@ class Observation:
 
         features, pooled, logits, weight = map(one, (self.features, self.pooled, self.logits, self.weight))
         lists = (tuple(map(one, several)) for several in (self.blocks, self.stages, self.preacts, self.norms))
-        return Observation(features, pooled, logits, weight, *lists)
+        return Observation(features, pooled, logits, weight, *lists, self.indices)
 
     def detach(self) -> Observation:
         return self.map(Tensor.detach)

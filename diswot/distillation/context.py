@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,16 +119,22 @@ class TrainingContext:
 
     def _try_loss(self, student: nn.Module, reference: nn.Module) -> None:
         loss = self.plan.make_loss()
-        seen, other = (self.observe_zeros(model, loss) for model in (student, reference))
+        seen, other = self.observe_zeros(student, loss), self.observe_zeros(reference, loss, of_teacher=self.plan.scheme.uses_teacher)
         loss.make_adapters(seen, other)
+        loss.begin_training(self.recipe.epochs, torch.arange(len(seen.logits)) % seen.logits.shape[1])
         with torch.no_grad(), batch_statistics(loss):
             loss(seen, other, torch.zeros(len(seen.logits), dtype=torch.int64))
 
-    def observe_zeros(self, model: nn.Module, loss: Loss) -> Observation:
-        """Observe a network on black images, as few as the loss can be computed on; the observation is on the CPU."""
+    def observe_zeros(self, model: nn.Module, loss: Loss, of_teacher: bool = False) -> Observation:
+        """Observe a network on black images, as few as the loss can be computed on; the observation is on the CPU.
+
+        Args:
+            of_teacher: only what the loss reads of a teacher.
+        """
         device = next(model.parameters()).device
         images = torch.zeros(max(2, loss.min_batch_size), *self.splits.data.spec.shape, device=device)
-        return observe_without_gradients(model, images, loss.needs).map(Tensor.cpu)
+        needs = loss.needs if of_teacher else loss.needs | loss.student_needs
+        return replace(observe_without_gradients(model, images, needs).map(Tensor.cpu), indices=torch.arange(len(images)))
 
     def initial_student(self, arch: Architecture, seed: int) -> nn.Module:
         """Build a student as it begins: with random weights, or those of `--weights`."""

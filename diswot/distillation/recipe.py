@@ -141,7 +141,7 @@ def student_specs(context: TrainingContext, teacher: Network | None) -> list[Stu
     ]
     loss = plan.make_loss()
     seen = {number: context.observe_zeros(network.model, loss) for number, network in enumerate(networks)}
-    of_teacher = context.observe_zeros(teacher.model, loss) if teacher is not None else None
+    of_teacher = context.observe_zeros(teacher.model, loss, of_teacher=True) if teacher is not None else None
     specs = []
     for number, (name, network) in enumerate(zip(student_names(students), networks, strict=True)):
         references = scheme.initial_references(number, seen, of_teacher)

@@ -86,7 +86,7 @@ def _assistant(context: TrainingContext, folder: Path, name: str, teacher: Netwo
     logger.info("assistant %s: distilled first, in %s", name, folder)
     context.distributed.barrier()
     loss = context.plan.make_loss()
-    seen, of_teacher = (context.observe_zeros(model, loss) for model in (network.model, teacher.model))
+    seen, of_teacher = context.observe_zeros(network.model, loss), context.observe_zeros(teacher.model, loss, of_teacher=True)
     make_adapters([loss], seen, [of_teacher], seed)
 
     def train(run: RunDir) -> dict[str, Tensor]:

@@ -5,15 +5,22 @@ The functions take plain tensors. KL divergences are KL(teacher || student), sum
 teacher's side is detached.
 """
 
-from diswot.losses.base import LOSSES, NO_LABEL, Loss, SingleTermLoss, SupervisedLoss
+import diswot.losses.curriculum  # noqa: F401 - a loss without a function of its own
+from diswot.losses.base import FULL_LENGTH, LOSSES, NO_LABEL, Loss, SingleTermLoss, SupervisedLoss
 from diswot.losses.block_attention import afd
+from diswot.losses.contrast import crd
+from diswot.losses.exits import ofa
 from diswot.losses.expression import WeightedSum, create, signature
 from diswot.losses.features import at, attention, fitnets, ickd, mgd, nst, ofd, ofd_margin, pefd
-from diswot.losses.logits import dist, dkd, kd, logit_std, skd, spherical, ssld, symmetric, wsl
+from diswot.losses.logits import dist, dkd, kd, logit_std, mlkd, skd, spherical, ssld, symmetric, wsl, wttm
+from diswot.losses.phases import ab, fsp, ft
+from diswot.losses.regression import hcl, srrl, vid
 from diswot.losses.relations import cc, pkt, relation, rkd_angle, rkd_distance, semantic, sp
+from diswot.losses.spectra import kdsvd
 from diswot.schemes import Terms
 
 __all__ = [
+    "FULL_LENGTH",
     "LOSSES",
     "NO_LABEL",
     "Loss",
@@ -21,19 +28,27 @@ __all__ = [
     "SupervisedLoss",
     "Terms",
     "WeightedSum",
+    "ab",
     "afd",
     "at",
     "attention",
     "cc",
+    "crd",
     "create",
     "dist",
     "dkd",
     "fitnets",
+    "fsp",
+    "ft",
+    "hcl",
     "ickd",
     "kd",
+    "kdsvd",
     "logit_std",
     "mgd",
+    "mlkd",
     "nst",
+    "ofa",
     "ofd",
     "ofd_margin",
     "pefd",
@@ -46,7 +61,10 @@ __all__ = [
     "skd",
     "sp",
     "spherical",
+    "srrl",
     "ssld",
     "symmetric",
+    "vid",
     "wsl",
+    "wttm",
 ]

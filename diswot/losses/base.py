@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import dataclass_transform
@@ -17,6 +18,7 @@ from diswot.registry import Registry
 from diswot.schemes import Alone, Scheme, Terms, UnderTeacher
 
 NO_LABEL = -1
+FULL_LENGTH = 240  # epochs of the trainings that the literature's options are meant for
 OBSERVED = frozenset(field.name for field in dataclasses.fields(Observation))
 _SHOWN = {"logits": "logits", "pooled": "pooled features", "weight": "classifier"}
 
@@ -73,12 +75,13 @@ class Loss(_Options):
 
     To write one, subclass it, define `distil`, and give its options as annotated attributes with defaults (`gamma: float = option(0.5,
     ge=0)`); it is then asked for by `module:Name`, with options as `module:Name(gamma=1)`. A training calls, in this order: `make_adapters`
-    once, `begin_epoch` in every epoch, and the loss itself in every step.
+    and `begin_training` once, `begin_epoch` in every epoch, and the loss itself in every step.
 
     Class attributes:
         summary: one line for `diswot list losses`.
         scheme: what students learn from with it: `UnderTeacher`, `Peers`, `PreviousStep`, `Alone`, or your own.
         needs: the fields of `Observation` that it reads, of the student and of the reference.
+        student_needs: the fields that it reads besides, of the student alone.
         needs_whole_batch: whether it relates the images of a batch to each other, so that a part of the batch is not enough.
         reads_labels: whether `distil` reads the target.
         min_batch_size: the fewest images that it can be computed on.
@@ -96,6 +99,7 @@ class Loss(_Options):
     summary: ClassVar[str] = ""
     scheme: ClassVar[type[Scheme]] = UnderTeacher
     needs = frozenset({"logits"})
+    student_needs: ClassVar[frozenset[str]] = frozenset()
     needs_whole_batch = False
     reads_labels = False
     min_batch_size = 1
@@ -105,12 +109,18 @@ class Loss(_Options):
     def __post_init__(self) -> None:
         super().__init__()
         self.adapters_made = False
+        self.epochs = FULL_LENGTH
 
     @property
     def label(self) -> str:
         """The loss's name: as it is registered, or that of its class."""
         name = LOSSES.name_of(type(self)) or type(self).__name__
         return name.rpartition(":")[2]
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether the labels teach in this epoch."""
+        return self.ce_weight > 0
 
     @property
     def uses_labels(self) -> bool:
@@ -125,6 +135,25 @@ class Loss(_Options):
     def set_supervised_loss(self, supervised_loss: SupervisedLoss) -> None:
         """Use another loss on the labels."""
         self.supervised_loss = supervised_loss
+
+    def begin_training(self, epochs: int, labels: Tensor) -> None:
+        """Called once, after the adapters are made and before anything of an earlier part of the training is loaded.
+
+        Args:
+            epochs: of the whole training.
+            labels: (n,) classes of all images that train, in the order in which `Observation.indices` counts them; -1 without a label.
+        """
+        self.epochs = epochs
+
+    def scaled_epochs(self, epochs: int) -> float:
+        """Return what a number of epochs, which papers give for trainings of 240, comes to in one that is shorter.
+
+        >>> loss = NoDistillation()
+        >>> loss.begin_training(60, torch.zeros(0))
+        >>> loss.scaled_epochs(20)
+        5.0
+        """
+        return epochs * min(1.0, self.epochs / FULL_LENGTH)
 
     def begin_epoch(self, epoch: int) -> None:
         """Called before every epoch, counted from 0; for losses that change over time."""
@@ -159,7 +188,7 @@ class Loss(_Options):
             return
         theirs = self.scheme.reference_name
         for side, seen in (("student", student), (theirs, reference)):
-            for name in sorted(self.needs):
+            for name in sorted(self.needs | self.student_needs if side == "student" else self.needs):
                 shown = getattr(seen, name)
                 if not (shown.numel() if isinstance(shown, Tensor) else len(shown)):
                     what = _SHOWN.get(name, "feature maps")
@@ -221,6 +250,15 @@ class Loss(_Options):
         return {}
 
 
+def idle(*layers: nn.Module) -> Tensor:
+    """Return 0, with a gradient of 0 into layers that have no part in this step: several processes wait for the gradients of all.
+
+    >>> idle(nn.Linear(2, 3)).item()
+    0.0
+    """
+    return torch.stack([0.0 * parameter.sum() for layer in layers for parameter in layer.parameters()]).sum()
+
+
 class SingleTermLoss(Loss):
     """Base class of the losses that are the supervised loss plus `weight` times one number, which is logged by the loss's own name."""
 
@@ -250,7 +288,8 @@ def check_loss(name: str, loss: type[Loss]) -> None:
     Raises:
         ConfigError: names the attribute and the nearest known value.
     """
-    plugins.check_names(f"loss {name}", "needs", loss.needs, OBSERVED)
+    for attribute in ("needs", "student_needs"):
+        plugins.check_names(f"loss {name}", attribute, getattr(loss, attribute), OBSERVED)
     if not (isinstance(loss.scheme, type) and issubclass(loss.scheme, Scheme)):
         raise ConfigError(f"loss {name}: scheme must be a subclass of diswot.schemes.Scheme, such as UnderTeacher")
     without = [field.name for field in dataclasses.fields(loss) if field.init and field.default is dataclasses.MISSING]

@@ -33,7 +33,9 @@ class WeightedSum(Loss):
         self.losses = nn.ModuleList(losses)
         self.weights = list(weights)
         self.scheme = losses[0].scheme  # type: ignore[misc]
-        self.needs = frozenset().union(*(loss.needs for loss in losses))
+        self.needs, self.student_needs = (
+            frozenset[str]().union(*(getattr(loss, name) for loss in losses)) for name in ("needs", "student_needs")
+        )
         self.min_batch_size = max(loss.min_batch_size for loss in losses)
         self.needs_whole_batch, self.reads_labels, self.has_adapters = (
             any(getattr(loss, name) for loss in losses) for name in ("needs_whole_batch", "reads_labels", "has_adapters")
@@ -49,8 +51,17 @@ class WeightedSum(Loss):
         return " + ".join(loss.label for loss in self.parts)
 
     @property
+    def is_supervised(self) -> bool:
+        return self.parts[0].is_supervised
+
+    @property
     def teacher_batch_statistics(self) -> bool:
         return any(loss.teacher_batch_statistics for loss in self.parts)
+
+    def begin_training(self, epochs: int, labels: Tensor) -> None:
+        super().begin_training(epochs, labels)
+        for loss in self.parts:
+            loss.begin_training(epochs, labels)
 
     def begin_epoch(self, epoch: int) -> None:
         for loss in self.parts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,7 +24,7 @@ def _divergence(teacher: Tensor, student: Tensor) -> Tensor:
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
-def kd(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0) -> Tensor:
+def kd(student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor = 4.0) -> Tensor:
     """T^2 KL(p_t^T || p_s^T) (Hinton, Vinyals & Dean 2015): (B, N), (B, N) -> scalar, 0 where they agree.
 
     >>> logits = torch.randn(4, 10)
@@ -32,6 +34,15 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0)
     student = F.log_softmax(student_logits / temperature, 1)
     teacher = F.log_softmax(teacher_logits.detach() / temperature, 1)
     return _divergence(teacher, student) * temperature**2
+
+
+def warmup_share(epoch: int, epochs: float) -> float:
+    """Return the share of a term that grows over so many epochs, in this one, counted from 0.
+
+    >>> warmup_share(0, 4), warmup_share(3, 4), warmup_share(9, 4), warmup_share(0, 0)
+    (0.25, 1.0, 1.0, 1.0)
+    """
+    return min((epoch + 1) / epochs, 1.0) if epochs else 1.0
 
 
 def decoupled(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -166,6 +177,45 @@ def logit_std(student_logits: Tensor, teacher_logits: Tensor, temperature: float
     return kd(student, teacher, temperature)
 
 
+def wttm(student_logits: Tensor, teacher_logits: Tensor, exponent: float = 0.2) -> Tensor:
+    """mean_i U_i KL(p_t^g / U_i || p_s), U_i = sum_n p_t,n^g over the classes: the teacher alone is softened, by the power g, and smoother
+    images count more (Zheng & Yang, ICLR 2024).
+
+    Args:
+        student_logits, teacher_logits: (B, N).
+        exponent: g, 1 / T of a teacher softened by a temperature T.
+
+    Returns:
+        Scalar, 0 where the student agrees with the softened teacher.
+
+    >>> logits = torch.randn(4, 10)
+    >>> abs(wttm(logits / 4, logits, exponent=0.25).item()) < 1e-4
+    True
+    """
+    powers = exponent * F.log_softmax(teacher_logits.detach(), 1)
+    log_sums = powers.logsumexp(1, keepdim=True)
+    each = F.kl_div(F.log_softmax(student_logits, 1), powers - log_sums, reduction="none", log_target=True).sum(1)
+    return (log_sums.squeeze(1).exp() * each).mean()
+
+
+def mlkd(student_logits: Tensor, teacher_logits: Tensor, temperatures: Sequence[float] = (2, 3, 4, 5, 6)) -> tuple[Tensor, Tensor, Tensor]:
+    """The three levels of multi-level logit distillation, each summed over the temperatures (Jin et al., CVPR 2023): `kd` of each image; the
+    squared difference of the Gram matrices P P' (B, B) of the images, over B; of P' P (N, N) of the classes, over N.
+
+    >>> logits = torch.randn(4, 10)
+    >>> [abs(level.item()) < 1e-4 for level in mlkd(logits, logits)]
+    [True, True, True]
+    """
+    levels = []
+    for temperature in temperatures:
+        student, teacher = (F.softmax(z / temperature, 1) for z in (student_logits, teacher_logits.detach()))
+        images = (student @ student.T - teacher @ teacher.T).square().sum() / student.shape[0]
+        classes = (student.T @ student - teacher.T @ teacher).square().sum() / student.shape[1]
+        levels.append(torch.stack([kd(student_logits, teacher_logits, temperature), images, classes]))
+    instance, images, classes = torch.stack(levels).sum(0)
+    return instance, images, classes
+
+
 @LOSSES.register("kd")
 class KD(Loss):
     """ce_weight CE + kd_weight T^2 KL; the defaults are the CIFAR ones of the literature (ImageNet: .5, .5, T 1)."""
@@ -182,7 +232,7 @@ class KD(Loss):
 
 @LOSSES.register("dkd")
 class DKD(Loss):
-    """CE + alpha TCKD + beta NCKD, the last two growing over the first `warmup` epochs. beta: 2 for ResNet-56 to 20 and 110 to 32, 6 for
+    """CE + alpha TCKD + beta NCKD, the last two growing over the first `warmup` epochs (of 240; fewer in a shorter training). beta: 2 for ResNet-56 to 20 and 110 to 32, 6 for
     WRN pairs and VGG-13, 8 elsewhere; ImageNet beta .5, T 1."""
 
     alpha: float = weight_option(1.0)
@@ -198,11 +248,44 @@ class DKD(Loss):
         self.share = 1.0
 
     def begin_epoch(self, epoch: int) -> None:
-        self.share = min((epoch + 1) / self.warmup, 1.0) if self.warmup else 1.0
+        self.share = warmup_share(epoch, self.scaled_epochs(self.warmup))
 
     def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
         tckd, nckd = decoupled(student.logits, reference.logits, target, self.temperature)
         return {"tckd": self.share * self.alpha * tckd, "nckd": self.share * self.beta * nckd}
+
+
+@LOSSES.register("wttm")
+class WTTM(SingleTermLoss):
+    """CE + weight times `wttm`. The paper chooses exponent and weight anew for each pair of networks; these are those its authors combine with
+    CRD."""
+
+    weight: float = weight_option(4.0)
+    exponent: float = option(0.2, gt=0, le=1)
+
+    summary = "KD of a teacher that alone is softened (Zheng & Yang 2024)"
+
+    def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
+        return wttm(student.logits, reference.logits, self.exponent)
+
+
+@LOSSES.register("mlkd")
+class MLKD(Loss):
+    """ce_weight CE + kd_weight times the levels of `mlkd`. The published figures are of two augmented views of each image, one of them
+    strong (RandAugment), and a learning rate of .025; the authors' code halves the terms of the batch and the classes."""
+
+    ce_weight: float = weight_option(0.1)
+    kd_weight: float = weight_option(0.9)
+    batch_weight: float = weight_option(0.9)
+    class_weight: float = weight_option(0.9)
+
+    summary = "logits of images, batches and classes, at five temperatures (Jin et al. 2023)"
+    needs_whole_batch = True
+    min_batch_size = 2
+
+    def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
+        instance, images, classes = mlkd(student.logits, reference.logits)
+        return {"kd": self.kd_weight * instance, "batch": self.batch_weight * images, "classes": self.class_weight * classes}
 
 
 @LOSSES.register("dist")

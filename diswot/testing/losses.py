@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
+from diswot.errors import ConfigError
 from diswot.losses import LOSSES, Loss
 from diswot.losses.base import check_loss as check_declarations
 from diswot.observe import Observation
@@ -31,10 +32,15 @@ def check_loss(loss: type[Loss] | str) -> None:
     check_declarations(kind.__name__, kind)
     assert kind.summary, f"{kind.__name__}: no summary for `diswot list losses`"
     made = kind()
-    student, reference = (_observation(kind, width, seed) for width, seed in ((6, 0), (9, 1)))
+    student, reference, of_its_widths = (_observation(kind, width, seed) for width, seed in ((6, 0), (9, 1), (6, 1)))
     target = torch.arange(_IMAGES) % _CLASSES
     torch.manual_seed(0)
-    made.make_adapters(student, reference)
+    try:
+        made.make_adapters(student, reference)
+    except ConfigError:  # a loss may refuse networks of other widths
+        reference = of_its_widths
+        made.make_adapters(student, reference)
+    made.begin_training(10, target)
     _check_terms(made, student, reference, target)
     _check_adapters(made)
     _check_labels(made, student, reference, target)
@@ -59,9 +65,10 @@ def _observation(kind: type[Loss], width: int, seed: int) -> Observation:
         "stages": maps,
         "preacts": maps,
         "norms": tuple(torch.stack([torch.zeros(m.shape[1]), torch.ones(m.shape[1])]) for m in maps),
+        "indices": torch.arange(_IMAGES),
     }
     nothing = torch.empty(0)
-    shown = kind.needs | {"logits"} | ({"norms"} if "preacts" in kind.needs else set())
+    shown = kind.needs | kind.student_needs | {"logits"} | ({"norms"} if "preacts" in kind.needs else set())
     empty = {name: () if isinstance(value, tuple) else nothing for name, value in fields.items()}
     return Observation(**{**empty, **{name: fields[name] for name in shown}})  # type: ignore[arg-type]
 

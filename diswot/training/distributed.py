@@ -96,7 +96,7 @@ class DistributedContext:
         if self.world_size == 1:
             return seen
         whole = seen.map(lambda part: _Gather.apply(part))
-        return replace(whole, **{name: getattr(seen, name) for name in _WEIGHT_LIKE})
+        return replace(whole, indices=self.gather_tensor(seen.indices), **{name: getattr(seen, name) for name in _WEIGHT_LIKE})
 
     def gather_tensor(self, part: Tensor) -> Tensor:
         """Gather the parts (B / world, ...) of a batch to (B, ...), without gradient."""

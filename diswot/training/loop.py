@@ -10,6 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from diswot.config.training import Recipe
 from diswot.data.images import ImageSet
 from diswot.devices import to_device
 from diswot.errors import ConfigError, RunError, first_line
+from diswot.models.init import seeded
 from diswot.observe import Observation
 from diswot.processes import peak_memory
 from diswot.progress import Forecast, Reporter
@@ -66,9 +68,11 @@ class Trainer:
         self.distributed = distributed or DistributedContext()
         for spec in specs:
             to_device(spec.network.model, device, recipe.channels_last)
-            for loss in spec.losses:
+            for number, loss in enumerate(spec.losses):
+                with seeded(recipe.seed * 1013 + number):
+                    loss.begin_training(recipe.epochs, loader.labels)
                 loss.to(device)
-        needs = frozenset({"logits"}).union(*(loss.needs for spec in specs for loss in spec.losses))
+        needs = frozenset({"logits"}).union(*(loss.needs | loss.student_needs for spec in specs for loss in spec.losses))
         self.students = [StudentState(spec, needs, recipe, device, self.distributed) for spec in specs]
         self.scheme = specs[0].losses[0].scheme()
         self._groups = self.scheme.groups(len(specs))
@@ -144,9 +148,9 @@ class Trainer:
             seen = {}
             for index, number in enumerate(group):
                 self._seed(self.distributed.rank, *draws, index)
-                seen[number] = self._observe(self.students[number], pixels)
+                seen[number] = replace(self._observe(self.students[number], pixels), indices=batch.indices.to(target.device))
             # without a supervised loss a classifier may have no gradient, which other processes would wait for: it has one of 0
-            totals = [0.0 * seen[number].logits.sum() for number in group if not self.students[number].modules[0].ce_weight]
+            totals = [0.0 * seen[number].logits.sum() for number in group if not self.students[number].unwrapped_losses[0].is_supervised]
             step = self._whole_batch(StepObservations(seen, of_teacher, target, batch.repeated))
             for number in group:
                 terms = self._terms(number, step)

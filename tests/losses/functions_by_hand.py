@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from scipy.integrate import quad
 
 Row = list[float]
@@ -292,3 +293,126 @@ def semantic(features: Maps, weight: Rows, teacher_features: Maps, teacher_weigh
 def relation(features: Maps, teacher_features: Maps) -> float:
     a, b = ([flat(image) for image in maps] for maps in (features, teacher_features))
     return math.sqrt(squared(correlation(a), correlation(b))) / len(features) ** 2
+
+
+def wttm(student: Rows, teacher: Rows, exponent: float = 0.2) -> float:
+    total = 0.0
+    for s, t in zip(student, teacher, strict=True):
+        powers = [p**exponent for p in softmax(t)]
+        total += sum(powers) * divergence([p / sum(powers) for p in powers], softmax(s))
+    return total / len(student)
+
+
+def mlkd(student: Rows, teacher: Rows, temperatures: tuple[float, ...] = (2, 3, 4, 5, 6)) -> Row:
+    levels = [0.0, 0.0, 0.0]
+    for temperature in temperatures:
+        p_s, p_t = ([softmax(row, temperature) for row in z] for z in (student, teacher))
+        of_classes = [[list(column) for column in zip(*p, strict=True)] for p in (p_s, p_t)]
+        levels[0] += kd(student, teacher, temperature)
+        levels[1] += squared(gram(p_s), gram(p_t)) / len(student)
+        levels[2] += squared(gram(of_classes[0]), gram(of_classes[1])) / len(student[0])
+    return levels
+
+
+def ofa(student: Rows, teacher: Rows, target: list[int], power: float = 1.0, temperature: float = 1.0) -> float:
+    total = 0.0
+    for s, t, y in zip(student, teacher, target, strict=True):
+        for n, (p_s, p_t) in enumerate(zip(softmax(s, temperature), softmax(t, temperature), strict=True)):
+            asked = 1.0 if n == y else 0.0
+            total -= ((p_t + asked) ** power - asked) * math.log(p_s)
+    return total / len(student)
+
+
+def vid(middle: Maps, teacher: Maps, variance: Row) -> float:
+    total = 0.0
+    for a, b in zip(middle, teacher, strict=True):
+        for mu, t, v in zip(a, b, variance, strict=True):
+            total += squared(mu, t) / v + len(flat(mu)) * math.log(v)
+    return total / len(flat(middle)) / 2
+
+
+def srrl(projected: Rows, teacher: Rows, weight: Rows) -> Row:
+    logits = [[[dot(row, w) for w in weight] for row in rows] for rows in (projected, teacher)]
+    return [fitnets(projected, teacher), fitnets(logits[0], logits[1])]
+
+
+def hcl(student: Maps, teacher: Maps) -> float:
+    height, width = len(student[0][0]), len(student[0][0][0])
+    terms, weights = [fitnets(student, teacher)], [1.0]
+    for cells in (4, 2, 1):
+        if cells < min(height, width):
+            pooled = [[[averaged(plane, cells, cells) for plane in image] for image in maps] for maps in (student, teacher)]
+            terms.append(fitnets(pooled[0], pooled[1]))
+            weights.append(weights[-1] / 2)
+    return dot(terms, weights) / sum(weights)
+
+
+def flow(before: Maps, after: Maps) -> list[Rows]:
+    before, after = to_smaller(before, after) if len(before[0][0]) != len(after[0][0]) else (before, after)
+    return [
+        [[dot(flat(a), flat(b)) / len(flat(b)) for b in image_after] for a in image_before]
+        for image_before, image_after in zip(before, after, strict=True)
+    ]
+
+
+def fsp(students: list[Maps], teachers: list[Maps]) -> float:
+    total = 0.0
+    for number in range(len(students) - 1):
+        a, b = (flow(maps[number], maps[number + 1]) for maps in (students, teachers))
+        total += squared(a, b) / len(flat(a))
+    return total
+
+
+def ab(student: Maps, teacher: Maps, margin: float = 1.0) -> float:
+    total = 0.0
+    for s, t in zip(flat(student), flat(teacher), strict=True):
+        if t > 0 and s <= margin:
+            total += (s - margin) ** 2
+        elif t <= 0 and s > -margin:
+            total += (s + margin) ** 2
+    return total / len(student)
+
+
+def ft(student: Maps, teacher: Maps) -> float:
+    student, teacher = to_smaller(student, teacher)
+    pairs = list(zip(flat(attention(student)), flat(attention(teacher)), strict=True))
+    return mean(abs(a - b) for a, b in pairs)
+
+
+def leading(image: list[Plane], count: int) -> tuple[Row, Rows]:
+    """The first singular values, as a vector of length 1, and right singular vectors of an image's map, pixels by channels."""
+    pixels = [list(pixel) for pixel in zip(*map(flat, image), strict=True)]
+    _, values, vectors = np.linalg.svd(np.array(pixels))
+    return unit(values[:count].tolist()), vectors[:count].tolist()
+
+
+def kdsvd(students: list[Maps], teachers: list[Maps], count: int = 1) -> float:
+    total = 0.0
+    for b in range(len(students[0])):
+        before: tuple[Rows, Rows] | None = None
+        for student, teacher in zip(students, teachers, strict=True):
+            values, theirs = leading(teacher[b], count)
+            _, candidates = leading(student[b], count + 3)
+            theirs = [[-x for x in row] if sum(row) < 0 else row for row in theirs]
+            mine = []
+            for row in theirs:
+                nearest = max(candidates, key=lambda other: abs(dot(other, row)))
+                mine.append([x * (1 if dot(nearest, row) > 0 else -1) for x in nearest])
+            mine, theirs = ([[v * x for x in row] for v, row in zip(values, rows, strict=True)] for rows in (mine, theirs))
+            if before is not None:
+                for k in range(len(theirs)):
+                    for i in range(len(theirs[k])):
+                        for j in range(len(before[1][k])):
+                            a, c = (math.exp(-((now[k][i] - past[k][j]) ** 2) / 8) for now, past in zip((mine, theirs), before, strict=True))
+                            total += (a - c) ** 2
+            before = mine, theirs
+    return total / len(students[0])
+
+
+def crd(likelihoods: Rows, num_images: int) -> float:
+    total = 0.0
+    for positive, *negatives in likelihoods:
+        noise = len(negatives) / num_images
+        total -= math.log(positive / (positive + noise + 1e-7))
+        total -= sum(math.log(noise / (q + noise + 1e-7)) for q in negatives)
+    return total / len(likelihoods)

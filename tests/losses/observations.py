@@ -16,6 +16,7 @@ from diswot.observe import Observation
 from diswot.schemes import Alone, PreviousStep
 
 TARGET = torch.tensor([0, 1, 2, 3, 0, 1])
+LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 3, 2, 1, 0])  # of all images that train, the batch among them
 GENERATOR = torch.Generator().manual_seed(0)
 NOTHING = torch.empty(0, dtype=torch.float64)
 
@@ -31,7 +32,8 @@ def observation(channels: tuple[int, ...], sides: tuple[int, ...], batch: int = 
     norms = tuple(torch.stack([draw(c), draw(c).abs() + 0.1]) for c in channels)
     pooled, weight = stages[-1].mean((2, 3)), draw(classes, channels[-1])
     stem = draw(batch, channels[0], sides[0], sides[0]).relu()
-    return Observation(stages[-1], pooled, pooled @ weight.T + draw(classes), weight, (stem, *stages), stages, preacts, norms)
+    logits, indices = pooled @ weight.T + draw(classes), torch.arange(batch)
+    return Observation(stages[-1], pooled, logits, weight, (stem, *stages), stages, preacts, norms, indices)
 
 
 STUDENT, TEACHER = observation((3, 4), (4, 2)), observation((2, 3, 5), (8, 4, 2))
@@ -41,7 +43,8 @@ OTHER_SIZES = observation((2, 3, 5), (8, 5, 3))
 def pick(seen: Observation, index: Any) -> Observation:
     """These images of it."""
     lists = {name: tuple(one[index] for one in getattr(seen, name)) for name in ("blocks", "stages", "preacts")}
-    return replace(seen, features=seen.features[index], pooled=seen.pooled[index], logits=seen.logits[index], **lists)
+    rows = {name: getattr(seen, name)[index] for name in ("features", "pooled", "logits", "indices") if len(getattr(seen, name))}
+    return replace(seen, **rows, **lists)
 
 
 def leaves(seen: Observation) -> Observation:
@@ -53,18 +56,31 @@ def tensors(seen: Observation) -> list[Tensor]:
     return [seen.features, seen.pooled, seen.logits, seen.weight, *seen.blocks, *seen.stages, *seen.preacts, *seen.norms]
 
 
+def with_widths(seen: Observation, like: Observation) -> Observation:
+    """A network whose coarsest stages, and its stem, have as many channels as another's."""
+    stages = tuple(maps[:, : other.shape[1]] for maps, other in zip(seen.stages[-len(like.stages) :], like.stages, strict=True))
+    stem = torch.cat([seen.blocks[0], seen.blocks[0]], 1)[:, : like.blocks[0].shape[1]]
+    return replace(seen, stages=stages, blocks=(stem, *stages))
+
+
 def reference_of(name: str, teacher: Observation) -> Observation | None:
     """What a loss compares a student with: a teacher or a peer; nothing; of the last step, half a batch."""
     scheme = LOSSES[name].scheme
     if scheme is Alone:
         return None
+    if name in ("fsp", "kdsvd"):
+        return with_widths(teacher, STUDENT)
     return pick(teacher, slice(0, len(teacher.logits) // 2)) if scheme is PreviousStep else teacher
 
 
 def made(name: str, **options: Any) -> Loss:
     """A loss whose adapters, drawn at its first call, are the same each time, and which draws no masks."""
     torch.manual_seed(0)
-    return create(name, **({"mask": 0} if name == "mgd" else {}), **options)
+    fewer = {"mgd": {"mask": 0}, "crd": {"negatives": 7, "width": 4}}
+    loss = create(name, **{**fewer.get(name, {}), **options})
+    loss.begin_training(240, LABELS)
+    torch.manual_seed(0)
+    return loss
 
 
 def numbers(terms: Terms) -> dict[str, float]:
