@@ -142,8 +142,9 @@ def test_gradients_reach_the_student_and_the_adapters_and_no_teacher(name: str) 
     loss, student, teacher = made(name), leaves(STUDENT), leaves(TEACHER)
     terms = loss(student, reference_of(name, teacher), TARGET)
     torch.stack(list(terms.values())).sum().backward()
-    assert student.logits.grad is not None
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in loss.parameters())
+    assert (student.logits.grad is not None) == loss.is_supervised or name == "ssld"
+    assert any(tensor.grad is not None and tensor.grad.any() for tensor in tensors(student))
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in loss.parameters() if p.requires_grad)
     reached = [tensor for tensor in tensors(teacher) if tensor.grad is not None]
     assert [id(tensor) for tensor in reached] == ([id(teacher.pooled), id(teacher.logits)] if name == "udml" else [])
     assert LOSSES[name].grad_to_reference == (name == "udml")
@@ -164,10 +165,16 @@ def test_dead_networks_leave_finite_numbers(name: str, of: str) -> None:
     assert all(tensor.grad is None or tensor.grad.isfinite().all() for tensor in tensors(student))
 
 
+IN_THE_SECOND_PHASE = {("fsp", "ce_weight"), ("ab", "ce_weight"), ("ft", "weight")}
+
+
 @pytest.mark.parametrize(("name", "option"), list(linear_options()))
 def test_weights_scale_their_term_and_no_other(name: str, option: str) -> None:
     def terms(weight: float) -> dict[str, float]:
-        return numbers(made(name, **{option: weight})(STUDENT, reference_of(name, TEACHER), TARGET))
+        loss = made(name, **{option: weight})
+        if (name, option) in IN_THE_SECOND_PHASE:
+            loss.begin_epoch(239)
+        return numbers(loss(STUDENT, reference_of(name, TEACHER), TARGET))
 
     one, three, none = terms(0.5), terms(1.5), terms(0)
     changed = [term for term in one if three[term] != near(one[term])]
