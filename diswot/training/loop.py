@@ -152,7 +152,9 @@ class Trainer:
             # without a supervised loss a classifier may have no gradient, which other processes would wait for: it has one of 0
             totals = [0.0 * seen[number].logits.sum() for number in group if not self.students[number].unwrapped_losses[0].is_supervised]
             step = self._whole_batch(StepObservations(seen, of_teacher, target, batch.repeated))
-            for number in group:
+            for index, number in enumerate(group):
+                if self._relates_images(number):
+                    self._seed(0, *draws, len(group) + index)  # all processes draw the same for the whole batch
                 terms = self._terms(number, step)
                 totals += list(terms.values())
                 found |= {self._term_name(self.students[number], name): value.detach() * share for name, value in terms.items()}
@@ -165,10 +167,12 @@ class Trainer:
         silent = self.scheme.uses_teacher and step.teacher is None
         return self.scheme.terms(number, student.unwrapped_losses if silent else student.losses, step)
 
+    def _relates_images(self, number: int) -> bool:
+        return any(loss.needs_whole_batch for loss in self.students[number].unwrapped_losses)
+
     def _whole_batch(self, step: StepObservations) -> StepObservations:
         """The step of all processes, where a loss relates the images of a batch to each other."""
-        needed = any(loss.needs_whole_batch for number in step.students for loss in self.students[number].modules)
-        if not needed or self.distributed.world_size == 1:
+        if not any(map(self._relates_images, step.students)) or self.distributed.world_size == 1:
             return step
         gather = self.distributed.gather
         students = {number: gather(seen) for number, seen in step.students.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -32,8 +34,14 @@ def test_losses_of_maps_meet_teachers_of_all_families(family: str) -> None:
     for name, kind in LOSSES.items():
         if not kind.scheme.uses_teacher or ("window" in family and name not in few):
             continue
-        loss = create(name)
-        seen, reference = Observer(student, kind.needs)(images), observe_without_gradients(teacher, images, kind.needs)
+        loss = create(name, **({"negatives": 8} if name == "crd" else {}))
+        seen, reference = Observer(student, kind.needs | kind.student_needs)(images), observe_without_gradients(teacher, images, kind.needs)
+        seen = replace(seen, indices=torch.arange(3))
+        loss.begin_training(10, torch.tensor([0, 1, 4]))
+        if name in ("fsp", "kdsvd"):
+            with pytest.raises(ConfigError, match="channels|share one stage"):
+                loss.make_adapters(seen, reference)
+            continue
         if name == "ofd" and family in WITHOUT_NORMS:
             with pytest.raises(ConfigError, match="batch norm"):
                 loss.make_adapters(seen, reference)

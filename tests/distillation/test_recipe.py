@@ -27,6 +27,13 @@ TERMS = {
     "dkd": {"ce", "tckd", "nckd"},
     "skd": {"ce", "skd"},
     "ssld": {"ssld"},
+    "mlkd": {"ce", "kd", "batch", "classes"},
+    "ctkd": {"ce", "kd"},
+    "ofa": {"ce", "kd", "ofa"},
+    "srrl": {"ce", "features", "regression"},
+    "fsp": {"fsp", "ce"},  # one epoch each
+    "ab": {"ab", "ce"},
+    "ft": {"paraphrase", "ce", "ft"},
     "afd": {"ce", "afd", "kd"},
     "rkd": {"ce", "distance", "angle"},
     "diswot": {"ce", "kd", "semantic", "relation"},
@@ -90,7 +97,7 @@ def test_every_loss_and_scheme_trains_is_resumed_and_exported(
     result = diswot.distill(students, folder=tmp_path / "whole", **options)
     count = 2 if case in ("dml", "udml") else len(students)
     assert len(result.history) == 2 and len(result.students) == count
-    names = {name.rpartition("/")[2] for name in result.history[0]} - {"epoch", "lr", "test_top1"}
+    names = {name.rpartition("/")[2] for line in result.history for name in line} - {"epoch", "lr", "test_top1"}
     assert names == TERMS.get(case, {"ce", case})
     if case == "stopped early":
         assert set(result.history[1]) == {"epoch", "lr", "ce", "test_top1"}, "the labels alone are left"
