@@ -150,16 +150,28 @@ class Trainer:
                 self._seed(self.distributed.rank, *draws, index)
                 seen[number] = replace(self._observe(self.students[number], pixels), indices=batch.indices.to(target.device))
             # without a supervised loss a classifier may have no gradient, which other processes would wait for: it has one of 0
-            totals = [0.0 * seen[number].logits.sum() for number in group if not self.students[number].unwrapped_losses[0].is_supervised]
+            labels = [0.0 * seen[number].logits.sum() for number in group if not self.students[number].unwrapped_losses[0].is_supervised]
             step = self._whole_batch(StepObservations(seen, of_teacher, target, batch.repeated))
+            teacher: list[Tensor] = []
             for index, number in enumerate(group):
                 if self._relates_images(number):
                     self._seed(0, *draws, len(group) + index)  # all processes draw the same for the whole batch
                 terms = self._terms(number, step)
-                totals += list(terms.values())
+                for name, value in terms.items():
+                    (labels if name == self.students[number].label_term else teacher).append(value)
                 found |= {self._term_name(self.students[number], name): value.detach() * share for name, value in terms.items()}
-            scaler.scale(torch.stack(totals).sum() * share).backward()  # type: ignore[no-untyped-call]
+            self._backward(labels, teacher, share, group, scaler)
         return found
+
+    def _backward(self, labels: list[Tensor], teacher: list[Tensor], share: float, group: Sequence[int], scaler: torch.amp.GradScaler) -> None:
+        """Make the gradients of the terms of the labels and of the others: at once, or apart, where the optimizer tells them apart."""
+        both = bool(teacher) and any(self.students[number].unwrapped_losses[0].is_supervised for number in group)
+        if self.recipe.dot_delta and both:
+            (torch.stack(teacher).sum() * share).backward(retain_graph=True)  # type: ignore[no-untyped-call]
+            for number in group:
+                self.students[number].optimizer.hold()  # type: ignore[attr-defined]
+            teacher = []
+        scaler.scale(torch.stack(labels + teacher).sum() * share).backward()  # type: ignore[no-untyped-call]
 
     def _terms(self, number: int, step: StepObservations) -> dict[str, Tensor]:
         student = self.students[number]

@@ -10,6 +10,7 @@ from torch import nn
 
 from diswot.config.training import SGD, Recipe
 from diswot.errors import ConfigError, first_line, suggest
+from diswot.training.dot import DOT
 
 
 def make_optimizer(recipe: Recipe, model: nn.Module, others: Iterable[nn.Parameter] = ()) -> torch.optim.Optimizer:
@@ -22,6 +23,8 @@ def make_optimizer(recipe: Recipe, model: nn.Module, others: Iterable[nn.Paramet
         groups.append({"params": others, "weight_decay": recipe.weight_decay})
     for group in groups:
         group.setdefault("lr_scale", 1.0)
+    if recipe.dot_delta:
+        return DOT(groups, recipe.lr, recipe.momentum, recipe.dot_delta)
     if recipe.opt == SGD:
         return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0)
     import timm.optim

@@ -68,6 +68,11 @@ class StudentState:
         return [loss for loss in self.modules if isinstance(loss, Loss)]
 
     @property
+    def label_term(self) -> str:
+        """The name of the losses' term of the labels."""
+        return self.unwrapped_losses[0].supervised_loss.kind
+
+    @property
     def result(self) -> Network:
         """The network that is measured and kept: the moving average of the weights where there is one."""
         return Network(self.average.module if self.average is not None else self.model, self.network.normalise)
