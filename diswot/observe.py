@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from diswot.errors import TeacherError
 
+_PROTOCOL = ("forward_features", "forward_head", "get_classifier")
 _SHORTCUTS = ("downsample", "shortcut")
 
 
@@ -70,8 +71,8 @@ def observe(model: nn.Module, images: Tensor, needs: Collection[str] = FINAL) ->
         needs: which of features, pooled, logits and weight are read off. For logits alone any network will do.
 
     Raises:
-        TeacherError: the network lacks what is asked for: timm's protocol (`forward_features`, `forward_head`, `get_classifier`), a
-            classifier that is one linear layer, a feature map, logits (B, N).
+        TeacherError: the network lacks what is asked for: a classifier that is one linear layer, a feature map, logits (B, N). They are
+            read off timm's protocol (`forward_features`, `forward_head`, `get_classifier`), else off its modules as they run.
 
     >>> from diswot.models.resnet import CifarResNet
     >>> observe(CifarResNet([1, 1, 1], num_classes=10), torch.zeros(2, 3, 32, 32)).features.shape
@@ -85,19 +86,56 @@ def _logits_alone(needs: Collection[str]) -> bool:
 
 
 def _observe_final(model: nn.Module, images: Tensor, features_too: bool) -> Observation:
-    """All but the map, which not every network has, in any case."""
+    """All but the map, which not every network has, in any case; a network without a classifier shows no logits."""
+    if not all(hasattr(model, name) for name in _PROTOCOL):
+        return _observe_by_hooks(model, images)
     protocol: Any = model
-    try:
-        classifier = protocol.get_classifier()
-        features = protocol.forward_features(images)
-        pooled = protocol.forward_head(features, pre_logits=True)
-    except AttributeError as error:
-        remedy = "subclass diswot.models.base.ImageClassifier and call init_classifier, or use proxies and losses of logits"
-        raise TeacherError(f"{type(model).__name__} does not follow timm's protocol ({error}): {remedy}") from None
+    classifier = protocol.get_classifier()
+    features = protocol.forward_features(images)
+    pooled = protocol.forward_head(features, pre_logits=True)
+    shown, nothing = _as_map(model, features) if features_too else pooled.new_empty(0), pooled.new_empty(0)
+    if isinstance(classifier, nn.Identity):
+        return Observation(shown, pooled, nothing, nothing)
     if not isinstance(classifier, nn.Linear):
         raise TeacherError(f"{type(model).__name__}: its classifier is {type(classifier).__name__}, not one linear layer")
-    shown = _as_map(model, features) if features_too else pooled.new_empty(0)
     return Observation(shown, pooled, classifier(pooled), classifier.weight)
+
+
+def _observe_by_hooks(model: nn.Module, images: Tensor) -> Observation:
+    """Of a network that does not follow timm's protocol: its classifier is the linear layer whose output it returns; its map is the last one
+    of more than one pixel, by whichever module."""
+    maps: list[Tensor] = []
+    layers: list[tuple[nn.Linear, Tensor, Tensor]] = []
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if isinstance(module, nn.Linear):
+            layers.append((module, inputs[0], output))
+        elif isinstance(output, Tensor) and output.ndim == 4 and output[0, 0].numel() > 1:
+            maps.append(output)
+
+    handles = [module.register_forward_hook(note) for module in model.modules() if module is not model]
+    try:
+        logits = model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    last = next(((layer, pooled) for layer, pooled, output in layers if output is logits), None)
+    if last is None or last[1].ndim != 2 or not maps:
+        what = "does not end in a linear layer on pooled features" if last is None or last[1].ndim != 2 else "has no feature map"
+        remedy = f"give it timm's protocol ({', '.join(_PROTOCOL)}), or use proxies and losses of logits"
+        raise TeacherError(f"{type(model).__name__} {what}: {remedy}")
+    return Observation(maps[-1], last[1], logits, last[0].weight)
+
+
+def has_classifier(model: nn.Module) -> bool:
+    """Whether a network answers with logits; timm's without classes (`num_classes=0`) do not.
+
+    >>> from diswot.models.resnet import CifarResNet
+    >>> has_classifier(CifarResNet([1, 1, 1]))
+    True
+    """
+    get_classifier = getattr(model, "get_classifier", None)
+    return get_classifier is None or not isinstance(get_classifier(), nn.Identity)
 
 
 def _observe_logits(model: nn.Module, images: Tensor) -> Observation:
@@ -106,7 +144,7 @@ def _observe_logits(model: nn.Module, images: Tensor) -> Observation:
         found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise TeacherError(f"{type(model).__name__} gives {found}, not logits (images, classes)")
     nothing = logits.new_empty(0)
-    return Observation(nothing, nothing, logits, nothing)
+    return Observation(nothing, nothing, logits if has_classifier(model) else nothing, nothing)
 
 
 def _as_map(model: nn.Module, features: Tensor) -> Tensor:

@@ -133,7 +133,7 @@ class TrainingContext:
         """
         device = next(model.parameters()).device
         images = torch.zeros(max(2, loss.min_batch_size), *self.splits.data.spec.shape, device=device)
-        needs = loss.needs if of_teacher else loss.needs | loss.student_needs
+        needs = loss.needs if of_teacher else loss.student_fields
         return replace(observe_without_gradients(model, images, needs).map(Tensor.cpu), indices=torch.arange(len(images)))
 
     def initial_student(self, arch: Architecture, seed: int) -> nn.Module:
@@ -150,10 +150,17 @@ class TrainingContext:
         if name == SELF:
             arch = self.plan.entries[0].arch
             return build_student(arch, spec, seed, trusted=self.plan.trusts(arch.space))
-        model = build_teacher(name, spec, needs=LOGITS, seed=seed)
+        model = build_teacher(name, spec, needs=self.needs_of_teacher(name), seed=seed)
         if zoo_name(name) in ZOO:
             initialise(model, "kaiming", seed)
         return model
+
+    def needs_of_teacher(self, name: str) -> frozenset[str]:
+        """What a teacher must show: logits, unless it comes with weights and the loss looks at its features alone."""
+        config = self.plan.config
+        if name != config.teacher or config.teacher_weights is None or self.plan.assistants:
+            return LOGITS
+        return self.plan.make_loss().needs
 
     def freeze(self, network: Network) -> Network:
         """Move a trained teacher to the device, and freeze it."""

@@ -19,6 +19,7 @@ from diswot.distillation.students import STUDENT, STUDENTS, save_student, studen
 from diswot.distillation.teachers import digest, make_teacher
 from diswot.execution import Execution
 from diswot.losses import LOSSES
+from diswot.observe import has_classifier
 from diswot.runs import RunDir
 from diswot.training.evaluation import Accuracy, Network, evaluate
 from diswot.training.logs import Logs
@@ -107,7 +108,7 @@ def _input_digests(context: TrainingContext) -> dict[str, Any]:
 
 
 def _measure_teacher(context: TrainingContext, teacher: Network | None) -> Accuracy | None:
-    if teacher is None:
+    if teacher is None or not has_classifier(teacher.model):
         return None
     splits, name = context.splits, [context.plan.config.teacher, *context.plan.assistants][-1]
     accuracy = evaluate(teacher, splits.tests[splits.measured_on], context.device, context.distributed)

@@ -15,7 +15,7 @@ from diswot import losses, runs
 from diswot.architecture import canonical_json
 from diswot.config import to_dict
 from diswot.data import cache_dir
-from diswot.distillation.context import LOGITS, TrainingContext
+from diswot.distillation.context import TrainingContext
 from diswot.distillation.students import WEIGHTS, teacher_normalisation
 from diswot.errors import TeacherError
 from diswot.losses import SupervisedLoss
@@ -35,7 +35,8 @@ def make_teacher(context: TrainingContext, run: RunDir) -> Network:
     if config.teacher_weights is None:
         teacher = _trained_teacher(context)
     else:
-        model = build_teacher(str(config.teacher), context.splits.data.spec, config.teacher_weights, needs=LOGITS)
+        needs = context.needs_of_teacher(str(config.teacher))
+        model = build_teacher(str(config.teacher), context.splits.data.spec, config.teacher_weights, needs=needs)
         normalise = teacher_normalisation(config.teacher_norm, config.teacher_weights, context.splits.data)
         teacher = context.freeze(Network(model, normalise))
     for number, name in enumerate(context.plan.assistants, 1):

@@ -118,6 +118,11 @@ class Loss(_Options):
         return name.rpartition(":")[2]
 
     @property
+    def student_fields(self) -> frozenset[str]:
+        """The fields of `Observation` that it reads of the student: the labels are held against its logits in any case."""
+        return self.needs | self.student_needs | {"logits"}
+
+    @property
     def is_supervised(self) -> bool:
         """Whether the labels teach in this epoch."""
         return self.ce_weight > 0
@@ -187,13 +192,14 @@ class Loss(_Options):
         if reference is None:
             return
         theirs = self.scheme.reference_name
-        for side, seen in (("student", student), (theirs, reference)):
-            for name in sorted(self.needs | self.student_needs if side == "student" else self.needs):
+        for side, seen, fields in (("student", student, self.student_fields), (theirs, reference, self.needs)):
+            for name in sorted(fields):
                 shown = getattr(seen, name)
                 if not (shown.numel() if isinstance(shown, Tensor) else len(shown)):
                     what = _SHOWN.get(name, "feature maps")
-                    raise ConfigError(f"loss {self.label}: the {side} shows no {what}: use a loss of logits, as kd")
-        if student.logits.shape[1] != reference.logits.shape[1]:
+                    remedy = "features, as rkd" if name == "logits" else "logits, as kd"
+                    raise ConfigError(f"loss {self.label}: the {side} shows no {what}: use a loss of {remedy}")
+        if "logits" in self.needs and student.logits.shape[1] != reference.logits.shape[1]:
             classes = f"{student.logits.shape[1]} classes, the {theirs} {reference.logits.shape[1]}"
             raise ConfigError(f"loss {self.label}: the student knows {classes}: they must know the same")
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from diswot.config.fields import option
 from diswot.losses.base import LOSSES, Loss, temperature_option, weight_option
-from diswot.losses.features import attention, resized, softened_term
+from diswot.losses.features import attention, resized, softened_term, with_logits
 from diswot.observe import Observation
 from diswot.schemes.base import Terms
 
@@ -54,9 +54,13 @@ class AFD(Loss):
     width: int = option(128, ge=1, le=65_536)
 
     summary = "attention between all blocks (Ji et al. 2021)"
-    needs = frozenset({"logits", "blocks"})
+    needs = frozenset({"blocks"})
     has_adapters = True
     min_batch_size = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.needs = with_logits(self.needs, self.kd_weight)
 
     def build_adapters(self, student: Observation, reference: Observation) -> None:
         mine, theirs = _after_stem(student.blocks), _after_stem(reference.blocks)

@@ -78,7 +78,7 @@ class CRD(SingleTermLoss):
     momentum: float = option(0.5, ge=0, lt=1)
 
     summary = "an image told apart from those of other classes, across networks (Tian et al. 2020)"
-    needs = frozenset({"logits", "pooled"})
+    needs = frozenset({"pooled"})
     student_needs = frozenset({"indices"})
     needs_whole_batch = True
     reads_labels = True

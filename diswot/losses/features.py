@@ -192,7 +192,7 @@ class FitNets(SingleTermLoss):
     stage: int | None = option(None, le=-1)
 
     summary = "a map in the middle (Romero et al. 2015)"
-    needs = frozenset({"logits", "stages"})
+    needs = frozenset({"stages"})
     has_adapters = True
     min_batch_size = 2
 
@@ -220,7 +220,7 @@ class AT(SingleTermLoss):
     form: Literal["squared", "norm"] = "squared"
 
     summary = "attention maps of every stage (Zagoruyko & Komodakis 2017)"
-    needs = frozenset({"logits", "stages"})
+    needs = frozenset({"stages"})
 
     def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
         terms = [at(s, t, self.power, self.form) for s, t in paired(student.stages, reference.stages)]
@@ -234,7 +234,7 @@ class NST(SingleTermLoss):
     weight: float = weight_option(50.0)
 
     summary = "what the channels of every stage select (Huang & Wang 2017)"
-    needs = frozenset({"logits", "stages"})
+    needs = frozenset({"stages"})
 
     def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
         return torch.stack([nst(s, t) for s, t in paired(student.stages, reference.stages)]).sum()
@@ -250,9 +250,13 @@ class ICKD(Loss):
     temperature: float = temperature_option(4.0)
 
     summary = "which channels are alike (Liu et al. 2021)"
-    needs = frozenset({"logits", "features"})
+    needs = frozenset({"features"})
     has_adapters = True
     min_batch_size = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.needs = with_logits(self.needs, self.kd_weight)
 
     def build_adapters(self, student: Observation, reference: Observation) -> None:
         self.embedding = _conv_bn(student.features, reference.features)
@@ -260,6 +264,11 @@ class ICKD(Loss):
     def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
         terms = {"ickd": self.weight * ickd(self.embedding(student.features), reference.features)}
         return terms | softened_term(student, reference, self.kd_weight, self.temperature)
+
+
+def with_logits(needs: frozenset[str], kd_weight: float) -> frozenset[str]:
+    """The fields that a loss reads, where softened logits may be among its terms."""
+    return needs | {"logits"} if kd_weight else needs
 
 
 def softened_term(student: Observation, reference: Observation, kd_weight: float, temperature: float) -> Terms:
@@ -277,7 +286,7 @@ class OFD(SingleTermLoss):
     batch_statistics: bool = True
 
     summary = "maps before the ReLU, with a margin (Heo et al. 2019)"
-    needs = frozenset({"logits", "preacts"})
+    needs = frozenset({"preacts"})
     has_adapters = True
     min_batch_size = 2
 
@@ -315,7 +324,7 @@ class MGD(Loss):
     mask: float = option(0.15, ge=0, lt=1)
 
     summary = "making the teacher's map of a masked one (Yang et al. 2022)"
-    needs = frozenset({"logits", "features"})
+    needs = frozenset({"features"})
     has_adapters = True
 
     def build_adapters(self, student: Observation, reference: Observation) -> None:
@@ -337,7 +346,7 @@ class PEFD(SingleTermLoss):
     projectors: int = option(3, ge=1, le=64)
 
     summary = "direction of pooled features, by several projectors (Chen et al. 2022)"
-    needs = frozenset({"logits", "pooled"})
+    needs = frozenset({"pooled"})
     has_adapters = True
 
     def build_adapters(self, student: Observation, reference: Observation) -> None:

@@ -118,7 +118,7 @@ class FSP(InitialisedLoss):
     weight: float = weight_option(50.0)
 
     summary = "the flow between stages, then the labels (Yim et al. 2017)"
-    needs = frozenset({"logits", "blocks", "stages"})
+    needs = frozenset({"blocks", "stages"})
 
     @staticmethod
     def _maps(student: Observation, reference: Observation) -> tuple[list[Tensor], list[Tensor]]:
@@ -146,7 +146,7 @@ class AB(InitialisedLoss):
     margin: float = option(1.0, gt=0)
 
     summary = "which units are active, then the labels (Heo et al. 2019)"
-    needs = frozenset({"logits", "preacts"})
+    needs = frozenset({"preacts"})
     has_adapters = True
     min_batch_size = 2
 
@@ -181,7 +181,7 @@ class FT(TwoPhaseLoss):
     factor_share: float = option(0.5, gt=0, le=1)
 
     summary = "a paraphrase of the last map (Kim et al. 2018)"
-    needs = frozenset({"logits", "features"})
+    needs = frozenset({"features"})
     has_adapters = True
     min_batch_size = 2
 

@@ -89,7 +89,7 @@ class VID(SingleTermLoss):
     variance: float = option(5.0, gt=1e-4)
 
     summary = "the teacher's maps as Gaussians of the student's (Ahn et al. 2019)"
-    needs = frozenset({"logits", "stages"})
+    needs = frozenset({"stages"})
     has_adapters = True
 
     def build_adapters(self, student: Observation, reference: Observation) -> None:
@@ -113,7 +113,7 @@ class SRRL(Loss):
     regression_weight: float = weight_option(1.0)
 
     summary = "features as the teacher's classifier sees them (Yang et al. 2021)"
-    needs = frozenset({"logits", "pooled", "weight"})
+    needs = frozenset({"pooled", "weight"})
     has_adapters = True
     min_batch_size = 2
 
@@ -160,7 +160,7 @@ class ReviewKD(SingleTermLoss):
     width: int = option(512, ge=1, le=65_536)
 
     summary = "every map reviewed with the coarser ones (Chen et al. 2021)"
-    needs = frozenset({"logits", "pooled", "stages", "preacts"})
+    needs = frozenset({"pooled", "stages", "preacts"})
     has_adapters = True
     min_batch_size = 2
 

@@ -183,7 +183,7 @@ class RKD(Loss):
     angle_weight: float = weight_option(50.0)
 
     summary = "distances and angles between images (Park et al. 2019)"
-    needs = frozenset({"logits", "pooled"})
+    needs = frozenset({"pooled"})
     needs_whole_batch = True
     min_batch_size = 3
 
@@ -201,7 +201,7 @@ class SP(SingleTermLoss):
     weight: float = weight_option(3000.0)
 
     summary = "which images are alike (Tung & Mori 2019)"
-    needs = frozenset({"logits", "features"})
+    needs = frozenset({"features"})
     needs_whole_batch = True
     min_batch_size = 2
 
@@ -218,7 +218,7 @@ class CC(SingleTermLoss):
     order: int = option(2, ge=0, le=1_000_000)
 
     summary = "which images are alike, by a Gaussian kernel (Peng et al. 2019)"
-    needs = frozenset({"logits", "pooled"})
+    needs = frozenset({"pooled"})
     needs_whole_batch = True
     min_batch_size = 2
 
@@ -233,7 +233,7 @@ class PKT(SingleTermLoss):
     weight: float = weight_option(3e4)
 
     summary = "which images are alike, as probabilities (Passalis & Tefas 2018)"
-    needs = frozenset({"logits", "pooled"})
+    needs = frozenset({"pooled"})
     needs_whole_batch = True
     min_batch_size = 2
 
@@ -263,7 +263,7 @@ class Relation(SingleTermLoss):
     weight: float = weight_option(1.0)
 
     summary = "the relation metric of DisWOT as a loss (Dong et al. 2023)"
-    needs = frozenset({"logits", "features"})
+    needs = frozenset({"features"})
     needs_whole_batch = True
     min_batch_size = 2
 

@@ -90,7 +90,7 @@ class KDSVD(SingleTermLoss):
     count: int = option(1, ge=1, le=1024)
 
     summary = "singular vectors from stage to stage (Lee et al. 2018)"
-    needs = frozenset({"logits", "stages"})
+    needs = frozenset({"stages"})
 
     def check_observations(self, student: Observation, reference: Observation | None) -> None:
         super().check_observations(student, reference)

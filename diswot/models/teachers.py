@@ -32,7 +32,8 @@ def build_teacher(name: str, spec: ImageSpec, weights: str = "random", *, needs:
             `module:name`: a function or a class that is called with num_classes and in_chans and gives a `torch.nn.Module`.
         spec: classes, channels and size of the images.
         weights: `random`, `pretrained` (timm's own, downloaded), or a file.
-        needs: the fields of `Observation` that it must show; for logits alone any network will do.
+        needs: the fields of `Observation` that it must show; for logits alone any network will do. Where neither these nor the classifier's
+            weight are among them, one of timm's whose weights know other classes, or none, is made without its classifier.
         seed: random seed of weights that are not loaded.
 
     Raises:
@@ -42,7 +43,7 @@ def build_teacher(name: str, spec: ImageSpec, weights: str = "random", *, needs:
     64
     """
     with seeded(seed):
-        model = _create(name, spec, weights)
+        model = _create(name, spec, weights, headless=not {"logits", "weight"}.intersection(needs))
     if weights not in ("random", "pretrained"):
         load_weights(model, Path(weights), name)
     _check_runs(model, name, spec, needs)
@@ -66,14 +67,14 @@ def teacher_cost(name: str, spec: ImageSpec) -> Cost:
         return count_network(_create(name, spec, "random"), spec.in_chans, spec.input_size)
 
 
-def _create(name: str, spec: ImageSpec, weights: str) -> nn.Module:
+def _create(name: str, spec: ImageSpec, weights: str, headless: bool = False) -> nn.Module:
     if plugins.is_reference(name):
         return _own(name, spec)
     if zoo_name(name) in ZOO:
         if weights == "pretrained":
             raise TeacherError(f"{name} has no weights to download: give a file, or random")
         return ZOO[zoo_name(name)](num_classes=spec.num_classes, in_chans=spec.in_chans)
-    return _timm(name.removeprefix("timm/"), spec, weights)
+    return _timm(name.removeprefix("timm/"), spec, weights, headless)
 
 
 def _own(name: str, spec: ImageSpec) -> nn.Module:
@@ -88,17 +89,23 @@ def _own(name: str, spec: ImageSpec) -> nn.Module:
     return model
 
 
-def _timm(name: str, spec: ImageSpec, weights: str) -> nn.Module:
+def _timm(name: str, spec: ImageSpec, weights: str, headless: bool) -> nn.Module:
     import timm
 
     if not timm.is_model(name):
         raise TeacherError(f"unknown teacher {name!r}: {suggest(name, [*ZOO, *timm.list_models()])}"[:300])
     kwargs: dict[str, Any] = {"num_classes": spec.num_classes, "in_chans": spec.in_chans}
     cfg = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
+    knows_others = cfg is not None and cfg.num_classes != spec.num_classes
+    if headless and knows_others:
+        kwargs |= {"num_classes": 0}
     if weights == "pretrained":
         kwargs |= {"pretrained": True}
-        if cfg is not None and cfg.num_classes != spec.num_classes:
-            raise TeacherError(f"{name}: its weights know {cfg.num_classes} classes, the data has {spec.num_classes}: fine-tune it first")
+        if knows_others and not headless:
+            raise TeacherError(
+                f"{name}: its weights know {cfg.num_classes} classes, the data has {spec.num_classes}: fine-tune it first, or use a loss of "
+                "features, as rkd"
+            )
     elif cfg is not None and cfg.fixed_input_size:
         kwargs |= {"img_size": spec.input_size}  # a transformer's position embedding is made for one size
     try:
@@ -114,7 +121,9 @@ def _check_runs(model: nn.Module, name: str, spec: ImageSpec, needs: Collection[
             seen = observe(model, torch.zeros(2, *spec.shape), needs)
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
         raise TeacherError(f"teacher {name} cannot take {'x'.join(map(str, spec.shape))} images: {first_line(error)}") from None
-    if seen.logits.shape[1] != spec.num_classes:
+    if "logits" in needs and not seen.logits.numel():
+        raise TeacherError(f"teacher {name} has no classifier: use a loss of features, as rkd")
+    if "logits" in needs and seen.logits.shape[1] != spec.num_classes:
         raise TeacherError(f"teacher {name} knows {seen.logits.shape[1]} classes, the data has {spec.num_classes}")
 
 

@@ -52,7 +52,7 @@ class FrozenTeacher:
         example: Tensor | None = None,
         distributed: DistributedContext | None = None,
     ) -> None:
-        self.needs, self.distill_fraction = loss.needs | {"logits"}, distill_fraction
+        self.needs, self.distill_fraction = loss.needs, distill_fraction
         self.batch_statistics = loss.teacher_batch_statistics
         model = network.model.eval().requires_grad_(False)
         if example is not None and not self.batch_statistics and "preacts" not in self.needs:  # which come with their batch norms

@@ -72,7 +72,7 @@ class Trainer:
                 with seeded(recipe.seed * 1013 + number):
                     loss.begin_training(recipe.epochs, loader.labels)
                 loss.to(device)
-        needs = frozenset({"logits"}).union(*(loss.needs | loss.student_needs for spec in specs for loss in spec.losses))
+        needs = frozenset({"logits"}).union(*(loss.student_fields for spec in specs for loss in spec.losses))
         self.students = [StudentState(spec, needs, recipe, device, self.distributed) for spec in specs]
         self.scheme = specs[0].losses[0].scheme()
         self._groups = self.scheme.groups(len(specs))

@@ -35,7 +35,7 @@ def test_losses_of_maps_meet_teachers_of_all_families(family: str) -> None:
         if not kind.scheme.uses_teacher or ("window" in family and name not in few):
             continue
         loss = create(name, **({"negatives": 8} if name == "crd" else {}))
-        seen, reference = Observer(student, kind.needs | kind.student_needs)(images), observe_without_gradients(teacher, images, kind.needs)
+        seen, reference = Observer(student, loss.student_fields)(images), observe_without_gradients(teacher, images, loss.needs)
         seen = replace(seen, indices=torch.arange(3))
         loss.begin_training(10, torch.tensor([0, 1, 4]))
         if name in ("fsp", "kdsvd"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -147,3 +148,62 @@ def test_any_network_of_the_users_own_can_teach_logits(tmp_path: Path, small_npz
     assert diswot.distill(ARCH, folder=tmp_path / "run", **options).taught_by == teacher
     with pytest.raises((ConfigError, TeacherError), match=r"Sequential|feature maps"):
         diswot.distill(ARCH, folder=tmp_path / "maps", loss="fitnets", **options)
+
+
+OWN_NETWORKS = """
+import timm, torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def dino(num_classes, in_chans):
+    '''A transformer of features alone, as DINO's are.'''
+    return timm.create_model("vit_tiny_patch16_224", num_classes=0, in_chans=in_chans, img_size=16, patch_size=4)
+
+
+class Plain(nn.Module):
+    '''No protocol, a functional ReLU, and a classifier that is called by another name.'''
+
+    def __init__(self, num_classes, in_chans):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(in_chans, 8, 3, padding=1), nn.Conv2d(8, 12, 3, stride=2, padding=1)
+        self.norm, self.out = nn.BatchNorm2d(12), nn.Linear(12, num_classes)
+
+    def forward(self, x):
+        x = self.norm(self.two(F.relu(self.one(x))))
+        return self.out(F.relu(x).mean((2, 3)))
+"""
+
+
+@pytest.fixture
+def own_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module of them; their weights lie beside it."""
+    name = write_module(tmp_path, OWN_NETWORKS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module(name)
+    for kind in ("dino", "Plain"):
+        torch.manual_seed(0)
+        torch.save(getattr(module, kind)(4, 3).state_dict(), tmp_path / f"{kind}.pt")
+    return name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["rkd", "sp", "pefd", "crd", "fitnets", "vid", "kd(kd_weight=0) + ickd"])
+def test_a_teacher_of_features_alone(tmp_path: Path, small_npz: Path, own_networks: str, loss: str) -> None:
+    """It has no accuracy, and losses of its features train, resume and save a student all the same."""
+    options = {**QUICK, "data": str(small_npz), "teacher": f"{own_networks}:dino", "teacher_weights": str(tmp_path / "dino.pt")}
+    if "kd(" in loss:
+        with pytest.raises(TeacherError, match="dino has no classifier: use a loss of features, as rkd"):
+            diswot.distill(ARCH, folder=tmp_path / "run", loss=loss, **options)
+        assert not (tmp_path / "run").exists()
+        return
+    result = diswot.distill(ARCH, folder=tmp_path / "run", loss=loss, **options)
+    assert result.teacher is None and result.taught_by == f"{own_networks}:dino"
+    assert len(result.history) == 2 and diswot.load_student(tmp_path / "run" / "student")
+
+
+@pytest.mark.parametrize("loss", ["kd", "at", "reviewkd"])
+def test_a_network_without_any_protocol_teaches_by_its_maps_too(tmp_path: Path, small_npz: Path, own_networks: str, loss: str) -> None:
+    options = {**QUICK, "data": str(small_npz), "teacher": f"{own_networks}:Plain", "teacher_weights": str(tmp_path / "Plain.pt")}
+    result = diswot.distill(ARCH, folder=tmp_path / "run", loss=loss, **options)
+    assert result.teacher is not None and result.history[0]["ce"] > 0

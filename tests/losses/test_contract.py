@@ -12,7 +12,7 @@ from diswot.errors import ConfigError
 from diswot.losses import LOSSES, SupervisedLoss, create
 from diswot.observe import Observation
 from diswot.schemes import UnderTeacher
-from tests.losses.observations import NOTHING, STUDENT, TARGET, TEACHER, made, near, numbers, observation, pick, reference_of
+from tests.losses.observations import NOTHING, STUDENT, TARGET, TEACHER, draw, made, near, numbers, observation, pick, reference_of
 
 
 @pytest.mark.parametrize("name", ["dml", "udml", "dlb"])
@@ -60,7 +60,27 @@ def test_adapters_are_made_once_and_stay(name: str) -> None:
 
 
 @pytest.mark.parametrize("blind", ["student", "teacher"])
-@pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].needs != {"logits"}])
+@pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].scheme is UnderTeacher and "logits" not in create(name).needs])
+def test_teachers_that_know_other_classes_or_none_serve_losses_of_features(name: str) -> None:
+    """Terms and adapters are the same whatever the teacher's logits are."""
+    reference, found = reference_of(name, TEACHER), []
+    assert reference is not None
+    for logits in (reference.logits, draw(6, 9), NOTHING):
+        loss, other = made(name), replace(reference, logits=logits)
+        loss.make_adapters(STUDENT, other)
+        torch.manual_seed(1)
+        found.append(numbers(loss(STUDENT, other, TARGET)))
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("name", ["kd", "dkd", "afd", "diswot", "icKD(kd_weight=1)"])
+def test_teachers_without_logits_are_refused_by_losses_of_logits(name: str) -> None:
+    with pytest.raises(ConfigError, match="the teacher shows no logits: use a loss of features, as rkd"):
+        create(name)(STUDENT, replace(TEACHER, logits=NOTHING), TARGET)
+
+
+@pytest.mark.parametrize("blind", ["student", "teacher"])
+@pytest.mark.parametrize("name", [name for name in LOSSES if create(name).needs != {"logits"}])
 def test_without_maps_losses_of_features_say_so(name: str, blind: str) -> None:
     sides = {"student": STUDENT, "teacher": TEACHER}
     sides[blind] = Observation(NOTHING, NOTHING, sides[blind].logits, NOTHING)
@@ -83,7 +103,7 @@ def test_ofd_refuses_a_teacher_without_batch_norm(norms: tuple[Tensor, ...]) -> 
         create("ofd")(STUDENT, replace(TEACHER, norms=norms), TARGET)
 
 
-@pytest.mark.parametrize("name", ["kd", "fitnets", "dml"])
+@pytest.mark.parametrize("name", ["kd", "diswot", "dml"])
 def test_networks_that_know_other_classes_are_refused(name: str) -> None:
     """Of a peer as of a teacher; both numbers are named."""
     five = observation((2, 3, 5), (8, 4, 2), classes=5)
