@@ -35,6 +35,7 @@ class Observation:
         norms: of each stage, (2, C_i): mean and deviation of its preacts by the affine part of the batch norm before them; empty where
             there is none.
         indices: (B,) which images they are, of all that train; a training fills it in.
+        token_logits: (B, 2, N) of a transformer with a distillation token, by the class token and by that; `logits` is their mean.
     """
 
     features: Tensor
@@ -46,6 +47,7 @@ class Observation:
     preacts: tuple[Tensor, ...] = ()
     norms: tuple[Tensor, ...] = ()
     indices: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    token_logits: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Observation:
         """Return an observation with every tensor changed; empty ones stay."""
@@ -55,7 +57,7 @@ class Observation:
 
         features, pooled, logits, weight = map(one, (self.features, self.pooled, self.logits, self.weight))
         lists = (tuple(map(one, several)) for several in (self.blocks, self.stages, self.preacts, self.norms))
-        return Observation(features, pooled, logits, weight, *lists, self.indices)
+        return Observation(features, pooled, logits, weight, *lists, self.indices, one(self.token_logits))
 
     def detach(self) -> Observation:
         return self.map(Tensor.detach)
@@ -82,7 +84,7 @@ def observe(model: nn.Module, images: Tensor, needs: Collection[str] = FINAL) ->
 
 
 def _logits_alone(needs: Collection[str]) -> bool:
-    return FINAL.intersection(needs) <= {"logits"}
+    return (FINAL | {"token_logits"}).intersection(needs) <= {"logits"}
 
 
 def _observe_final(model: nn.Module, images: Tensor, features_too: bool) -> Observation:
@@ -96,6 +98,9 @@ def _observe_final(model: nn.Module, images: Tensor, features_too: bool) -> Obse
     shown, nothing = _as_map(model, features) if features_too else pooled.new_empty(0), pooled.new_empty(0)
     if isinstance(classifier, nn.Identity):
         return Observation(shown, pooled, nothing, nothing)
+    if isinstance(classifier, tuple) and len(classifier) == 2 and features.ndim == 3:
+        by_token = torch.stack([head(protocol.head_drop(features[:, place])) for place, head in enumerate(classifier)], 1)
+        return Observation(shown, pooled, by_token.mean(1), nothing, token_logits=by_token)
     if not isinstance(classifier, nn.Linear):
         raise TeacherError(f"{type(model).__name__}: its classifier is {type(classifier).__name__}, not one linear layer")
     return Observation(shown, pooled, classifier(pooled), classifier.weight)

@@ -165,7 +165,9 @@ class Recipe:
 class TrainConfig(ImageOptions, Recipe):
     """Everything that decides the outcome of a training by the labels alone."""
 
-    weights: str | None = option(None, "file of weights to begin with [random, from the seed]", "What to train")
+    weights: str | None = option(
+        None, "weights to begin with: a file, or pretrained (timm's, for a network of timm) [random, from the seed]", "What to train"
+    )
     space: str | None = option(None, "allow an arch.json of your own space: its module:name", "What to train")
 
     data: str | None = option(None, "images: see `diswot list data` [the search's, if it had real ones; else cifar100]", "Images")

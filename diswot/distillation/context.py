@@ -19,7 +19,7 @@ from diswot.config import Recipe
 from diswot.data.images import DecodedImages
 from diswot.devices import to_device
 from diswot.distillation.plan import DistillPlan
-from diswot.distillation.students import build_student, display_name
+from diswot.distillation.students import PRETRAINED, build_student, display_name, load_pretrained
 from diswot.errors import ConfigError, first_line
 from diswot.execution import Execution
 from diswot.losses import Loss
@@ -114,7 +114,8 @@ class TrainingContext:
         except (AssertionError, RuntimeError) as error:  # as timm's transformers, which are made for one size
             size = f"{spec.input_size}x{spec.input_size}"
             name = display_name(arch)
-            raise ConfigError(f"{name} cannot take {size} images ({first_line(error, 80)}): use a convolutional network") from None
+            remedy = f"write {name.partition('(')[0]}(img_size={spec.input_size}), or use a convolutional network"
+            raise ConfigError(f"{name} cannot take {size} images ({first_line(error, 80)}): {remedy}") from None
         check_buildable(arch, cost)
 
     def _try_loss(self, student: nn.Module, reference: nn.Module) -> None:
@@ -140,7 +141,9 @@ class TrainingContext:
         """Build a student as it begins: with random weights, or those of `--weights`."""
         config = self.plan.config
         model = build_student(arch, self.splits.data.spec, seed, self.plan.trusts(arch.space), config.drop_path)
-        if config.weights is not None:
+        if config.weights == PRETRAINED:
+            load_pretrained(model, arch, self.splits.data.spec)
+        elif config.weights is not None:
             load_weights(model, Path(config.weights), display_name(arch))
         return model
 

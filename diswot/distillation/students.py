@@ -16,15 +16,17 @@ from torch import nn
 from diswot import runs
 from diswot.architecture import Architecture, arch_json, read_arch_json
 from diswot.data import Dataset
-from diswot.errors import ConfigError, RunError
+from diswot.errors import ConfigError, RunError, first_line
 from diswot.models.init import initialise, seeded
 from diswot.models.student import ENTRYPOINT
 from diswot.models.teachers import normalisation
 from diswot.space import ImageSpec, load_space
 from diswot.training.checkpoint import load_tensors, save_tensors
 from diswot.training.evaluation import Network, Normalise
+from search_spaces.zoo import TIMM, create_timm
 
 STUDENT, STUDENTS = "student", "students"
+PRETRAINED = "pretrained"
 WEIGHTS = "model.safetensors"
 
 
@@ -83,6 +85,27 @@ def build_student(arch: Architecture, spec: ImageSpec, seed: int, trusted: bool 
     if not (hand_made and str(arch.choices).startswith("timm/")):
         initialise(model, "kaiming", seed)
     return model
+
+
+def load_pretrained(model: nn.Module, arch: Architecture, spec: ImageSpec) -> None:
+    """Load timm's weights into a network of timm; a classifier of other classes than theirs stays as it is.
+
+    Raises:
+        ConfigError: the network is not timm's, or its weights cannot be had.
+    """
+    choice, flag = str(arch.choices), f"--weights {PRETRAINED}"
+    if not (arch.space == "zoo" and choice.startswith(TIMM)):
+        raise ConfigError(f"{flag}: {display_name(arch)} has no weights to download, networks of timm have: give a file, or leave it out")
+    try:
+        pretrained = create_timm(choice, spec.num_classes, spec.in_chans, pretrained=True)
+    except (RuntimeError, OSError, ValueError, AssertionError, KeyError) as error:
+        raise ConfigError(f"{flag}: the weights of {display_name(arch)} cannot be had: {first_line(error, 160)}") from None
+    tensors = pretrained.state_dict()
+    cfg = getattr(model, "pretrained_cfg", {})
+    if cfg.get("num_classes") != spec.num_classes:
+        heads = (cfg.get("classifier"),) if isinstance(cfg.get("classifier"), str) else tuple(cfg.get("classifier") or ())
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(tuple(f"{head}." for head in heads))}
+    model.load_state_dict({**model.state_dict(), **tensors})
 
 
 def save_student(folder: Path, entry: StudentEntry, student: Network, data: Dataset, crop_pct: float = 1.0) -> None:

@@ -17,6 +17,7 @@ from diswot.losses.phases import ab, fsp, ft
 from diswot.losses.regression import hcl, srrl, vid
 from diswot.losses.relations import cc, pkt, relation, rkd_angle, rkd_distance, semantic, sp
 from diswot.losses.spectra import kdsvd
+from diswot.losses.token import hard_label
 from diswot.schemes import Terms
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "fitnets",
     "fsp",
     "ft",
+    "hard_label",
     "hcl",
     "ickd",
     "kd",

@@ -16,10 +16,13 @@ def read_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
 
     >>> read_architecture("resnet20")
     (Architecture(space='zoo', choices='resnet20'), {})
+    >>> read_architecture("vit_tiny_patch16_224(img_size=32, patch_size=4)")[0].choices
+    'timm/vit_tiny_patch16_224(img_size=32,patch_size=4)'
     """
     import timm
 
     from diswot.models.zoo import ZOO, zoo_name
+    from search_spaces.zoo import timm_name
 
     if text.startswith("|"):
         return Architecture("nasbench201", text), {}
@@ -27,8 +30,8 @@ def read_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
         return read_arch_json(text)
     if zoo_name(text) in ZOO:
         return Architecture("zoo", zoo_name(text)), {}
-    if timm.is_model(text.removeprefix("timm/")):
-        return Architecture("zoo", f"timm/{text.removeprefix('timm/')}"), {}
+    if timm.is_model(timm_name(text)):
+        return Architecture("zoo", f"timm/{text.removeprefix('timm/').replace(' ', '')}"), {}
     raise ArchitectureError(f"{brief_repr(text)} is no file, no NAS-Bench-201 string and no hand-made network: {suggest(text, ZOO)}"[:300])
 
 

@@ -66,6 +66,7 @@ def _observation(kind: type[Loss], width: int, seed: int) -> Observation:
         "preacts": maps,
         "norms": tuple(torch.stack([torch.zeros(m.shape[1]), torch.ones(m.shape[1])]) for m in maps),
         "indices": torch.arange(_IMAGES),
+        "token_logits": random(_IMAGES, 2, _CLASSES),
     }
     nothing = torch.empty(0)
     shown = kind.needs | kind.student_needs | {"logits"} | ({"norms"} if "preacts" in kind.needs else set())
@@ -75,7 +76,7 @@ def _observation(kind: type[Loss], width: int, seed: int) -> Observation:
 
 def _tensors(seen: Observation) -> list[Tensor]:
     several = [*seen.blocks, *seen.stages, *seen.preacts]
-    return [t for t in (seen.features, seen.pooled, seen.logits, seen.weight, *several) if t.requires_grad]
+    return [t for t in (seen.features, seen.pooled, seen.logits, seen.weight, seen.token_logits, *several) if t.requires_grad]
 
 
 def _check_terms(loss: Loss, student: Observation, reference: Observation, target: Tensor) -> None:

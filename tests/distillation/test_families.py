@@ -32,7 +32,7 @@ def test_losses_of_maps_meet_teachers_of_all_families(family: str) -> None:
     images = torch.randn(3, 3, side, side)
     few = ("at", "afd", "fitnets", "ickd")  # of a large teacher
     for name, kind in LOSSES.items():
-        if not kind.scheme.uses_teacher or ("window" in family and name not in few):
+        if name == "deit" or not kind.scheme.uses_teacher or ("window" in family and name not in few):
             continue
         loss = create(name, **({"negatives": 8} if name == "crd" else {}))
         seen, reference = Observer(student, loss.student_fields)(images), observe_without_gradients(teacher, images, loss.needs)

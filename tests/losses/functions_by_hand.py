@@ -416,3 +416,7 @@ def crd(likelihoods: Rows, num_images: int) -> float:
         total -= math.log(positive / (positive + noise + 1e-7))
         total -= sum(math.log(noise / (q + noise + 1e-7)) for q in negatives)
     return total / len(likelihoods)
+
+
+def hard_label(student: Rows, teacher: Rows) -> float:
+    return cross_entropy(student, [row.index(max(row)) for row in teacher])

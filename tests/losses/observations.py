@@ -33,7 +33,8 @@ def observation(channels: tuple[int, ...], sides: tuple[int, ...], batch: int = 
     pooled, weight = stages[-1].mean((2, 3)), draw(classes, channels[-1])
     stem = draw(batch, channels[0], sides[0], sides[0]).relu()
     logits, indices = pooled @ weight.T + draw(classes), torch.arange(batch)
-    return Observation(stages[-1], pooled, logits, weight, (stem, *stages), stages, preacts, norms, indices)
+    seen = Observation(stages[-1], pooled, logits, weight, (stem, *stages), stages, preacts, norms, indices)
+    return replace(seen, token_logits=torch.stack([logits.flip(1), 2 * logits], 1))
 
 
 STUDENT, TEACHER = observation((3, 4), (4, 2)), observation((2, 3, 5), (8, 4, 2))
@@ -43,7 +44,7 @@ OTHER_SIZES = observation((2, 3, 5), (8, 5, 3))
 def pick(seen: Observation, index: Any) -> Observation:
     """These images of it."""
     lists = {name: tuple(one[index] for one in getattr(seen, name)) for name in ("blocks", "stages", "preacts")}
-    rows = {name: getattr(seen, name)[index] for name in ("features", "pooled", "logits", "indices") if len(getattr(seen, name))}
+    rows = {name: getattr(seen, name)[index] for name in ("features", "pooled", "logits", "indices", "token_logits") if len(getattr(seen, name))}
     return replace(seen, **rows, **lists)
 
 
@@ -53,7 +54,7 @@ def leaves(seen: Observation) -> Observation:
 
 
 def tensors(seen: Observation) -> list[Tensor]:
-    return [seen.features, seen.pooled, seen.logits, seen.weight, *seen.blocks, *seen.stages, *seen.preacts, *seen.norms]
+    return [seen.features, seen.pooled, seen.logits, seen.weight, seen.token_logits, *seen.blocks, *seen.stages, *seen.preacts, *seen.norms]
 
 
 def with_widths(seen: Observation, like: Observation) -> Observation:

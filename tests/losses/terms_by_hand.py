@@ -27,6 +27,7 @@ from tests.losses.functions_by_hand import (
     flat,
     fsp,
     ft,
+    hard_label,
     hcl,
     ickd,
     kd,
@@ -348,6 +349,13 @@ def crd_terms(loss: Any, s: Any, t: Any, y: list[int]) -> Terms:
     return {"crd": loss.weight * total}
 
 
+def deit_terms(loss: Any, s: Any, t: Any, y: list[int]) -> Terms:
+    answers = [tokens[1] for tokens in s.token_logits]
+    if loss.soft:
+        return {"token": loss.share * kd(answers, t.logits, loss.temperature)}
+    return {"token": loss.share * hard_label(answers, t.logits)}
+
+
 def udml_terms(loss: Any, s: Any, t: Any, y: list[int]) -> Terms:
     """Half of what both sides get together."""
     apart = fitnets(linear(s.pooled, *parameters(loss.adapter)), t.pooled)
@@ -375,6 +383,7 @@ TERMS: dict[str, Callable[[Any, Any, Any, list[int]], Terms]] = {
     "dkd": dkd_terms,
     "dist": lambda loss, s, t, y: {"dist": loss.weight * dist(s.logits, t.logits, loss.beta, loss.gamma, loss.temperature)},
     "wttm": lambda loss, s, t, y: {"wttm": loss.weight * wttm(s.logits, t.logits, loss.exponent)},
+    "deit": deit_terms,
     "mlkd": mlkd_terms,
     "ctkd": ctkd_terms,
     "vid": vid_terms,
@@ -412,8 +421,10 @@ TERMS: dict[str, Callable[[Any, Any, Any, list[int]], Terms]] = {
 
 
 def label_term(name: str, loss: Any, s: Any, y: list[int]) -> Terms:
-    """SKD's own is of the normalised logits."""
+    """SKD's own is of the normalised logits, DeiT's of the class token's."""
     weight, logits = loss.ce_weight * loss.is_supervised, s.logits
     if name == "skd":
         weight, logits = weight * (1 - loss.alpha), spherical(logits, loss.multiplier)
+    if name == "deit":
+        weight, logits = weight * (1 - loss.share), [tokens[0] for tokens in s.token_logits]
     return {"ce": weight * cross_entropy(logits, y)} if weight else {}

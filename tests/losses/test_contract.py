@@ -59,7 +59,6 @@ def test_adapters_are_made_once_and_stay(name: str) -> None:
     assert [id(p) for p in loss.parameters()] == [id(p) for p in adapters]
 
 
-@pytest.mark.parametrize("blind", ["student", "teacher"])
 @pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].scheme is UnderTeacher and "logits" not in create(name).needs])
 def test_teachers_that_know_other_classes_or_none_serve_losses_of_features(name: str) -> None:
     """Terms and adapters are the same whatever the teacher's logits are."""

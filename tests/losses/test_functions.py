@@ -111,6 +111,7 @@ FUNCTIONS = {
     "ssld": logits(L.ssld, hand.symmetric),
     "logit_std": logits(L.logit_std, hand.logit_std),
     "logit_std, T 1": logits(L.logit_std, hand.logit_std, temperature=1.0),
+    "hard_label": logits(L.hard_label, hand.hard_label, zero=None),
     "wttm": Case(L.wttm, hand.wttm, (2 * draw(6, 4),), (2 * draw(6, 4),), zero=None),
     "wttm, as kd": logits(L.wttm, hand.wttm, exponent=1.0),
     "mlkd": logits(_mlkd, hand.mlkd),

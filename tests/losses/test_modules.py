@@ -43,6 +43,7 @@ CHANGED: dict[str, dict[str, Any]] = {
     "pefd": {"projectors": 2},
     "afd": {"width": 4, "temperature": 2, "kd_weight": 0.5},
     "cc": {"gamma": 0.3, "order": 3},
+    "deit": {"soft": True, "share": 0.3, "temperature": 2},
     "wttm": {"exponent": 0.5},
     "mlkd": {"batch_weight": 2, "class_weight": 3},
     "ctkd": {"lowest": 2, "span": 5},
@@ -84,7 +85,7 @@ LITERATURE = """
     afd(ce_weight=1, weight=200, kd_weight=0.9, temperature=4, width=128);
     rkd(ce_weight=1, distance_weight=25, angle_weight=50); sp(ce_weight=1, weight=3000);
     cc(ce_weight=1, weight=0.02, gamma=0.4, order=2); pkt(ce_weight=1, weight=3e4);
-    wttm(ce_weight=1, weight=4, exponent=0.2); mlkd(ce_weight=0.1, kd_weight=0.9, batch_weight=0.9, class_weight=0.9);
+    deit(ce_weight=1, share=0.5, soft=false, temperature=3); wttm(ce_weight=1, weight=4, exponent=0.2); mlkd(ce_weight=0.1, kd_weight=0.9, batch_weight=0.9, class_weight=0.9);
     ctkd(ce_weight=0.1, kd_weight=0.9, lowest=1, span=20, warmup=10); vid(ce_weight=1, weight=1, variance=5);
     srrl(ce_weight=1, feature_weight=1, regression_weight=1); reviewkd(ce_weight=1, weight=5, warmup=20, width=512);
     fsp(ce_weight=1, weight=50, first_phase=0.125); ab(ce_weight=1, weight=0.003, margin=1, first_phase=0.125);
@@ -142,7 +143,8 @@ def test_gradients_reach_the_student_and_the_adapters_and_no_teacher(name: str) 
     loss, student, teacher = made(name), leaves(STUDENT), leaves(TEACHER)
     terms = loss(student, reference_of(name, teacher), TARGET)
     torch.stack(list(terms.values())).sum().backward()
-    assert (student.logits.grad is not None) == loss.is_supervised or name == "ssld"
+    answer = student.token_logits if name == "deit" else student.logits
+    assert (answer.grad is not None) == loss.is_supervised or name == "ssld"
     assert any(tensor.grad is not None and tensor.grad.any() for tensor in tensors(student))
     assert all(p.grad is not None and p.grad.isfinite().all() for p in loss.parameters() if p.requires_grad)
     reached = [tensor for tensor in tensors(teacher) if tensor.grad is not None]
