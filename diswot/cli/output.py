@@ -233,6 +233,7 @@ def compare_json(found: Comparison) -> Json:
     rows = [
         {
             "name": row.name,
+            "loss": row.loss,
             "space": row.arch.space,
             "choices": row.arch.choices,
             "top1": row.top1,
@@ -258,11 +259,12 @@ def compare_table(found: Comparison) -> Table:
     seeds = len(first.top1)
     spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "of one seed"
     title = f"top-1 on {found.measured_on} ({found.images:,} images), {spread}; ahead: of the first over this one, 95 % interval"
-    table = plain_table(title, ["student", "top-1", "ahead", "params", "FLOPs", "latency"], left=1)
+    named = ["loss"] if len({row.loss for row in found.rows}) > 1 else []
+    table = plain_table(title, ["student", *named, "top-1", "ahead", "params", "FLOPs", "latency"], left=1 + len(named))
     for row in found.rows:
         ahead = "" if row is first else plus_minus(*first.ahead_of(row), sign="+")
         cost = millions(row.cost.params), millions(row.cost.flops), f"{row.latency:.2f} ms"
-        table.add_row(row.name, plus_minus(row.mean, row.spread), ahead, *cost)
+        table.add_row(row.name, *(row.loss for _ in named), plus_minus(row.mean, row.spread), ahead, *cost)
     return table
 
 

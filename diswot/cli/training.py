@@ -97,13 +97,15 @@ def _train(request: Request, make_plan: Callable[[], Plan], named_after: list[st
 @running(*_RUNNING, "workers", "executor", "patience")
 @words(_WORDS)
 def compare(words: tuple[str, ...], **flags: Any) -> None:
-    """Train several students by the same recipe, on the same seeds, under one teacher: was the search worth it?
+    """Train students, or one student by several losses, by the same recipe, on the same seeds, under one teacher: was it worth it?
 
     [bold]diswot compare arch.json other.json resnet20 --data cifar100 --seeds 3[/]
 
+    [bold]diswot compare resnet20 --losses "none; kd; dkd(beta=2)" --data cifar100[/]
+
     [bold]diswot compare --resume runs/NAME[/]
     """
-    request = Request("compare", CompareConfig, words, flags, "compare needs two students at least: diswot compare arch.json resnet20")
+    request = Request("compare", CompareConfig, words, flags, "compare needs a student: diswot compare arch.json resnet20")
     config = request.config()
     from diswot.cli import output
     from diswot.distillation.compare import plan_comparison
@@ -116,4 +118,4 @@ def compare(words: tuple[str, ...], **flags: Any) -> None:
     output.show_table(output.compare_table(found))
     if found.teacher:
         click.echo(f"the teacher: {', '.join(f'{value:.2f}' for value in found.teacher)} %")
-    click.echo(f"the trained students are in {found.folder}/seed-*/students")
+    click.echo(f"the trained students are in {found.folder}/seed-*")

@@ -240,10 +240,27 @@ class CompareConfig(DistillConfig):
     """Everything that decides the outcome of a comparison."""
 
     seeds: int = option(3, "number of trainings of each student, with random seeds from --seed on", "What to train", ge=1)
+    losses: str | None = option(
+        None,
+        "losses to compare, separated by semicolons: none; kd; dist(weight=2) [that of --loss; of a single student also none and kd]",
+        "What to train",
+    )
 
-    def training(self, seed: int) -> DistillConfig:
-        """The configuration of the training with this seed."""
-        return self.distillation(seed=seed)
+    def training(self, seed: int, loss: str | None = None) -> DistillConfig:
+        """The configuration of the training with this seed, by another loss if one is given."""
+        return self.distillation(seed=seed, **({"loss": loss} if loss is not None else {}))
+
+    def compared_losses(self, num_students: int) -> tuple[str, ...]:
+        """The losses that are compared, each once.
+
+        >>> CompareConfig(loss="dist").compared_losses(1), CompareConfig(losses="kd; dkd(beta=2)").compared_losses(3)
+        (('none', 'kd', 'dist'), ('kd', 'dkd(beta=2)'))
+        """
+        if self.losses is not None:
+            named = [part.strip() for part in self.losses.split(";") if part.strip()]
+        else:
+            named = [*(("none", "kd") if num_students == 1 else ()), self.loss]
+        return tuple(dict.fromkeys(named))
 
     def check(self) -> None:
         super().check()

@@ -1,4 +1,4 @@
-"""Was the search worth it? Several students by the same recipe, on the same seeds, under one teacher."""
+"""Was it worth it? Students, or losses, by the same recipe, on the same seeds, under one teacher."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diswot.budget import cost_of
 from diswot.config import CompareConfig
 from diswot.data import load_data
 from diswot.distillation.plan import DistillPlan, plan_distillation, read_entries, restore_config
-from diswot.distillation.recipe import DistillResult, distill_in
+from diswot.distillation.recipe import distill_in
 from diswot.distillation.side_by_side import train_side_by_side
 from diswot.distillation.students import StudentEntry, build_student
 from diswot.errors import ConfigError, RunError
@@ -36,10 +36,11 @@ RESULTS = "results.jsonl"
 
 @dataclass(frozen=True)
 class ComparedStudent:
-    """A student over all seeds.
+    """A student over all seeds, by one loss.
 
     Attributes:
         name: for the table.
+        loss: the loss.
         arch: its architecture.
         top1: accuracy in percent for each seed.
         cost: its parameters, FLOPs and depth.
@@ -47,6 +48,7 @@ class ComparedStudent:
     """
 
     name: str
+    loss: str
     arch: Architecture
     top1: list[float]
     cost: Cost
@@ -86,7 +88,7 @@ class Comparison:
     """The result of a comparison.
 
     Attributes:
-        rows: the students, in the order that they were given in.
+        rows: the students, in the order that they were given in, for each loss in turn.
         teacher: the accuracy of each seed's teacher, where there was one.
         measured_on: `test` or `validation`.
         images: how many images that is.
@@ -109,13 +111,22 @@ class ComparePlan:
 
     kind: ClassVar[str] = "compare"
 
-    def training(self, seed: int) -> DistillPlan:
-        """The plan of the training with this seed."""
-        return DistillPlan(self.config.training(seed), self.entries)
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The losses that are compared."""
+        return self.config.compared_losses(len(self.entries))
+
+    def training(self, seed: int, loss: str | None = None) -> DistillPlan:
+        """The plan of the training with this seed, by one of the losses."""
+        return DistillPlan(self.config.training(seed, loss or self.losses[0]), self.entries)
+
+    def folder(self, parent: Path, seed: int, loss: str) -> Path:
+        """The folder of that training, in the run's."""
+        return parent / f"seed-{seed}" / (f"loss-{self.losses.index(loss) + 1}" if len(self.losses) > 1 else "")
 
     def document(self) -> dict[str, Any]:
         """Return the part of the plan that is kept with the run."""
-        return {**self.training(self.config.seed).document(), "seeds": self.config.seeds}
+        return {**self.training(self.config.seed, self.config.loss).document(), "seeds": self.config.seeds, "losses": self.config.losses}
 
     def files(self) -> dict[str, str]:
         """Texts that are kept with the run, by file name: the arch.json of every student."""
@@ -136,21 +147,32 @@ def plan_comparison(config: CompareConfig, entries: Sequence[StudentEntry]) -> C
     config.check()
     if launched_by_torchrun():
         raise ConfigError("compare runs in one process: under torchrun, distil the students side by side, seed by seed")
-    if len(entries) < 2:
-        raise ConfigError("compare needs two students at least: diswot compare arch.json resnet20")
-    loss = losses.create(config.loss)
-    if not loss.scheme.independent_students:
-        alone = "students that learn from each other cannot be compared by themselves"
-        raise ConfigError(f"loss {loss.label}: {alone}; use distill, or another loss")
-    known = plan_distillation(config.training(config.seed), entries).config
+    compared = config.compared_losses(len(entries))
+    if len(entries) * len(compared) < 2:
+        raise ConfigError("compare needs two students at least, or two losses: diswot compare arch.json resnet20 --losses 'none; kd; dkd'")
+    made = {expression: losses.create(expression) for expression in compared}
+    for loss in made.values():
+        if not loss.scheme.independent_students:
+            alone = "students that learn from each other cannot be compared by themselves"
+            raise ConfigError(f"loss {loss.label}: {alone}; use distill, or another loss")
+    taught = next((expression for expression, loss in made.items() if loss.scheme.uses_teacher), compared[0])
+    known = plan_distillation(config.training(config.seed, taught), entries).config
     completed = replace(config, teacher=known.teacher, data=known.data, data_dir=known.data_dir, input_size=known.input_size)
     return ComparePlan(completed, tuple(entries))
 
 
-def _record(seed: int, result: DistillResult) -> dict[str, Any]:
-    names, top1 = zip(*((student.name, student.accuracy.top1) for student in result.students), strict=True)
-    facts = {"measured_on": result.measured_on, "images": result.student.count}
-    return {"seed": seed, "names": list(names), "top1": list(top1), "teacher": result.teacher.top1 if result.teacher else None, **facts}
+def _train_losses(plan: ComparePlan, parent: Path, seed: int, execution: Execution) -> dict[str, Any]:
+    """Train the students of one seed by every loss, and return the record of them."""
+    record: dict[str, Any] = {"seed": seed, "names": [], "losses": [], "top1": [], "teacher": None}
+    for loss in plan.losses:
+        result = distill_in(plan.folder(parent, seed, loss), plan.training(seed, loss), execution)
+        for student in result.students:
+            record["names"].append(student.name)
+            record["losses"].append(loss)
+            record["top1"].append(student.accuracy.top1)
+        record |= {"measured_on": result.measured_on, "images": result.student.count}
+        record["teacher"] = result.teacher.top1 if result.teacher else record["teacher"]
+    return record
 
 
 def run_compare(plan: ComparePlan, run: RunDir | None, execution: Execution) -> Comparison:
@@ -170,14 +192,14 @@ def run_compare(plan: ComparePlan, run: RunDir | None, execution: Execution) -> 
 def _train_here(plan: ComparePlan, folder: Path, execution: Execution, seeds: range) -> Iterator[dict[str, Any]]:
     for seed in seeds:
         logger.info("seed %s (%s of %s)", seed, seed - plan.config.seed + 1, plan.config.seeds)
-        yield _record(seed, distill_in(folder / f"seed-{seed}", plan.training(seed), execution))
+        yield _train_losses(plan, folder, seed, execution)
 
 
 def _train_elsewhere(plan: ComparePlan, folder: Path, execution: Execution, seeds: range) -> Iterator[dict[str, Any]]:
     """The seeds by workers, side by side; yields their records in order."""
     found: dict[int, dict[str, Any]] = {}
     with train_side_by_side(execution, _train_seed, folder) as dispatcher:
-        numbers = {dispatcher.add((folder.resolve() / f"seed-{seed}", plan.training(seed), seed)): seed for seed in seeds}
+        numbers = {dispatcher.add((folder.resolve(), plan, seed)): seed for seed in seeds}
         execution.reporter.start(plan.config.seeds, seeds.start - plan.config.seed, "seed")
         for seed in seeds:
             while seed not in found:
@@ -189,10 +211,10 @@ def _train_elsewhere(plan: ComparePlan, folder: Path, execution: Execution, seed
     execution.reporter.stop()
 
 
-def _train_seed(device: str, item: tuple[Path, DistillPlan, int]) -> dict[str, Any]:
+def _train_seed(device: str, item: tuple[Path, ComparePlan, int]) -> dict[str, Any]:
     """Train the students of one seed, and return its record."""
     folder, plan, seed = item
-    return _record(seed, distill_in(folder, plan, Execution(device)))
+    return _train_losses(plan, folder, seed, Execution(device))
 
 
 def _comparison(plan: ComparePlan, records: Sequence[Mapping[str, Any]], folder: Path, device: str) -> Comparison:
@@ -200,10 +222,11 @@ def _comparison(plan: ComparePlan, records: Sequence[Mapping[str, Any]], folder:
     rows = []
     models = [build_student(entry.arch, spec, 0, plan.config.space == entry.arch.space) for entry in plan.entries]
     timings = measure_networks(models, [spec.shape] * len(models), Setup(device)).timings
-    for index, entry in enumerate(plan.entries):
-        arch, trusted = entry.arch, plan.config.space == entry.arch.space
-        cost = cost_of(load_space(arch.space, trusted=trusted), arch, spec)
+    for index, (name, loss) in enumerate(zip(records[0]["names"], records[0]["losses"], strict=True)):
+        number = index % len(plan.entries)
+        arch = plan.entries[number].arch
+        cost = cost_of(load_space(arch.space, trusted=plan.config.space == arch.space), arch, spec)
         top1 = [record["top1"][index] for record in records]
-        rows.append(ComparedStudent(records[0]["names"][index], arch, top1, cost, timings[index].median))
+        rows.append(ComparedStudent(name, loss, arch, top1, cost, timings[number].median))
     teacher = [record["teacher"] for record in records if record["teacher"] is not None]
     return Comparison(rows, teacher, records[0]["measured_on"], records[0]["images"], folder)

@@ -22,7 +22,7 @@ from tests.trained import ARCH, QUICK
 
 def compared(first: list[float], second: list[float]) -> tuple[ComparedStudent, ComparedStudent]:
     cost = Cost(1, 1, 1)
-    return ComparedStudent("a", ARCH, first, cost, 1.0), ComparedStudent("b", ARCH, second, cost, 1.0)
+    return ComparedStudent("a", "kd", ARCH, first, cost, 1.0), ComparedStudent("b", "kd", ARCH, second, cost, 1.0)
 
 
 def test_the_interval_of_a_difference_is_scipys() -> None:
@@ -70,5 +70,30 @@ def test_compare_from_the_command_line(small_npz: Path, diswot: Any) -> None:
     assert code == 0 and "resnet14" in out and "±" in out and "ahead" in out, err
     found = json.loads(diswot("compare", "--resume", "runs/c", "--json", "--quiet")[1])
     assert [len(row["top1"]) for row in found["students"]] == [2, 2] and found["students"][0]["difference"] is None
-    code, _, err = diswot("compare", "resnet8", *options)
-    assert code == 2 and "two students at least" in err
+    code, _, err = diswot("compare", "resnet8", *options, "--losses", "none; none")
+    assert code == 2 and "two students at least, or two losses" in err
+
+
+@pytest.mark.slow
+def test_one_student_is_compared_by_several_losses(tmp_path: Path, small_npz: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the labels alone and kd where no others are named; cut off between two losses and resumed; each as if it were alone."""
+    options: Any = {**QUICK, "data": str(small_npz), "teacher": "resnet8", "teacher_weights": str(teacher_file)}
+    real, calls = Trainer.epoch, 0
+
+    def fail(self: Trainer, number: int) -> dict[str, float]:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return real(self, number)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "epoch", fail)
+        diswot.compare(["resnet8"], folder=tmp_path / "c", seeds=2, loss="fitnets", **options)
+    found = diswot.resume(tmp_path / "c", device="cpu")
+    assert [(row.name, row.loss) for row in found.rows] == [("resnet8", loss) for loss in ("none", "kd", "fitnets")]
+    for row in found.rows:
+        for seed in (0, 1):
+            alone = diswot.distill("resnet8", folder=tmp_path / f"{row.loss}-{seed}", seed=seed, loss=row.loss, **options)
+            assert row.top1[seed] == alone.student.top1
+    assert len(found.teacher) == 2
