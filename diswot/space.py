@@ -141,6 +141,7 @@ BUILT_IN = {
     "channel_bench": "search_spaces.channel_bench:space",
     "zoo": "search_spaces.zoo:space",
 }
+NOT_SEARCHED = {"simkd": "search_spaces.simkd:space"}  # spaces of networks that come of something else
 ALIASES = {"s0": "resnet_depth", "s1": "resnet_width", "s2": "resnet_mixed", "tss": "nasbench201", "sss": "nats_size"}
 
 
@@ -161,8 +162,8 @@ def load_space(name: str, *, trusted: bool = False) -> SearchSpace:
     diswot.errors.ConfigError: unknown space 'resnet_dept': did you mean resnet_depth?; module:name for one of your own
     """
     name = ALIASES.get(name.lower(), name)
-    if name in BUILT_IN:
-        return plugins.load_part(BUILT_IN[name], "space", SearchSpace)  # type: ignore[type-abstract]
+    if (where := BUILT_IN.get(name) or NOT_SEARCHED.get(name)) is not None:
+        return plugins.load_part(where, "space", SearchSpace)  # type: ignore[type-abstract]
     if not plugins.is_reference(name):
         raise ConfigError(f"unknown space {name!r}: {suggest(name, [*BUILT_IN, *ALIASES])}; module:name for one of your own")
     space = plugins.load_part(name, "space", SearchSpace, trusted=trusted)  # type: ignore[type-abstract]
@@ -173,4 +174,4 @@ def load_space(name: str, *, trusted: bool = False) -> SearchSpace:
 
 def is_built_in(space: SearchSpace) -> bool:
     """Whether a space comes with diswot, so that its code needs no watching."""
-    return space.name in BUILT_IN
+    return space.name in BUILT_IN or space.name in NOT_SEARCHED

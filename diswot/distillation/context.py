@@ -31,7 +31,7 @@ from diswot.observe import Observation, batch_statistics, observe_without_gradie
 from diswot.progress import Reporter
 from diswot.runs import RunDir
 from diswot.schemes import SELF
-from diswot.space import load_space
+from diswot.space import is_built_in, load_space
 from diswot.training.batches import fits_in_memory
 from diswot.training.decoding import training_transform
 from diswot.training.distributed import DistributedContext, init_distributed
@@ -43,6 +43,7 @@ from diswot.training.optim import make_optimizer
 from diswot.training.optimizer_state import check_optimizer
 from diswot.training.splits import DataSplits, load_splits
 from diswot.training.student import StudentSpec
+from search_spaces.simkd import wrapped
 
 logger = logging.getLogger(__name__)
 LOGITS = frozenset({"logits"})  # what any teacher must show; the loss tells what else
@@ -81,8 +82,28 @@ class TrainingContext:
         if recipe.aa:
             training_transform(splits.data.input_size, recipe)  # refuses what timm cannot make
         context = cls(plan, splits, recipe, device, distributed, execution.reporter)
+        if plan.make_loss().reuses_classifier:
+            context = replace(context, plan=context.reusing_plan())
         context.check_networks()
         return context
+
+    def reusing_plan(self) -> DistillPlan:
+        """The plan with students that end in the teacher's classifier.
+
+        Raises:
+            ConfigError: a student, or a teacher, that this cannot be made of.
+        """
+        plan = self.plan
+        if plan.assistants or plan.config.teacher == SELF:
+            raise ConfigError("loss simkd: assistants, and --teacher self, have no classifier to hand on: name the teacher alone")
+        if own := next((entry.arch.space for entry in plan.entries if not is_built_in(load_space(entry.arch.space, trusted=True))), ""):
+            raise ConfigError(f"loss simkd: students of {own} cannot be kept with a teacher's classifier; those of built-in spaces can")
+        seen = self.observe_zeros(self.untrained_teacher(str(plan.config.teacher)), plan.make_loss(), of_teacher=True)
+        width, side = seen.features.shape[1], seen.features.shape[-1]
+        if seen.weight.shape[1:] != (width,):
+            raise ConfigError("loss simkd: the teacher's classifier is not fed by its last map: use srrl")
+        entries = tuple(replace(entry, arch=wrapped(entry.arch, width, side)) for entry in plan.entries)
+        return replace(plan, entries=entries)
 
     def check_networks(self) -> None:
         """Take one step on black images with untrained networks.
@@ -144,7 +165,7 @@ class TrainingContext:
         if config.weights == PRETRAINED:
             load_pretrained(model, arch, self.splits.data.spec)
         elif config.weights is not None:
-            load_weights(model, Path(config.weights), display_name(arch))
+            load_weights(getattr(model, "backbone", model), Path(config.weights), display_name(arch))
         return model
 
     def untrained_teacher(self, name: str, seed: int = 0) -> nn.Module:

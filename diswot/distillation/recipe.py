@@ -19,6 +19,7 @@ from diswot.distillation.students import STUDENT, STUDENTS, save_student, studen
 from diswot.distillation.teachers import digest, make_teacher
 from diswot.execution import Execution
 from diswot.losses import LOSSES
+from diswot.models.reused import reuse_classifier
 from diswot.observe import has_classifier
 from diswot.runs import RunDir
 from diswot.training.evaluation import Accuracy, Network, evaluate
@@ -141,6 +142,9 @@ def student_specs(context: TrainingContext, teacher: Network | None) -> list[Stu
         for number, entry in enumerate(students)
     ]
     loss = plan.make_loss()
+    if loss.reuses_classifier and teacher is not None:
+        for network in networks:
+            reuse_classifier(network.model, teacher.model)
     seen = {number: context.observe_zeros(network.model, loss) for number, network in enumerate(networks)}
     of_teacher = context.observe_zeros(teacher.model, loss, of_teacher=True) if teacher is not None else None
     specs = []

@@ -23,6 +23,7 @@ from diswot.models.teachers import normalisation
 from diswot.space import ImageSpec, load_space
 from diswot.training.checkpoint import load_tensors, save_tensors
 from diswot.training.evaluation import Network, Normalise
+from search_spaces.simkd import student_of
 from search_spaces.zoo import TIMM, create_timm
 
 STUDENT, STUDENTS = "student", "students"
@@ -44,6 +45,8 @@ def display_name(arch: Architecture) -> str:
     >>> display_name(Architecture("zoo", "timm/resnet18")), display_name(Architecture("resnet_depth", {"depths": [1, 1, 1]}))
     ('resnet18', '61ba557344e0')
     """
+    if arch.space == "simkd":
+        return display_name(student_of(arch))
     return str(arch.choices).removeprefix("timm/") if arch.space == "zoo" else arch.digest
 
 

@@ -87,6 +87,7 @@ class Loss(_Options):
         min_batch_size: the fewest images that it can be computed on.
         has_adapters: whether it has layers of its own, which are trained beside the student and left behind with the loss.
         grad_to_reference: whether gradients also flow into the reference.
+        reuses_classifier: whether the student ends in a projector and its teacher's classifier, which is not trained.
 
     Attributes:
         ce_weight: weight of the loss on the labels.
@@ -105,6 +106,7 @@ class Loss(_Options):
     min_batch_size = 1
     has_adapters = False
     grad_to_reference = False
+    reuses_classifier = False
 
     def __post_init__(self) -> None:
         super().__init__()

@@ -37,8 +37,9 @@ class WeightedSum(Loss):
             frozenset[str]().union(*(getattr(loss, name) for loss in losses)) for name in ("needs", "student_needs")
         )
         self.min_batch_size = max(loss.min_batch_size for loss in losses)
-        self.needs_whole_batch, self.reads_labels, self.has_adapters = (
-            any(getattr(loss, name) for loss in losses) for name in ("needs_whole_batch", "reads_labels", "has_adapters")
+        self.needs_whole_batch, self.reads_labels, self.has_adapters, self.reuses_classifier = (
+            any(getattr(loss, name) for loss in losses)
+            for name in ("needs_whole_batch", "reads_labels", "has_adapters", "reuses_classifier")
         )
 
     @property

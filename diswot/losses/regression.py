@@ -1,5 +1,5 @@
-"""Losses that predict the teacher's features from the student's: as a Gaussian (VID), for the teacher's own classifier (SRRL), or with all
-coarser features reviewed (ReviewKD)."""
+"""Losses that predict the teacher's features from the student's: as a Gaussian (VID), for the teacher's own classifier (SRRL, SimKD), or with
+all coarser features reviewed (ReviewKD)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diswot.config.fields import option
+from diswot.errors import ConfigError
 from diswot.losses.base import LOSSES, Loss, SingleTermLoss, temperature_option, weight_option
-from diswot.losses.features import paired, to_smaller
+from diswot.losses.features import fitnets, paired, to_smaller
 from diswot.losses.logits import warmup_share
 from diswot.observe import Observation
 from diswot.schemes.base import Terms
@@ -124,6 +125,28 @@ class SRRL(Loss):
     def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
         features, regression = srrl(self.projection(student.pooled), reference.pooled, reference.weight)
         return {"features": self.feature_weight * features, "regression": self.regression_weight * regression}
+
+
+@LOSSES.register("simkd")
+class SimKD(SingleTermLoss):
+    """weight times the mean squared difference of the last maps, the larger averaged to the smaller (Chen et al., CVPR 2022). The student
+    ends in a projector and its teacher's classifier, and is kept with both; labels are not looked at."""
+
+    ce_weight: float = weight_option(0.0)
+    weight: float = weight_option(1.0)
+
+    summary = "the teacher's classifier on projected features (Chen et al. 2022)"
+    needs = frozenset({"features", "weight"})
+    reuses_classifier = True
+
+    def check_observations(self, student: Observation, reference: Observation | None) -> None:
+        super().check_observations(student, reference)
+        if reference is not None and student.features.shape[1] != reference.features.shape[1]:
+            widths = f"{student.features.shape[1]} channels, the teacher's of {reference.features.shape[1]}"
+            raise ConfigError(f"loss simkd: a last map of {widths}: it is computed on a student that ends in the teacher's classifier")
+
+    def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
+        return fitnets(*to_smaller(student.features, reference.features))
 
 
 class _Fusion(nn.Module):

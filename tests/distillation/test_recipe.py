@@ -27,6 +27,7 @@ TERMS = {
     "dkd": {"ce", "tckd", "nckd"},
     "skd": {"ce", "skd"},
     "ssld": {"ssld"},
+    "simkd": {"simkd"},
     "mlkd": {"ce", "kd", "batch", "classes"},
     "ctkd": {"ce", "kd"},
     "ofa": {"ce", "kd", "ofa"},

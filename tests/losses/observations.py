@@ -61,7 +61,7 @@ def with_widths(seen: Observation, like: Observation) -> Observation:
     """A network whose coarsest stages, and its stem, have as many channels as another's."""
     stages = tuple(maps[:, : other.shape[1]] for maps, other in zip(seen.stages[-len(like.stages) :], like.stages, strict=True))
     stem = torch.cat([seen.blocks[0], seen.blocks[0]], 1)[:, : like.blocks[0].shape[1]]
-    return replace(seen, stages=stages, blocks=(stem, *stages))
+    return replace(seen, stages=stages, blocks=(stem, *stages), features=seen.features[:, : like.features.shape[1]])
 
 
 def reference_of(name: str, teacher: Observation) -> Observation | None:
@@ -69,7 +69,7 @@ def reference_of(name: str, teacher: Observation) -> Observation | None:
     scheme = LOSSES[name].scheme
     if scheme is Alone:
         return None
-    if name in ("fsp", "kdsvd"):
+    if name in ("fsp", "kdsvd", "simkd"):
         return with_widths(teacher, STUDENT)
     return pick(teacher, slice(0, len(teacher.logits) // 2)) if scheme is PreviousStep else teacher
 

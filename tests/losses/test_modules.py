@@ -85,7 +85,7 @@ LITERATURE = """
     afd(ce_weight=1, weight=200, kd_weight=0.9, temperature=4, width=128);
     rkd(ce_weight=1, distance_weight=25, angle_weight=50); sp(ce_weight=1, weight=3000);
     cc(ce_weight=1, weight=0.02, gamma=0.4, order=2); pkt(ce_weight=1, weight=3e4);
-    deit(ce_weight=1, share=0.5, soft=false, temperature=3); wttm(ce_weight=1, weight=4, exponent=0.2); mlkd(ce_weight=0.1, kd_weight=0.9, batch_weight=0.9, class_weight=0.9);
+    simkd(ce_weight=0, weight=1); deit(ce_weight=1, share=0.5, soft=false, temperature=3); wttm(ce_weight=1, weight=4, exponent=0.2); mlkd(ce_weight=0.1, kd_weight=0.9, batch_weight=0.9, class_weight=0.9);
     ctkd(ce_weight=0.1, kd_weight=0.9, lowest=1, span=20, warmup=10); vid(ce_weight=1, weight=1, variance=5);
     srrl(ce_weight=1, feature_weight=1, regression_weight=1); reviewkd(ce_weight=1, weight=5, warmup=20, width=512);
     fsp(ce_weight=1, weight=50, first_phase=0.125); ab(ce_weight=1, weight=0.003, margin=1, first_phase=0.125);
