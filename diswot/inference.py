@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +14,14 @@ import torch
 
 from diswot.data import Dataset, load_data
 from diswot.data.images import ImageSet, RelabelledImages, fit_square, to_rgb, with_crop_pct
-from diswot.data.sources import GENERATED_SOURCES, LIST_SUFFIXES, Files
+from diswot.data.sources import GENERATED_SOURCES, IMAGE_SUFFIXES, LIST_SUFFIXES, Files
 from diswot.devices import to_device
 from diswot.distillation.students import WEIGHTS, load_student, teacher_normalisation
 from diswot.errors import ConfigError, DataError, brief_repr, first_line
 from diswot.models.teachers import build_teacher
 from diswot.training.evaluation import Accuracy, Network, Normalise, evaluate
+
+_AT_ONCE = 64  # images that are read before they are looked at
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,24 @@ def run_evaluate(what: str, data: str, options: EvaluateOptions | None = None, d
     return Evaluation(data, split, evaluate(network, images, device))
 
 
+def images_for(model: Model, data: str, split: str, **options: Any) -> ImageSet:
+    """The images of a split, as a student takes them: at its size, with its own numbers for their classes.
+
+    Args:
+        model: the student.
+        data: the images.
+        split: test (train where there is no other) or train.
+        options: data_dir, as `load_data` takes it.
+    """
+    if _has_any_size(data):
+        options["input_size"] = model.input_size[1]
+    if data in GENERATED_SOURCES:
+        options["num_classes"] = len(model.class_names)
+    loaded = load_data(data, **options)
+    images = loaded.test if split == "test" and loaded.test is not None else loaded.train
+    return with_crop_pct(_relabelled(model, images, loaded.class_names, data), model.crop_pct)
+
+
 def _named(name: str, weights: str, norm: str, data: Dataset) -> Network:
     model = build_teacher(name, data.spec, weights, needs=("logits",))
     return Network(model, teacher_normalisation(norm, weights, data, "--norm"))
@@ -168,24 +190,59 @@ class Prediction:
 def run_predict(model: Model, images: Sequence[str | Path], device: str = "cpu", top: int = 5) -> list[Prediction]:
     """Name the likeliest classes of image files; each is scaled and cut to the size that the network takes.
 
+    Args:
+        model: the student.
+        images: files, and folders of which all images are meant, sorted by their paths.
+        device: where.
+        top: how many classes.
+
     Raises:
-        DataError: a file that is no image.
+        DataError: a file that is no image, or a folder without any.
     """
     to_device(model.network.model, device)
     channels, side, _ = model.input_size
+    paths = [path for image in images for path in _image_files(Path(image))]
     predictions = []
-    for path in images:
-        pixels = torch.from_numpy(_read(Path(path), side, channels, model.crop_pct))[None].to(device).permute(0, 3, 1, 2)
-        shares = model.network.model(model.network.normalise(pixels)).softmax(1)[0]
-        best = shares.topk(min(top, len(shares)))
-        found = [(model.class_names[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
-        predictions.append(Prediction(str(path), found))
+    for begin in range(0, len(paths), _AT_ONCE):
+        several = paths[begin : begin + _AT_ONCE]
+        pixels = np.stack([_read(path, side, channels, model.crop_pct) for path in several])
+        batch = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
+        shares = model.network.model(model.network.normalise(batch)).softmax(1)
+        best = shares.topk(min(top, shares.shape[1]))
+        for path, values, classes in zip(several, best.values.tolist(), best.indices.tolist(), strict=True):
+            found = [(model.class_names[i], p) for p, i in zip(values, classes, strict=True)]
+            predictions.append(Prediction(str(path), found))
     return predictions
+
+
+def _image_files(path: Path) -> list[Path]:
+    """The image itself, or all images in a folder and in those below it."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise DataError(f"{path}: a folder without images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return found
+
+
+def predictions_csv(predictions: Sequence[Prediction]) -> str:
+    """A line for each image: its path, then each class with its probability, the likeliest first.
+
+    >>> predictions_csv([Prediction("a.png", [("cat", 0.75), ("dog", 0.25)])]).splitlines()
+    ['image,class_1,probability_1,class_2,probability_2', 'a.png,cat,0.75,dog,0.25']
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    count = max((len(one.classes) for one in predictions), default=0)
+    writer.writerow(["image", *(f"{name}_{number}" for number in range(1, count + 1) for name in ("class", "probability"))])
+    for one in predictions:
+        writer.writerow([one.image, *(f"{value:.6g}" if isinstance(value, float) else value for pair in one.classes for value in pair)])
+    return text.getvalue()
 
 
 def _read(path: Path, side: int, channels: int, crop_pct: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
     if not path.is_file():
-        raise DataError(f"{path}: {'a folder; name the images in it' if path.is_dir() else 'no such image'}")
+        raise DataError(f"{path}: no such image")
     try:
         pixels = fit_square(to_rgb(Files([path]).open(0)), side, crop_pct)
     except Exception as error:  # whatever a damaged file makes a decoder raise

@@ -77,10 +77,14 @@ def cifar10_test(real_data: Path) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture
 def small_npz(tmp_path: Path) -> Path:
     """80 training and 40 test images of 4 classes whose colours give them away."""
+    return write_small_npz(tmp_path / "small.npz")
+
+
+def write_small_npz(path: Path) -> Path:
+    """Write the images of `small_npz`."""
     rng = np.random.default_rng(0)
     labels = np.arange(120) % 4
     images = rng.integers(0, 120, (120, 16, 16, 3)) + 130 * np.eye(4, 3)[labels][:, None, None, :]
-    path = tmp_path / "small.npz"
     arrays = {"x_train": images[:80], "x_test": images[80:]}
     np.savez(path, **{k: v.astype(np.uint8) for k, v in arrays.items()}, y_train=labels[:80], y_test=labels[80:])
     return path

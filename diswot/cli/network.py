@@ -87,17 +87,27 @@ def evaluate(student: str, data: str, as_json: bool, device: str, **options: Any
 @click.argument("student", metavar="STUDENT")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--top", type=click.IntRange(min=1), default=5, help="number of classes to name \\[5]")
+@click.option("--csv", "csv_file", help="write a line for each image into this file")
 @own_space
 @running("device", "json")
-def predict(student: str, images: tuple[str, ...], top: int, space: str | None, device: str, as_json: bool) -> None:
-    """Name the likeliest classes of image files.
+def predict(student: str, images: tuple[str, ...], top: int, csv_file: str | None, space: str | None, device: str, as_json: bool) -> None:
+    """Name the likeliest classes of image files, and of all images in a folder.
 
     [bold]diswot predict runs/NAME/student cat.png dog.jpg[/]
-    """
-    from diswot.devices import choose_device
-    from diswot.inference import run_predict, student_model
 
+    [bold]diswot predict runs/NAME/student photos --csv photos.csv[/]
+    """
+    from diswot import runs
+    from diswot.devices import choose_device
+    from diswot.inference import predictions_csv, run_predict, student_model
+
+    if csv_file is not None and not Path(csv_file).resolve().parent.is_dir():
+        raise ConfigError(f"--csv {brief_repr(csv_file)}: there is no folder {Path(csv_file).resolve().parent}")
     found = run_predict(student_model(student, space), images, choose_device(device), top)
+    if csv_file is not None:
+        runs.write_atomic(Path(csv_file), predictions_csv(found))
+        click.echo(f"{csv_file}: {len(found):,} images")
+        return
     if as_json:
         click.echo(json.dumps([{"image": one.image, "classes": [{"name": n, "share": p} for n, p in one.classes]} for one in found]))
         return
@@ -108,21 +118,40 @@ def predict(student: str, images: tuple[str, ...], top: int, space: str | None, 
 @click.command()
 @click.argument("student", metavar="STUDENT")
 @click.argument("target", metavar="TARGET")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", help="number format of an ONNX file \\[fp32]")
+@click.option("--data", help="images that INT8 is calibrated by, and the accuracy before and after is measured on")
+@click.option("--data-dir", help="folder of the named data sets")
+@click.option("--calibration-images", type=click.IntRange(min=1), default=512, help="training images that INT8 is calibrated by \\[512]")
 @own_space
-def export(student: str, target: str, space: str | None) -> None:
+def export(
+    student: str, target: str, precision: str, data: str | None, data_dir: str | None, calibration_images: int, space: str | None
+) -> None:
     """Write a student for others: NAME.onnx, NAME.pt2 (torch.export), or a folder with safetensors that timm loads.
 
-    What is written is run and compared with torch before it is kept.
+    What is written is run and compared with torch before it is kept. FP16 and INT8 are compared with float32: accuracy, size, latency.
 
     [bold]diswot export runs/NAME/student student.onnx[/]
+
+    [bold]diswot export runs/NAME/student student-int8.onnx --precision int8 --data images.npz[/]
     """
+    from diswot.cli import output
     from diswot.export import run_export
     from diswot.inference import student_model
+    from diswot.quantization import run_reduced_export
 
+    if precision == "fp32" and data is not None:
+        raise ConfigError("--data: only --precision fp16 and int8 look at images; leave it out")
+    model = student_model(student, space)
     try:
-        written = run_export(student_model(student, space), Path(target))
+        if precision != "fp32":
+            reduced = run_reduced_export(model, Path(target), precision, data, calibration=calibration_images, data_dir=data_dir)
+            output.show_table(output.reduced_table(reduced))
+            written = reduced.written
+        else:
+            written = run_export(model, Path(target))
     except OSError as error:
         raise ConfigError(f"{brief_repr(target)}: {error.strerror}") from None
-    click.echo(f"{written.path}: {written.kind}, its outputs differ from torch's by {written.difference:.1g} of the largest")
+    what = "float32's" if precision != "fp32" else "torch's"
+    click.echo(f"{written.path}: {written.kind}, its outputs differ from {what} by {written.difference:.1g} of the largest")
     if written.kind == "timm":
         click.echo(f'import diswot.models.student; timm.create_model("local-dir:{written.path}", pretrained=True)')

@@ -18,6 +18,7 @@ from diswot.distillation.compare import Comparison
 from diswot.distillation.recipe import DistillResult
 from diswot.inference import Evaluation
 from diswot.progress import duration
+from diswot.quantization import ReducedExport
 from diswot.report.terminal import plain_table
 from diswot.scoring.recipe import ScoreRow
 from diswot.searching.choices import SettledChoice
@@ -305,6 +306,17 @@ def tabulate_remarks(result: TabulateResult) -> list[str]:
         first = next(iter(result.failed.values()))
         lines.append(f"{len(result.failed)} trainings failed, the first with: {first}")
     return [*lines, f"{result.table}: the table; next: diswot study {result.table} --space {result.networks[0].arch.space}"]
+
+
+def reduced_table(found: ReducedExport) -> Table:
+    """A file in a smaller format beside float32."""
+    accuracy = found.full.accuracy
+    title = "one thread on a CPU, one image" + (f"; top-1 of {accuracy.count:,} images" if accuracy else "")
+    table = plain_table(title, ["", "top-1", "size", "latency"], left=1)
+    for row in (found.full, found.reduced):
+        top1 = f"{row.accuracy.top1:.2f}" if row.accuracy else ""
+        table.add_row(row.precision, top1, f"{row.megabytes:.2f} MB", f"{row.milliseconds:.2f} ms")
+    return table
 
 
 def evaluate_json(found: Evaluation) -> Json:

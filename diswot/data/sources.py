@@ -29,7 +29,7 @@ SOURCES = {
 _TIMM_PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
 REMOTE = tuple(f"{prefix}/" for prefix in _TIMM_PREFIXES)  # sources that a file may not name on its own
 _CIFAR_FOLDERS = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".tif", ".tiff"}
 GENERATED_SOURCES = ("synthetic", "noise")
 LIST_SUFFIXES = {".txt", ".lst", ".list", ".tsv"}
 _DEFAULT_SIZE = 32  # pixels
@@ -251,7 +251,7 @@ def _class_folders(root: Path, classes: list[str], side: int) -> ImageSet:
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in _IMAGE_SUFFIXES)
+        found = sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
         files += found
         labels += [label] * len(found)
     return _files(str(root), files, np.array(labels, np.int64), side)
@@ -279,7 +279,7 @@ def load_unlabelled(source: str, shape: tuple[int, int, int]) -> ImageSet:
         no_labels = np.full(len(array), -1, np.int64)
         found: ImageSet = ArrayImages(_check_images(f"{path}: x_train", array, no_labels), no_labels)
     elif path.is_dir():
-        found = _unlabelled(source, sorted(p for p in path.rglob("*") if p.suffix.lower() in _IMAGE_SUFFIXES), shape[0])
+        found = _unlabelled(source, sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES), shape[0])
     elif path.suffix in LIST_SUFFIXES and path.is_file():
         found = _unlabelled(source, [path.parent / line for line in _lines(path)], shape[0])
     else:
