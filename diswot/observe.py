@@ -56,8 +56,9 @@ class Observation:
             return change(tensor) if tensor.numel() else tensor
 
         features, pooled, logits, weight = map(one, (self.features, self.pooled, self.logits, self.weight))
-        lists = (tuple(map(one, several)) for several in (self.blocks, self.stages, self.preacts, self.norms))
-        return Observation(features, pooled, logits, weight, *lists, self.indices, one(self.token_logits))
+        blocks, stages, preacts, norms = (tuple(map(one, several)) for several in (self.blocks, self.stages, self.preacts, self.norms))
+        token_logits = one(self.token_logits)
+        return Observation(features, pooled, logits, weight, blocks, stages, preacts, norms, self.indices, token_logits)
 
     def detach(self) -> Observation:
         return self.map(Tensor.detach)
@@ -107,8 +108,8 @@ def _observe_final(model: nn.Module, images: Tensor, features_too: bool) -> Obse
 
 
 def _observe_by_hooks(model: nn.Module, images: Tensor) -> Observation:
-    """Of a network that does not follow timm's protocol: its classifier is the linear layer whose output it returns; its map is the last one
-    of more than one pixel, by whichever module."""
+    """Of a network that does not follow timm's protocol: its classifier is the linear layer whose output it returns; its map is the last
+    one of more than one pixel, by whichever module."""
     maps: list[Tensor] = []
     layers: list[tuple[nn.Linear, Tensor, Tensor]] = []
 

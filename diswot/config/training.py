@@ -30,8 +30,8 @@ class Recipe:
     momentum: float = option(0.9, "momentum of SGD", "Recipe", ge=0, lt=1)
     dot_delta: float = option(
         0.0,
-        "DOT: momentum that the labels' gradient has less, and the teacher's more, than --momentum; 0.075 for CIFAR, 0.09 for ImageNet; 0 for "
-        "plain SGD",
+        "DOT: momentum that the labels' gradient has less, and the teacher's more, than --momentum; 0.075 for CIFAR, 0.09 for ImageNet; "
+        "0 for plain SGD",
         "Recipe",
         ge=0,
         lt=0.5,
@@ -142,7 +142,6 @@ class Recipe:
             raise ConfigError(
                 f"--grad-accum-steps {self.grad_accum_steps}: a batch of {self.batch_size} has only {most} parts of two images"
             )
-
 
     def _check_dot(self) -> None:
         delta = f"--dot-delta {self.dot_delta}"

@@ -100,7 +100,7 @@ class Loss(_Options):
     summary: ClassVar[str] = ""
     scheme: ClassVar[type[Scheme]] = UnderTeacher
     needs = frozenset({"logits"})
-    student_needs: ClassVar[frozenset[str]] = frozenset()
+    student_needs = frozenset[str]()
     needs_whole_batch = False
     reads_labels = False
     min_batch_size = 1

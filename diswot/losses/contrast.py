@@ -17,8 +17,8 @@ _EPS = 1e-7
 
 
 def crd(likelihoods: Tensor, num_images: int) -> Tensor:
-    """Noise-contrastive loss of K negatives for each positive: - log p / (p + K / n) of the positive and - log (K / n) / (q + K / n), summed over
-    the negatives; mean over the batch (Tian, Krishnan & Isola, ICLR 2020, equation 18).
+    """Noise-contrastive loss of K negatives for each positive: - log p / (p + K / n) of the positive and - log (K / n) / (q + K / n),
+    summed over the negatives; mean over the batch (Tian, Krishnan & Isola, ICLR 2020, equation 18).
 
     Args:
         likelihoods: (B, 1 + K) that pairs are of one image: of the positive, then of the negatives.
@@ -67,8 +67,8 @@ class CRD(SingleTermLoss):
     """CE + weight times `crd` in both directions, of embeddings of the pooled features (a linear layer each, length 1) against memories of
     those of all training images, which follow with `momentum`. Published beside KD too: `crd + kd(ce_weight=0, kd_weight=1)`.
 
-    The memories take 8 `width` bytes for each training image, and are kept in the checkpoint. Negatives are drawn with replacement, where the
-    authors' code draws without.
+    The memories take 8 `width` bytes for each training image, and are kept in the checkpoint. Negatives are drawn with replacement, where
+    the authors' code draws without.
     """
 
     weight: float = weight_option(0.8)
@@ -84,13 +84,17 @@ class CRD(SingleTermLoss):
     reads_labels = True
     has_adapters = True
 
+    memory_student: Tensor
+    memory_teacher: Tensor
+    normalisers: Tensor
+
     def build_adapters(self, student: Observation, reference: Observation) -> None:
         self.embed_student = nn.Linear(student.pooled.shape[1], self.width)
         self.embed_teacher = nn.Linear(reference.pooled.shape[1], self.width)
 
     def begin_training(self, epochs: int, labels: Tensor) -> None:
         super().begin_training(epochs, labels)
-        if len(labels.unique()) < 2:
+        if len(labels.bincount().nonzero()) < 2:
             raise ConfigError("loss crd: it tells images from those of other classes, and all images are of one")
         self.others = OtherClasses(labels)
         bound = math.sqrt(3 / self.width)

@@ -24,7 +24,7 @@ class _ReversedGradient(torch.autograd.Function):
         return value.view_as(value)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return -ctx.strength * gradient, None
 
 
@@ -42,8 +42,9 @@ def reverse_gradient(value: Tensor, strength: float) -> Tensor:
 
 @LOSSES.register("ctkd")
 class CTKD(Loss):
-    """ce_weight CE + kd_weight `kd` at a temperature T = lowest + span sigmoid(v) that is trained to make the task harder: v ascends the loss,
-    by a strength that grows from 0 to 1 along half a cosine over the first `warmup` epochs (Li et al., AAAI 2023, the global temperature).
+    """ce_weight CE + kd_weight `kd` at a temperature T = lowest + span sigmoid(v) that is trained to make the task harder: v ascends the
+    loss, by a strength that grows from 0 to 1 along half a cosine over the first `warmup` epochs (Li et al., AAAI 2023, the global
+    temperature).
 
     The warm-up is that of trainings of 240 epochs; shorter ones have a shorter one.
     """

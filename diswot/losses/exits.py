@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,7 +48,8 @@ def _halving(channels: int, out: int) -> nn.Sequential:
 def _exit(channels: int, halvings: int, width: int, classes: int) -> nn.Sequential:
     """From a map to logits: halved as often as the stages after it do, pooled, classified; channels double with every halving."""
     widths = [channels * 2**number for number in range(halvings)] + [width]
-    steps = [_halving(a, b) for a, b in zip(widths, widths[1:], strict=False)] or [nn.Conv2d(channels, width, 1)]
+    halved: list[nn.Module] = [_halving(a, b) for a, b in itertools.pairwise(widths)]
+    steps = halved or [nn.Conv2d(channels, width, 1)]
     return nn.Sequential(*steps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
 
 
@@ -60,8 +63,8 @@ def _initialise(module: nn.Module) -> None:
 
 @LOSSES.register("ofa")
 class OFA(Loss):
-    """CE + kd_weight times `ofa` of the logits + weight times the sum of `ofa` over exits from the student's stages. Only the teacher's logits
-    are looked at, so any pair of families will do. At power 1 the labels do not matter."""
+    """CE + kd_weight times `ofa` of the logits + weight times the sum of `ofa` over exits from the student's stages. Only the teacher's
+    logits are looked at, so any pair of families will do. At power 1 the labels do not matter."""
 
     weight: float = weight_option(1.0)
     kd_weight: float = weight_option(1.0)

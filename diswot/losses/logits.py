@@ -199,8 +199,8 @@ def wttm(student_logits: Tensor, teacher_logits: Tensor, exponent: float = 0.2) 
 
 
 def mlkd(student_logits: Tensor, teacher_logits: Tensor, temperatures: Sequence[float] = (2, 3, 4, 5, 6)) -> tuple[Tensor, Tensor, Tensor]:
-    """The three levels of multi-level logit distillation, each summed over the temperatures (Jin et al., CVPR 2023): `kd` of each image; the
-    squared difference of the Gram matrices P P' (B, B) of the images, over B; of P' P (N, N) of the classes, over N.
+    """The three levels of multi-level logit distillation, each summed over the temperatures (Jin et al., CVPR 2023): `kd` of each image;
+    the squared difference of the Gram matrices P P' (B, B) of the images, over B; of P' P (N, N) of the classes, over N.
 
     >>> logits = torch.randn(4, 10)
     >>> [abs(level.item()) < 1e-4 for level in mlkd(logits, logits)]
@@ -232,8 +232,8 @@ class KD(Loss):
 
 @LOSSES.register("dkd")
 class DKD(Loss):
-    """CE + alpha TCKD + beta NCKD, the last two growing over the first `warmup` epochs (of 240; fewer in a shorter training). beta: 2 for ResNet-56 to 20 and 110 to 32, 6 for
-    WRN pairs and VGG-13, 8 elsewhere; ImageNet beta .5, T 1."""
+    """CE + alpha TCKD + beta NCKD, the last two growing over the first `warmup` epochs (of 240; fewer in a shorter training). beta: 2 for
+    ResNet-56 to 20 and 110 to 32, 6 for WRN pairs and VGG-13, 8 elsewhere; ImageNet beta .5, T 1."""
 
     alpha: float = weight_option(1.0)
     beta: float = weight_option(8.0)
@@ -257,8 +257,8 @@ class DKD(Loss):
 
 @LOSSES.register("wttm")
 class WTTM(SingleTermLoss):
-    """CE + weight times `wttm`. The paper chooses exponent and weight anew for each pair of networks; these are those its authors combine with
-    CRD."""
+    """CE + weight times `wttm`. The paper chooses exponent and weight anew for each pair of networks; these are those its authors combine
+    with CRD."""
 
     weight: float = weight_option(4.0)
     exponent: float = option(0.2, gt=0, le=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -19,13 +20,13 @@ _LEAK = 0.1  # slope of the paraphraser's and the translator's units below 0
 
 
 def fsp_matrices(maps: Sequence[Tensor]) -> list[Tensor]:
-    """Return the matrices (B, C_i, C_i+1) of the flow between maps that follow each other: the mean over the pixels of the products of their
-    channels, the larger map averaged to the smaller (Yim et al., CVPR 2017).
+    """Return the matrices (B, C_i, C_i+1) of the flow between maps that follow each other: the mean over the pixels of the products of
+    their channels, the larger map averaged to the smaller (Yim et al., CVPR 2017).
 
     >>> fsp_matrices([torch.ones(1, 2, 4, 4), 3 * torch.ones(1, 1, 2, 2)])[0].tolist()
     [[[3.0], [3.0]]]
     """
-    pairs = (to_smaller(before, after) for before, after in zip(maps, maps[1:], strict=False))
+    pairs = (to_smaller(before, after) for before, after in itertools.pairwise(maps))
     return [before.flatten(2) @ after.flatten(2).transpose(1, 2) / after[0, 0].numel() for before, after in pairs]
 
 
@@ -41,8 +42,8 @@ def fsp(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tenso
 
 
 def ab(student_map: Tensor, teacher_map: Tensor, margin: float = 1.0) -> Tensor:
-    """Squared distance of the student's units from the margin on the side of 0 that the teacher's are on, of those that have not crossed it;
-    summed over all but the batch, averaged over that (Heo et al., AAAI 2019, activation boundaries).
+    """Squared distance of the student's units from the margin on the side of 0 that the teacher's are on, of those that have not crossed
+    it; summed over all but the batch, averaged over that (Heo et al., AAAI 2019, activation boundaries).
 
     Args:
         student_map, teacher_map: (B, C, H, W) before their activation.
@@ -56,8 +57,8 @@ def ab(student_map: Tensor, teacher_map: Tensor, margin: float = 1.0) -> Tensor:
 
 
 def ft(student_factor: Tensor, teacher_factor: Tensor) -> Tensor:
-    """Return the mean absolute difference of the mean-square maps of two factors, each of length 1 over its pixels (Kim et al., NeurIPS 2018,
-    factor transfer, as RepDistiller has it: p1 2, p2 1); 0 where they agree.
+    """Return the mean absolute difference of the mean-square maps of two factors, each of length 1 over its pixels (Kim et al., NeurIPS
+    2018, factor transfer, as RepDistiller has it: p1 2, p2 1); 0 where they agree.
 
     Args:
         student_factor, teacher_factor: (B, C, H, W).
@@ -113,7 +114,8 @@ class InitialisedLoss(TwoPhaseLoss):
 
 @LOSSES.register("fsp")
 class FSP(InitialisedLoss):
-    """weight times `fsp` of the stem and the stages for the first eighth of the epochs, then CE. The networks must have as many channels."""
+    """weight times `fsp` of the stem and the stages for the first eighth of the epochs, then CE. The networks must have as many
+    channels."""
 
     weight: float = weight_option(50.0)
 
@@ -131,7 +133,9 @@ class FSP(InitialisedLoss):
             return
         widths = ((s.shape[1], t.shape[1]) for s, t in zip(*self._maps(student, reference), strict=True))
         if odd := next(((mine, theirs) for mine, theirs in widths if mine != theirs), None):
-            raise ConfigError(f"loss fsp: a map of {odd[0]} channels, the teacher's of {odd[1]}: they must be the same; use vid or reviewkd")
+            raise ConfigError(
+                f"loss fsp: a map of {odd[0]} channels, the teacher's of {odd[1]}: they must be the same; use vid or reviewkd"
+            )
 
     def value(self, student: Observation, reference: Observation) -> Tensor:
         return fsp(*self._maps(student, reference))
@@ -166,7 +170,7 @@ class AB(InitialisedLoss):
 def _coder(widths: Sequence[int], kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], norm: bool = False) -> nn.Sequential:
     """Three 3x3 convolutions, each with a leaky ReLU."""
     layers: list[nn.Module] = []
-    for mine, theirs in zip(widths, widths[1:], strict=False):
+    for mine, theirs in itertools.pairwise(widths):
         layers += [kind(mine, theirs, 3, padding=1), *([nn.BatchNorm2d(theirs)] if norm else []), nn.LeakyReLU(_LEAK)]
     return nn.Sequential(*layers)
 

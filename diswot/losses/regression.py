@@ -1,8 +1,9 @@
-"""Losses that predict the teacher's features from the student's: as a Gaussian (VID), for the teacher's own classifier (SRRL, SimKD), or with
-all coarser features reviewed (ReviewKD)."""
+"""Losses that predict the teacher's features from the student's: as a Gaussian (VID), for the teacher's own classifier (SRRL, SimKD), or
+with all coarser features reviewed (ReviewKD)."""
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from diswot.config.fields import option
 from diswot.errors import ConfigError
-from diswot.losses.base import LOSSES, Loss, SingleTermLoss, temperature_option, weight_option
+from diswot.losses.base import LOSSES, Loss, SingleTermLoss, weight_option
 from diswot.losses.features import fitnets, paired, to_smaller
 from diswot.losses.logits import warmup_share
 from diswot.observe import Observation
@@ -22,8 +23,8 @@ _GRIDS = (4, 2, 1)  # sides of the pooled maps that ReviewKD compares besides th
 
 
 def vid(mean: Tensor, variance: Tensor, teacher_map: Tensor) -> Tensor:
-    """Return the mean of ((t - mean)^2 / variance + log variance) / 2: the negative log-likelihood of the teacher's map under a Gaussian, but
-    for a constant (Ahn et al., CVPR 2019, variational information distillation).
+    """Return the mean of ((t - mean)^2 / variance + log variance) / 2: the negative log-likelihood of the teacher's map under a Gaussian,
+    but for a constant (Ahn et al., CVPR 2019, variational information distillation).
 
     Args:
         mean, teacher_map: (B, C, H, W).
@@ -38,8 +39,8 @@ def vid(mean: Tensor, variance: Tensor, teacher_map: Tensor) -> Tensor:
 
 
 def srrl(projected: Tensor, teacher_pooled: Tensor, teacher_weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean squared difference of the projected features from the teacher's (B, C), and of the logits (B, N) that the teacher's classifier makes
-    of both (Yang et al., ICLR 2021, softmax regression representation learning). Its bias cancels.
+    """Mean squared difference of the projected features from the teacher's (B, C), and of the logits (B, N) that the teacher's classifier
+    makes of both (Yang et al., ICLR 2021, softmax regression representation learning). Its bias cancels.
 
     Args:
         projected, teacher_pooled: (B, C).
@@ -53,8 +54,8 @@ def srrl(projected: Tensor, teacher_pooled: Tensor, teacher_weight: Tensor) -> t
 
 
 def hcl(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """Mean squared difference of two maps (B, C, H, W) and of both averaged to 4, 2 and 1 cells a side, where these are coarser; with weights 1,
-    1/2, 1/4, 1/8 in this order, over their sum (Chen et al., CVPR 2021, hierarchical context loss); 0 where they agree.
+    """Mean squared difference of two maps (B, C, H, W) and of both averaged to 4, 2 and 1 cells a side, where these are coarser; with
+    weights 1, 1/2, 1/4, 1/8 in this order, over their sum (Chen et al., CVPR 2021, hierarchical context loss); 0 where they agree.
 
     >>> x = torch.rand(2, 3, 8, 8)
     >>> hcl(x, x).item(), round(hcl(x + 1, x).item(), 4)
@@ -68,12 +69,13 @@ def hcl(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 
 
 class _Gaussian(nn.Module):
-    """The distribution that VID predicts of a teacher's map: three 1x1 convolutions give the mean, a parameter for each channel the variance."""
+    """The distribution that VID predicts of a teacher's map: three 1x1 convolutions give the mean, a parameter for each channel the
+    variance."""
 
     def __init__(self, channels: int, teacher_channels: int, variance: float) -> None:
         super().__init__()
         widths = [channels, teacher_channels, teacher_channels, teacher_channels]
-        layers = [nn.Conv2d(a, b, 1, bias=False) for a, b in zip(widths, widths[1:], strict=False)]
+        layers = [nn.Conv2d(a, b, 1, bias=False) for a, b in itertools.pairwise(widths)]
         self.mean = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
         self.scale = nn.Parameter(torch.full((teacher_channels,), math.log(math.expm1(variance - _VARIANCE_EPS))))
 
@@ -107,8 +109,8 @@ class VID(SingleTermLoss):
 
 @LOSSES.register("srrl")
 class SRRL(Loss):
-    """CE + feature_weight and regression_weight times the parts of `srrl`; the student's pooled features are projected by a linear layer without
-    bias, batch norm and ReLU."""
+    """CE + feature_weight and regression_weight times the parts of `srrl`; the student's pooled features are projected by a linear layer
+    without bias, batch norm and ReLU."""
 
     feature_weight: float = weight_option(1.0)
     regression_weight: float = weight_option(1.0)
@@ -174,8 +176,8 @@ class _Fusion(nn.Module):
 
 @LOSSES.register("reviewkd")
 class ReviewKD(SingleTermLoss):
-    """CE + weight times the sum of `hcl` over the stages and the pooled features, growing over the first `warmup` epochs (of 240; fewer in a
-    shorter training). From the coarsest on, each of the student's maps is fused with those before it; the teacher's are those before the
+    """CE + weight times the sum of `hcl` over the stages and the pooled features, growing over the first `warmup` epochs (of 240; fewer in
+    a shorter training). From the coarsest on, each of the student's maps is fused with those before it; the teacher's are those before the
     ReLU. Weight: .6 for ResNet-56 to 20, 1 for ResNet-110 to 32, 8 for ResNet-32x4 to ShuffleNetV2."""
 
     weight: float = weight_option(5.0)

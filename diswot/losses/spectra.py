@@ -29,7 +29,7 @@ class _Eigenvectors(torch.autograd.Function):
         return values, vectors
 
     @staticmethod
-    def backward(ctx: Any, of_values: Tensor, of_vectors: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, of_values: Tensor, of_vectors: Tensor) -> Tensor:
         values, vectors = ctx.saved_tensors
         gaps = values[:, None, :] - values[:, :, None]
         alike = gaps.abs() <= _DISTINCT * values[:, -1:, None].abs()
@@ -57,9 +57,10 @@ def _aligned(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def kdsvd(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor], count: int = 1) -> Tensor:
-    """Squared difference of the radial basis functions exp(-(a_i - b_j)^2 / 8) between the leading right singular vectors of one stage and of
-    the stage before, summed over all but the batch and averaged over that, summed over the stages (Lee et al., ECCV 2018). Singular vectors
-    have no sign of their own: the teacher's are turned so that their components sum to 0 or more, the student's to the teacher's side.
+    """Squared difference of the radial basis functions exp(-(a_i - b_j)^2 / 8) between the leading right singular vectors of one stage and
+    of the stage before, summed over all but the batch and averaged over that, summed over the stages (Lee et al., ECCV 2018). Singular
+    vectors have no sign of their own: the teacher's are turned so that their components sum to 0 or more, the student's to the teacher's
+    side.
 
     Args:
         student_maps, teacher_maps: S maps (B, C_s, H_s, W_s) each, with the same channels.
@@ -100,7 +101,9 @@ class KDSVD(SingleTermLoss):
         if len(pairs) < 2:
             raise ConfigError("loss kdsvd: the two networks share one stage; it compares a stage with the one before")
         if odd := next(((s.shape[1], t.shape[1]) for s, t in pairs if s.shape[1] != t.shape[1]), None):
-            raise ConfigError(f"loss kdsvd: a stage of {odd[0]} channels, the teacher's of {odd[1]}: they must be the same; use vid or reviewkd")
+            raise ConfigError(
+                f"loss kdsvd: a stage of {odd[0]} channels, the teacher's of {odd[1]}: they must be the same; use vid or reviewkd"
+            )
 
     def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
         pairs = paired(student.stages, reference.stages)

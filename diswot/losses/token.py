@@ -37,7 +37,9 @@ class DeiT(Loss):
 
     def check_observations(self, student: Observation, reference: Observation | None) -> None:
         if not student.token_logits.numel():
-            raise ConfigError("loss deit: the student has no distillation token: use one of timm's that has, as deit_tiny_distilled_patch16_224")
+            raise ConfigError(
+                "loss deit: the student has no distillation token: use one of timm's that has, as deit_tiny_distilled_patch16_224"
+            )
         super().check_observations(student, reference)
 
     def supervised(self, student: Observation, target: Tensor) -> Terms:

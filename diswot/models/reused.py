@@ -13,8 +13,8 @@ from diswot.models.base import ImageClassifier, conv_bn_relu
 class ReusedClassifierNet(ImageClassifier):
     """A backbone without its classifier, a projector, and a classifier of the teacher's width.
 
-    The projector: convolutions of 1x1 to half the width, 3x3, and 1x1 to the width, each with batch norm and ReLU, on a map that is averaged to the
-    teacher's size where it is larger (Chen et al. 2022, section 3.2).
+    The projector: convolutions of 1x1 to half the width, 3x3, and 1x1 to the width, each with batch norm and ReLU, on a map that is
+    averaged to the teacher's size where it is larger (Chen et al. 2022, section 3.2).
 
     Args:
         backbone: a network of timm's protocol.
@@ -39,7 +39,8 @@ class ReusedClassifierNet(ImageClassifier):
         maps: Tensor = self.backbone.forward_features(x)  # type: ignore[operator]
         if maps.shape[-1] > self.side:
             maps = F.adaptive_avg_pool2d(maps, self.side)
-        return self.projector(maps)  # type: ignore[no-any-return]
+        projected: Tensor = self.projector(maps)
+        return projected
 
 
 def reuse_classifier(student: nn.Module, teacher: nn.Module) -> None:

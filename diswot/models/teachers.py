@@ -103,8 +103,8 @@ def _timm(name: str, spec: ImageSpec, weights: str, headless: bool) -> nn.Module
         kwargs |= {"pretrained": True}
         if knows_others and not headless:
             raise TeacherError(
-                f"{name}: its weights know {cfg.num_classes} classes, the data has {spec.num_classes}: fine-tune it first, or use a loss of "
-                "features, as rkd"
+                f"{name}: its weights know {cfg.num_classes} classes, the data has {spec.num_classes}: fine-tune it first, or use a loss "
+                "of features, as rkd"
             )
     elif cfg is not None and cfg.fixed_input_size:
         kwargs |= {"img_size": spec.input_size}  # a transformer's position embedding is made for one size

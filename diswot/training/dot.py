@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 
 class DOT(torch.optim.Optimizer):
-    """The distillation-oriented trainer (Zhao et al., ICCV 2023): what the labels ask for has less momentum, what the teacher asks for more, so
-    that the two do not hold each other up.
+    """The distillation-oriented trainer (Zhao et al., ICCV 2023): what the labels ask for has less momentum, what the teacher asks for
+    more, so that the two do not hold each other up.
 
-    In each step the gradients of the distillation losses are made first, then put aside by `hold`, then those of the labels are made. Both have a
-    buffer, b = m b + gradient, with m = momentum - delta for the labels (weight decay included) and momentum + delta for the teacher; the
-    weights move by -lr times the sum. A parameter that has gradients of one side alone has the plain momentum.
+    In each step the gradients of the distillation losses are made first, then put aside by `hold`, then those of the labels are made. Both
+    have a buffer, b = m b + gradient, with m = momentum - delta for the labels (weight decay included) and momentum + delta for the
+    teacher; the weights move by -lr times the sum. A parameter that has gradients of one side alone has the plain momentum.
 
     Args:
         params: parameters, or groups of them.

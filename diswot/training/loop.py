@@ -163,7 +163,9 @@ class Trainer:
             self._backward(labels, teacher, share, group, scaler)
         return found
 
-    def _backward(self, labels: list[Tensor], teacher: list[Tensor], share: float, group: Sequence[int], scaler: torch.amp.GradScaler) -> None:
+    def _backward(
+        self, labels: list[Tensor], teacher: list[Tensor], share: float, group: Sequence[int], scaler: torch.amp.GradScaler
+    ) -> None:
         """Make the gradients of the terms of the labels and of the others: at once, or apart, where the optimizer tells them apart."""
         both = bool(teacher) and any(self.students[number].unwrapped_losses[0].is_supervised for number in group)
         if self.recipe.dot_delta and both:

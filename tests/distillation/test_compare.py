@@ -75,7 +75,9 @@ def test_compare_from_the_command_line(small_npz: Path, diswot: Any) -> None:
 
 
 @pytest.mark.slow
-def test_one_student_is_compared_by_several_losses(tmp_path: Path, small_npz: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_student_is_compared_by_several_losses(
+    tmp_path: Path, small_npz: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Beside the labels alone and kd where no others are named; cut off between two losses and resumed; each as if it were alone."""
     options: Any = {**QUICK, "data": str(small_npz), "teacher": "resnet8", "teacher_weights": str(teacher_file)}
     real, calls = Trainer.epoch, 0

@@ -39,7 +39,7 @@ def test_losses_of_maps_meet_teachers_of_all_families(family: str) -> None:
         seen = replace(seen, indices=torch.arange(3))
         loss.begin_training(10, torch.tensor([0, 1, 4]))
         if name in ("fsp", "kdsvd", "simkd"):
-            with pytest.raises(ConfigError, match="channels|share one stage"):
+            with pytest.raises(ConfigError, match=r"channels|share one stage"):
                 loss.make_adapters(seen, reference)
             continue
         if name == "ofd" and family in WITHOUT_NORMS:

@@ -85,7 +85,9 @@ SCHEMES = {
 FAST = ("kd", "fitnets", "dml", "dlb", "combined", "strong")  # of each kind of loss and scheme one
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, marks=() if case in FAST else pytest.mark.slow) for case in [*sorted(set(LOSSES) - {"deit"}), *SCHEMES]])
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=() if case in FAST else pytest.mark.slow) for case in [*sorted(set(LOSSES) - {"deit"}), *SCHEMES]]
+)
 def test_every_loss_and_scheme_trains_is_resumed_and_exported(
     tmp_path: Path, small_npz: Path, arch_file: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:

@@ -403,7 +403,9 @@ def kdsvd(students: list[Maps], teachers: list[Maps], count: int = 1) -> float:
                 for k in range(len(theirs)):
                     for i in range(len(theirs[k])):
                         for j in range(len(before[1][k])):
-                            a, c = (math.exp(-((now[k][i] - past[k][j]) ** 2) / 8) for now, past in zip((mine, theirs), before, strict=True))
+                            a, c = (
+                                math.exp(-((now[k][i] - past[k][j]) ** 2) / 8) for now, past in zip((mine, theirs), before, strict=True)
+                            )
                             total += (a - c) ** 2
             before = mine, theirs
     return total / len(students[0])

@@ -44,7 +44,9 @@ OTHER_SIZES = observation((2, 3, 5), (8, 5, 3))
 def pick(seen: Observation, index: Any) -> Observation:
     """These images of it."""
     lists = {name: tuple(one[index] for one in getattr(seen, name)) for name in ("blocks", "stages", "preacts")}
-    rows = {name: getattr(seen, name)[index] for name in ("features", "pooled", "logits", "indices", "token_logits") if len(getattr(seen, name))}
+    rows = {
+        name: getattr(seen, name)[index] for name in ("features", "pooled", "logits", "indices", "token_logits") if len(getattr(seen, name))
+    }
     return replace(seen, **rows, **lists)
 
 

@@ -73,26 +73,45 @@ def test_terms_of_modules_are_those_by_hand(name: str, options: dict[str, Any]) 
 
 
 LITERATURE = """
-    none(ce_weight=1); kd(ce_weight=0.1, kd_weight=0.9, temperature=4);
-    dkd(ce_weight=1, alpha=1, beta=8, temperature=4, warmup=20); dist(ce_weight=1, weight=2, beta=1, gamma=1, temperature=4);
-    wsl(ce_weight=1, weight=2.25, temperature=4); skd(ce_weight=1, alpha=0.9, temperature=1, multiplier=2);
-    ssld(ce_weight=0, weight=1); logit_std(ce_weight=0.1, kd_weight=9, temperature=2);
-    dml(ce_weight=1, kd_weight=1, temperature=1); dlb(ce_weight=1, alpha=1, temperature=3);
-    udml(ce_weight=1, js_weight=1, feature_weight=1); fitnets(ce_weight=1, weight=100, stage=None);
-    at(ce_weight=1, weight=1000, power=2, form=squared); nst(ce_weight=1, weight=50);
-    ickd(ce_weight=1, weight=2.5, kd_weight=0, temperature=4); ofd(ce_weight=1, weight=0.001, batch_statistics=true);
-    mgd(ce_weight=1, alpha=7e-5, mask=0.15); pefd(ce_weight=1, weight=25, projectors=3);
+    none(ce_weight=1);
+    kd(ce_weight=0.1, kd_weight=0.9, temperature=4);
+    dkd(ce_weight=1, alpha=1, beta=8, temperature=4, warmup=20);
+    dist(ce_weight=1, weight=2, beta=1, gamma=1, temperature=4);
+    wsl(ce_weight=1, weight=2.25, temperature=4);
+    skd(ce_weight=1, alpha=0.9, temperature=1, multiplier=2);
+    ssld(ce_weight=0, weight=1);
+    logit_std(ce_weight=0.1, kd_weight=9, temperature=2);
+    dml(ce_weight=1, kd_weight=1, temperature=1);
+    dlb(ce_weight=1, alpha=1, temperature=3);
+    udml(ce_weight=1, js_weight=1, feature_weight=1);
+    fitnets(ce_weight=1, weight=100, stage=None);
+    at(ce_weight=1, weight=1000, power=2, form=squared);
+    nst(ce_weight=1, weight=50);
+    ickd(ce_weight=1, weight=2.5, kd_weight=0, temperature=4);
+    ofd(ce_weight=1, weight=0.001, batch_statistics=true);
+    mgd(ce_weight=1, alpha=7e-5, mask=0.15);
+    pefd(ce_weight=1, weight=25, projectors=3);
     afd(ce_weight=1, weight=200, kd_weight=0.9, temperature=4, width=128);
-    rkd(ce_weight=1, distance_weight=25, angle_weight=50); sp(ce_weight=1, weight=3000);
-    cc(ce_weight=1, weight=0.02, gamma=0.4, order=2); pkt(ce_weight=1, weight=3e4);
-    simkd(ce_weight=0, weight=1); deit(ce_weight=1, share=0.5, soft=false, temperature=3); wttm(ce_weight=1, weight=4, exponent=0.2); mlkd(ce_weight=0.1, kd_weight=0.9, batch_weight=0.9, class_weight=0.9);
-    ctkd(ce_weight=0.1, kd_weight=0.9, lowest=1, span=20, warmup=10); vid(ce_weight=1, weight=1, variance=5);
-    srrl(ce_weight=1, feature_weight=1, regression_weight=1); reviewkd(ce_weight=1, weight=5, warmup=20, width=512);
-    fsp(ce_weight=1, weight=50, first_phase=0.125); ab(ce_weight=1, weight=0.003, margin=1, first_phase=0.125);
-    ft(ce_weight=1, weight=200, factor_share=0.5, first_phase=0.125); kdsvd(ce_weight=1, weight=1, count=1);
+    rkd(ce_weight=1, distance_weight=25, angle_weight=50);
+    sp(ce_weight=1, weight=3000);
+    cc(ce_weight=1, weight=0.02, gamma=0.4, order=2);
+    pkt(ce_weight=1, weight=3e4);
+    simkd(ce_weight=0, weight=1);
+    deit(ce_weight=1, share=0.5, soft=false, temperature=3);
+    wttm(ce_weight=1, weight=4, exponent=0.2);
+    mlkd(ce_weight=0.1, kd_weight=0.9, batch_weight=0.9, class_weight=0.9);
+    ctkd(ce_weight=0.1, kd_weight=0.9, lowest=1, span=20, warmup=10);
+    vid(ce_weight=1, weight=1, variance=5);
+    srrl(ce_weight=1, feature_weight=1, regression_weight=1);
+    reviewkd(ce_weight=1, weight=5, warmup=20, width=512);
+    fsp(ce_weight=1, weight=50, first_phase=0.125);
+    ab(ce_weight=1, weight=0.003, margin=1, first_phase=0.125);
+    ft(ce_weight=1, weight=200, factor_share=0.5, first_phase=0.125);
+    kdsvd(ce_weight=1, weight=1, count=1);
     ofa(ce_weight=1, weight=1, kd_weight=1, power=1.5, temperature=1);
     crd(ce_weight=1, weight=0.8, negatives=16384, temperature=0.07, width=128, momentum=0.5);
-    semantic(ce_weight=1, weight=1); relation(ce_weight=1, weight=1);
+    semantic(ce_weight=1, weight=1);
+    relation(ce_weight=1, weight=1);
     diswot(ce_weight=0.1, kd_weight=0.9, temperature=4, semantic_weight=1, relation_weight=1)
 """
 IN_LITERATURE = {expression.strip().partition("(")[0]: expression.strip() for expression in LITERATURE.split(";")}

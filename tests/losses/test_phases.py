@@ -116,11 +116,14 @@ def test_memories_follow_the_features_of_the_batch_and_of_no_other_image() -> No
 def test_crd_says_what_it_needs() -> None:
     with pytest.raises(ConfigError, match=r"loss crd: call begin_training\(epochs, labels\)"):
         create("crd")(STUDENT, TEACHER, TARGET)
-    with pytest.raises(ConfigError, match="loss crd: .* all images are of one"):
+    with pytest.raises(ConfigError, match=r"loss crd: .* all images are of one"):
         create("crd").begin_training(1, torch.zeros(5, dtype=torch.long))
 
 
-@pytest.mark.parametrize(("name", "remedy"), [("fsp", "they must be the same; use vid"), ("kdsvd", "they must be the same; use vid"), ("simkd", "it is computed on")])
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("fsp", "they must be the same; use vid"), ("kdsvd", "they must be the same; use vid"), ("simkd", "it is computed on")],
+)
 def test_networks_of_other_widths_are_refused_where_channels_are_compared(name: str, remedy: str) -> None:
     with pytest.raises(ConfigError, match=f"loss {name}: .* of . channels, the teacher's of .: {remedy}"):
         made(name)(STUDENT, TEACHER, TARGET)
