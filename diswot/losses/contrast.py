@@ -84,10 +84,6 @@ class CRD(SingleTermLoss):
     reads_labels = True
     has_adapters = True
 
-    memory_student: Tensor
-    memory_teacher: Tensor
-    normalisers: Tensor
-
     def build_adapters(self, student: Observation, reference: Observation) -> None:
         self.embed_student = nn.Linear(student.pooled.shape[1], self.width)
         self.embed_teacher = nn.Linear(reference.pooled.shape[1], self.width)
@@ -109,21 +105,22 @@ class CRD(SingleTermLoss):
         theirs = F.normalize(self.embed_teacher(reference.pooled), dim=1)
         drawn = self.others.to(target.device).draw(hard_labels(target), self.negatives)
         pairs = torch.cat([student.indices[:, None], drawn], 1)
-        terms = [self._term(0, mine, self.memory_teacher, pairs), self._term(1, theirs, self.memory_student, pairs)]
-        self.memory_student = self._remembered(self.memory_student, student.indices, mine)
-        self.memory_teacher = self._remembered(self.memory_teacher, student.indices, theirs)
+        terms = [self._term(0, mine, "memory_teacher", pairs), self._term(1, theirs, "memory_student", pairs)]
+        self._remember("memory_student", student.indices, mine)
+        self._remember("memory_teacher", student.indices, theirs)
         return torch.stack(terms).sum()
 
-    def _term(self, side: int, anchors: Tensor, memory: Tensor, pairs: Tensor) -> Tensor:
+    def _term(self, side: int, anchors: Tensor, name: str, pairs: Tensor) -> Tensor:
         """One direction. All products with the memory take less room than a copy of the memory for each anchor's negatives."""
+        memory = self.get_buffer(name)
         exponentials = torch.exp((anchors @ memory.to(anchors).T).gather(1, pairs) / self.temperature)
-        if not self.normalisers[side]:  # of the first batch ever: what the likelihoods sum to
-            normalisers = self.normalisers.clone()
+        normalisers = self.get_buffer("normalisers")
+        if not normalisers[side]:  # of the first batch ever: what the likelihoods sum to
             normalisers[side] = exponentials.detach().mean() * len(memory)
-            self.normalisers = normalisers
-        return crd(exponentials / self.normalisers[side].to(anchors), len(memory))
+        return crd(exponentials / normalisers[side].item(), len(memory))
 
-    def _remembered(self, memory: Tensor, indices: Tensor, features: Tensor) -> Tensor:
-        """The memory with these images' features moved towards what they are now."""
+    def _remember(self, name: str, indices: Tensor, features: Tensor) -> None:
+        """Move the memory of these images' features towards what they are now."""
+        memory = self.get_buffer(name)
         moved = self.momentum * memory[indices] + (1 - self.momentum) * features.detach().to(memory)
-        return memory.index_copy(0, indices, F.normalize(moved, dim=1))
+        setattr(self, name, memory.index_copy(0, indices, F.normalize(moved, dim=1)))
