@@ -103,7 +103,7 @@ class BudgetFeasibility:
         """The teacher's latency; None where latencies are not asked for, or read from a table, which has none of teachers."""
         if not self._is_timed or self.table is not None:
             return None
-        return self._measure(build_teacher(self.config.teacher, self.spec, needs=()))
+        return self._measure(build_teacher(self.config.teacher, self.spec, needs=("logits",)))
 
     @property
     def _is_timed(self) -> bool:
