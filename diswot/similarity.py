@@ -11,11 +11,12 @@ of classes.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, one_hot
+from torch.nn.functional import adaptive_avg_pool2d, normalize, one_hot
 
 from diswot.errors import TeacherError
 
@@ -44,6 +45,33 @@ def classifier_gradient(pooled: Tensor, logits: Tensor, target: Tensor) -> Tenso
     return error.T @ pooled / len(target)
 
 
+def channel_weights(features: Tensor, pooled: Tensor, weight: Tensor) -> Tensor:
+    """Return the weight (N, C) that Grad-CAM gives to each channel of the last map for each class: the mean gradient of the logit.
+
+    That is the classifier's weight where the map is pooled to one pixel. Where it is pooled to a grid, whose cells the classifier sees apart,
+    it is the mean over the cells. (A factor that all channels share is left out.)
+
+    Args:
+        features: (B, C, H, W) feature map before pooling.
+        pooled: (B, C') the classifier's input.
+        weight: (N, C') the classifier's weight.
+
+    Returns:
+        (N, C); `weight` as it is where the classifier is not one of the pooled map, which `cam_gram` refuses.
+
+    >>> A, w = torch.rand(2, 5, 4, 4), torch.rand(3, 20)
+    >>> channel_weights(A, adaptive_avg_pool2d(A, 2).flatten(1), w).shape
+    torch.Size([3, 5])
+    """
+    channels = features.shape[1]
+    cells, rest = divmod(weight.shape[1], channels)
+    side = math.isqrt(cells)
+    if rest or cells <= 1 or side**2 != cells or side > min(features.shape[2:]):
+        return weight
+    grid = adaptive_avg_pool2d(features.detach(), side).flatten(1)
+    return weight.unflatten(1, (channels, cells)).mean(2) if torch.allclose(grid, pooled.detach(), 1e-3, 1e-4) else weight
+
+
 def cam_gram(features: Tensor, weight: Tensor) -> Tensor:
     """Return the Gram matrix of the class activation maps G[n] = sum_c w[n, c] A[:, c], without computing the maps.
 
@@ -51,7 +79,7 @@ def cam_gram(features: Tensor, weight: Tensor) -> Tensor:
 
     Args:
         features: (B, C, H, W) feature map A before global pooling.
-        weight: (N, C) weight w of the classifier.
+        weight: (N, C) weight w of the classifier, see `channel_weights`.
 
     Returns:
         (N, N) Gram matrix.

@@ -93,7 +93,7 @@ def ours(teacher: str, student: str, data: ArrayImages, recipe: Recipe, device: 
     loader = MemoryLoader(source, recipe, device, DistributedContext(), BatchRequirements(min_size=recipe.batch_size))
     example = normalise(torch.from_numpy(data.array[:4]).permute(0, 3, 1, 2))
     loss = create("kd")
-    frozen = FrozenTeacher(Network(build(teacher), normalise), loss, recipe, device, example=example)
+    frozen = FrozenTeacher(Network(build(teacher), normalise), [loss], recipe, device, example=example)
     frozen.cache(loader, recipe)
     return Trainer([StudentSpec(student, Network(build(student), normalise), [loss])], frozen, loader, recipe, device)
 

@@ -76,7 +76,7 @@ class Material:
         distillation = plan.distillation(training.loss, training.seed, [networks[training.network]])
         context = TrainingContext.load(distillation, Execution(device))
         recipe, splits, loss = context.recipe, context.splits, distillation.make_loss()
-        loader = splits.batch_loader(recipe, device, context.distributed, loss, 0)
+        loader = splits.batch_loader(recipe, device, context.distributed, [loss], 0)
         assert isinstance(loader, MemoryLoader) and recipe.augment in ("none", "flip") and not recipe.mixes and not recipe.cutout
         count = len(loader.labels)
         order, mirrored, sizes = [], [], []
@@ -90,7 +90,7 @@ class Material:
         if isinstance(loss, KD):
             network = make_teacher(context, run)
             top1 = evaluate(network, splits.tests[splits.measured_on], device).top1
-            frozen = context.frozen_teacher(network, loss)
+            frozen = context.frozen_teacher(network, [loss])
             sides = [  # observed without gradients
                 torch.cat([frozen.observe(loader.plain(np.arange(b, min(b + 250, count)), side)).logits for b in range(0, count, 250)])
                 for side in (False, True)

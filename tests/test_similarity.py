@@ -15,6 +15,7 @@ from diswot.observe import Observation
 from diswot.proxies import PROXIES, NetworkSummary, resolve_ranking
 from diswot.similarity import (
     cam_gram,
+    channel_weights,
     channel_profile,
     classifier_gradient,
     gram_distance,
@@ -74,6 +75,18 @@ def test_cam_gram_from_the_definition() -> None:
                     maps[b, n, h, w] = sum(seen.weight[n, c] * seen.features[b, c, h, w] for c in range(channels))
     expected = torch.tensor([[(maps[:, n] * maps[:, m]).sum() for m in range(classes)] for n in range(classes)], dtype=torch.float64)
     torch.testing.assert_close(cam_gram(seen.features, seen.weight), expected, **EXACT)
+
+
+def test_channel_weights_are_the_mean_gradients_of_the_logits() -> None:
+    """Grad-CAM by autograd, up to one factor for all, for maps pooled to one pixel and to a grid; another classifier stays as it is."""
+    features = random(2, 3, 4, 4).requires_grad_()
+    for side in (1, 2):
+        pooled, weight = torch.nn.functional.adaptive_avg_pool2d(features, side).flatten(1), random(5, 3 * side**2)
+        gradients = [torch.autograd.grad((pooled @ weight.T)[:, n].sum(), features, retain_graph=True)[0] for n in range(5)]
+        expected = torch.stack([gradient.mean((0, 2, 3)) for gradient in gradients])
+        found = channel_weights(features, pooled, weight)
+        torch.testing.assert_close(found * (expected.norm() / found.norm()), expected, **EXACT)
+    assert channel_weights(features, random(2, 12), weight) is weight
 
 
 def test_sample_gram_from_the_definition() -> None:

@@ -17,10 +17,10 @@ from diswot.architecture import Architecture
 from diswot.budget import cost_of
 from diswot.config import CompareConfig
 from diswot.data import load_data
-from diswot.distillation.plan import DistillPlan, plan_distillation, read_entries, restore_config
+from diswot.distillation.plan import DistillPlan, plan_distillation, read_entries, restore_config, trained_together
 from diswot.distillation.recipe import distill_in
 from diswot.distillation.side_by_side import train_side_by_side
-from diswot.distillation.students import StudentEntry, build_student
+from diswot.distillation.students import StudentEntry, build_student, student_names
 from diswot.errors import ConfigError, RunError
 from diswot.execution import Execution
 from diswot.executors.named import LOCAL
@@ -116,17 +116,30 @@ class ComparePlan:
         """The losses that are compared."""
         return self.config.compared_losses(len(self.entries))
 
-    def training(self, seed: int, loss: str | None = None) -> DistillPlan:
-        """The plan of the training with this seed, by one of the losses."""
-        return DistillPlan(self.config.training(seed, loss or self.losses[0]), self.entries)
+    @property
+    def groups(self) -> list[tuple[str, ...]]:
+        """The losses by the trainings that share a teacher's pass."""
+        groups: list[tuple[str, ...]] = []
+        for loss in self.losses:
+            for number, group in enumerate(groups):
+                if trained_together(list(map(losses.create, (*group, loss)))):
+                    groups[number] = (*group, loss)
+                    break
+            else:
+                groups.append((loss,))
+        return groups
 
-    def folder(self, parent: Path, seed: int, loss: str) -> Path:
-        """The folder of that training, in the run's."""
-        return parent / f"seed-{seed}" / (f"loss-{self.losses.index(loss) + 1}" if len(self.losses) > 1 else "")
+    def training(self, seed: int, group: Sequence[str] = ()) -> DistillPlan:
+        """The plan of the training with this seed, by some of the losses side by side."""
+        return DistillPlan(self.config.training(seed, "; ".join(group or self.losses[:1])), self.entries)
+
+    def folder(self, parent: Path, seed: int, number: int) -> Path:
+        """The folder of one group's training, in the run's."""
+        return parent / f"seed-{seed}" / (f"losses-{number + 1}" if len(self.groups) > 1 else "")
 
     def document(self) -> dict[str, Any]:
         """Return the part of the plan that is kept with the run."""
-        return {**self.training(self.config.seed, self.config.loss).document(), "seeds": self.config.seeds, "losses": self.config.losses}
+        return {**self.training(self.config.seed, (self.config.loss,)).document(), "seeds": self.config.seeds, "losses": self.config.losses}
 
     def files(self) -> dict[str, str]:
         """Texts that are kept with the run, by file name: the arch.json of every student."""
@@ -162,17 +175,18 @@ def plan_comparison(config: CompareConfig, entries: Sequence[StudentEntry]) -> C
 
 
 def _train_losses(plan: ComparePlan, parent: Path, seed: int, execution: Execution) -> dict[str, Any]:
-    """Train the students of one seed by every loss, and return the record of them."""
-    record: dict[str, Any] = {"seed": seed, "names": [], "losses": [], "top1": [], "teacher": None}
-    for loss in plan.losses:
-        result = distill_in(plan.folder(parent, seed, loss), plan.training(seed, loss), execution)
+    """Train the students of one seed by every loss, and return the record of them, in the order in which losses and students were given."""
+    record: dict[str, Any] = {"seed": seed, "teacher": None}
+    trained: dict[str, list[float]] = {}
+    for number, group in enumerate(plan.groups):
+        result = distill_in(plan.folder(parent, seed, number), plan.training(seed, group), execution)
         for student in result.students:
-            record["names"].append(student.name)
-            record["losses"].append(loss)
-            record["top1"].append(student.accuracy.top1)
+            trained.setdefault(student.loss, []).append(student.accuracy.top1)
         record |= {"measured_on": result.measured_on, "images": result.student.count}
         record["teacher"] = result.teacher.top1 if result.teacher else record["teacher"]
-    return record
+    names = student_names(plan.entries)
+    record |= {"names": [name for _ in plan.losses for name in names], "losses": [loss for loss in plan.losses for _ in names]}
+    return {**record, "top1": [top1 for loss in plan.losses for top1 in trained[loss]]}
 
 
 def run_compare(plan: ComparePlan, run: RunDir | None, execution: Execution) -> Comparison:

@@ -82,7 +82,7 @@ class TrainingContext:
         if recipe.aa:
             training_transform(splits.data.input_size, recipe)  # refuses what timm cannot make
         context = cls(plan, splits, recipe, device, distributed, execution.reporter)
-        if plan.make_loss().reuses_classifier:
+        if any(loss.reuses_classifier for loss in plan.make_losses()):
             context = replace(context, plan=context.reusing_plan())
         context.check_networks()
         return context
@@ -113,7 +113,7 @@ class TrainingContext:
                 size that cannot be.
         """
         plan = self.plan
-        self.splits.batch_requirements(self.recipe, self.distributed, plan.make_loss())
+        self.splits.batch_requirements(self.recipe, self.distributed, plan.make_losses())
         for entry in plan.entries:
             self._check_size(entry.arch)
         teachers: list[nn.Module] = []
@@ -124,9 +124,10 @@ class TrainingContext:
         for student in students:
             make_optimizer(self.recipe, student)
             for reference in teachers[-1:] or ([] if plan.scheme.independent_students else students[-1:]):
-                self._try_loss(student, reference)
+                for loss in plan.make_losses():
+                    self._try_loss(loss, student, reference)
         for before, assistant in itertools.pairwise(teachers):
-            self._try_loss(assistant, before)
+            self._try_loss(plan.make_loss(), assistant, before)
 
     def _check_size(self, arch: Architecture) -> None:
         spec = self.splits.data.spec
@@ -139,8 +140,7 @@ class TrainingContext:
             raise ConfigError(f"{name} cannot take {size} images ({first_line(error, 80)}): {remedy}") from None
         check_buildable(arch, cost)
 
-    def _try_loss(self, student: nn.Module, reference: nn.Module) -> None:
-        loss = self.plan.make_loss()
+    def _try_loss(self, loss: Loss, student: nn.Module, reference: nn.Module) -> None:
         seen, other = self.observe_zeros(student, loss), self.observe_zeros(reference, loss, of_teacher=self.plan.scheme.uses_teacher)
         loss.make_adapters(seen, other)
         loss.begin_training(self.recipe.epochs, torch.arange(len(seen.logits)) % seen.logits.shape[1])
@@ -184,20 +184,20 @@ class TrainingContext:
         config = self.plan.config
         if name != config.teacher or config.teacher_weights is None or self.plan.assistants:
             return LOGITS
-        return self.plan.make_loss().needs
+        return frozenset[str]().union(*(loss.needs for loss in self.plan.make_losses()))
 
     def freeze(self, network: Network) -> Network:
         """Move a trained teacher to the device, and freeze it."""
         to_device(network.model, self.device, self.recipe.channels_last).eval().requires_grad_(False)
         return network
 
-    def frozen_teacher(self, teacher: Network, loss: Loss) -> FrozenTeacher:
-        """The teacher as the loss wants it."""
+    def frozen_teacher(self, teacher: Network, losses: Sequence[Loss]) -> FrozenTeacher:
+        """The teacher as the losses want it."""
         images = self.splits.images.images(np.arange(min(4, len(self.splits.labels))))
         example = teacher.normalise(torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2))
         fraction = self.plan.config.distill_fraction
         return FrozenTeacher(
-            teacher, loss, self.recipe, self.device, distill_fraction=fraction, example=example, distributed=self.distributed
+            teacher, losses, self.recipe, self.device, distill_fraction=fraction, example=example, distributed=self.distributed
         )
 
     def train(
@@ -219,10 +219,11 @@ class TrainingContext:
             recipe: another one than the run's.
             logs: writes the metrics in other formats.
         """
-        recipe, loss = recipe or self.recipe, specs[0].losses[0]
+        recipe = recipe or self.recipe
+        losses = [loss for spec in specs for loss in spec.losses]
         if isinstance(self.splits.data.train, DecodedImages) and fits_in_memory(self.splits.images, recipe):
             logger.info("reading %s images into memory", f"{len(self.splits.labels):,}")
-        loader = self.splits.batch_loader(recipe, self.device, self.distributed, loss, self.plan.config.loader_workers)
+        loader = self.splits.batch_loader(recipe, self.device, self.distributed, losses, self.plan.config.loader_workers)
         if teacher is not None and self.plan.config.teacher_cache and teacher.cache(loader, recipe):
             logger.info("the teacher's outputs are kept: each image is shown in few ways")
         trainer = Trainer(specs, teacher, loader, recipe, self.device, self.distributed)

@@ -12,16 +12,25 @@ from diswot import losses
 from diswot.architecture import arch_json, read_arch_json
 from diswot.config import DistillConfig, Recipe, TrainConfig, resolve, to_dict
 from diswot.data import GENERATED_SOURCES, REMOTE
-from diswot.distillation.students import StudentEntry, display_name
+from diswot.distillation.students import StudentEntry, display_name, numbered, student_names
 from diswot.errors import ConfigError, TeacherError, brief_repr
 from diswot.losses import Loss, SupervisedLoss
 from diswot.models.weights import file_digest
 from diswot.plugins import is_reference
-from diswot.schemes import Scheme
+from diswot.schemes import Alone, Scheme, UnderTeacher
 from diswot.space import load_space
 
 C = TypeVar("C", bound=DistillConfig)
 _DEFAULT_TEACHER, DEFAULT_DATA = "resnet56", "cifar100"
+
+
+@dataclass(frozen=True)
+class PlannedStudent:
+    """A student that is going to be trained: its name, for the log and its folder, its architecture, and its loss."""
+
+    name: str
+    entry: StudentEntry
+    loss: str
 
 
 @dataclass(frozen=True)
@@ -38,16 +47,25 @@ class DistillPlan:
     entries: tuple[StudentEntry, ...]
     kind: str = "distill"
 
-    def make_loss(self) -> Loss:
-        """Create the loss, whose supervised part is the recipe's."""
-        loss = losses.create(self.config.loss)
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The losses: one, or several that each train every student, side by side."""
+        return losses.split_expressions(self.config.loss)
+
+    def make_loss(self, expression: str | None = None) -> Loss:
+        """Create one of the losses, by default the first, whose supervised part is the recipe's."""
+        loss = losses.create(expression or self.losses[0])
         loss.set_supervised_loss(SupervisedLoss(self.config.supervised_loss, self.config.smoothing))
         return loss
 
+    def make_losses(self) -> list[Loss]:
+        """Create every loss once."""
+        return [self.make_loss(expression) for expression in self.losses]
+
     @property
     def scheme(self) -> type[Scheme]:
-        """The training scheme that the loss names."""
-        return self.make_loss().scheme
+        """The training scheme that the losses name: that of the first with a teacher, under whom `none` is trained too."""
+        return common_scheme(self.make_losses())
 
     @property
     def recipe(self) -> Recipe:
@@ -55,9 +73,15 @@ class DistillPlan:
         return self.config.recipe()
 
     @property
-    def students(self) -> list[StudentEntry]:
-        """The students that are trained: those asked for, completed by the scheme."""
-        return self.scheme().complete_students(self.entries)
+    def students(self) -> list[PlannedStudent]:
+        """The students that are trained: those asked for, completed by the scheme, by each loss in turn."""
+        entries = self.scheme().complete_students(self.entries)
+        pairs = [(entry, loss) for loss in self.losses for entry in entries]
+        names = student_names([entry for entry, _ in pairs])
+        if len(self.losses) > 1:
+            by_entry, by_loss = student_names(entries), numbered([loss.label for loss in self.make_losses()])
+            names = [f"{name}-{label}" for label in by_loss for name in by_entry]
+        return [PlannedStudent(name, entry, loss) for name, (entry, loss) in zip(names, pairs, strict=True)]
 
     @property
     def assistants(self) -> list[str]:
@@ -100,16 +124,46 @@ def plan_distillation(config: DistillConfig, entries: Sequence[StudentEntry], ki
         DiswotError: options that cannot be, or not with this loss, these students or each other; a name that is not known.
     """
     config.check()
-    loss = losses.create(config.loss)
-    config = _with_provenance(config, entries[0].provenance, loss)
+    made = [losses.create(expression) for expression in losses.split_expressions(config.loss)]
+    _check_together(made, config)
+    scheme = common_scheme(made)
+    config = _with_provenance(config, entries[0].provenance, scheme)
     for entry in entries:
         load_space(entry.arch.space, trusted=config.space == entry.arch.space).check(entry.arch)
-    loss.scheme.check(config, loss, len(entries))
+    for loss in made:
+        scheme.check(config, loss, len(entries))
     archs = [entry.arch for entry in entries]
     again = next((arch for number, arch in enumerate(archs) if arch in archs[:number]), None)
-    if again is not None and loss.scheme.independent_students:
+    if again is not None and scheme.independent_students:
         raise ConfigError(f"{display_name(again)} is named twice, and would be trained to the same weights twice: name it once")
     return (TrainPlan if kind == "train" else DistillPlan)(config, tuple(entries), kind)
+
+
+def common_scheme(made: Sequence[Loss]) -> type[Scheme]:
+    """The scheme by which losses are trained side by side: that of the first with a teacher, else of the first.
+
+    >>> common_scheme([losses.create("none"), losses.create("kd")]).__name__
+    'UnderTeacher'
+    """
+    return next((loss.scheme for loss in made if loss.scheme.uses_teacher), made[0].scheme)
+
+
+def trained_together(made: Sequence[Loss]) -> bool:
+    """Whether losses can share one pass of the images, and one of the teacher, and each student still ends as if it were alone.
+
+    >>> [trained_together([losses.create("kd"), losses.create(other)]) for other in ("none", "rkd", "dml", "ofd")]
+    [True, True, False, False]
+    """
+    alike = {(loss.teacher_batch_statistics, loss.reuses_classifier, "preacts" in loss.needs) for loss in made}
+    return len(made) == 1 or (all(loss.scheme in (UnderTeacher, Alone) for loss in made) and len(alike) == 1)
+
+
+def _check_together(made: Sequence[Loss], config: DistillConfig) -> None:
+    names = "; ".join(loss.label for loss in made)
+    if not trained_together(made):
+        raise ConfigError(f"loss {names}: these cannot be trained side by side; use diswot compare --losses {names!r}")
+    if len(made) > 1 and config.assistants:
+        raise ConfigError(f"--assistants {config.assistants}: they are distilled by one loss, and {names} are {len(made)}: name one")
 
 
 def plan_training(config: TrainConfig, entries: Sequence[StudentEntry]) -> DistillPlan:
@@ -117,11 +171,11 @@ def plan_training(config: TrainConfig, entries: Sequence[StudentEntry]) -> Disti
     return plan_distillation(DistillConfig(**to_dict(config), loss="none"), entries, kind="train")
 
 
-def _with_provenance(config: DistillConfig, provenance: Mapping[str, Any], loss: Loss) -> DistillConfig:
+def _with_provenance(config: DistillConfig, provenance: Mapping[str, Any], scheme: type[Scheme]) -> DistillConfig:
     """The configuration with what arch.json knows filled in: the teacher, and the data where the search had real images."""
     searched = provenance.get("search")
     searched = searched if isinstance(searched, dict) else {}
-    if not loss.scheme.uses_teacher:
+    if not scheme.uses_teacher:
         return _with_data(config, searched)
     teacher = config.teacher or str(searched.get("teacher", _DEFAULT_TEACHER))
     if config.teacher is None and is_reference(teacher):

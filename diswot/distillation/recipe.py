@@ -15,7 +15,7 @@ from diswot.config import to_dict
 from diswot.devices import deterministic
 from diswot.distillation.context import TrainingContext
 from diswot.distillation.plan import DistillPlan
-from diswot.distillation.students import STUDENT, STUDENTS, save_student, student_names
+from diswot.distillation.students import STUDENT, STUDENTS, save_student
 from diswot.distillation.teachers import digest, make_teacher
 from diswot.execution import Execution
 from diswot.losses import LOSSES
@@ -37,12 +37,14 @@ class TrainedStudent:
     Attributes:
         name: for the log and the folder.
         arch: its architecture.
+        loss: that it was trained by.
         accuracy: on the set that results are reported on.
         folder: where it is kept.
     """
 
     name: str
     arch: Architecture
+    loss: str
     accuracy: Accuracy
     folder: Path
 
@@ -121,12 +123,12 @@ def _train_students(
     context: TrainingContext, teacher: Network | None, run: RunDir, logs: Logs | None
 ) -> tuple[Trainer, list[dict[str, Any]]]:
     config, splits = context.plan.config, context.splits
-    names = ", ".join(student_names(context.plan.students))
+    names = ", ".join(student.name for student in context.plan.students)
     logger.info("student %s, loss %s, %s training images", names, config.loss, f"{len(splits.chosen):,}")
     specs = student_specs(context, teacher)
     how = digest([to_dict(context.recipe), config.loss, config.distill_fraction, config.limit, config.val_fraction, config.label_noise])
-    notes = {"students": [entry.arch.digest for entry in context.plan.students], "data": splits.digest, "how": how}
-    frozen = context.frozen_teacher(teacher, specs[0].losses[0]) if teacher is not None else None
+    notes = {"students": [student.entry.arch.digest for student in context.plan.students], "data": splits.digest, "how": how}
+    frozen = context.frozen_teacher(teacher, [loss for spec in specs for loss in spec.losses]) if teacher is not None else None
     trainer, history = context.train(run, notes, specs, frozen, logs=logs)
     if logs is not None:
         logs.close()
@@ -136,33 +138,33 @@ def _train_students(
 def student_specs(context: TrainingContext, teacher: Network | None) -> list[StudentSpec]:
     """The students as they begin, with their losses and the adapters of these."""
     plan, scheme = context.plan, context.plan.scheme()
-    students, seed = plan.students, plan.config.seed
-    networks = [
-        Network(context.initial_student(entry.arch, scheme.checked_init_seed(seed, number)), context.splits.normalise)
-        for number, entry in enumerate(students)
-    ]
-    loss = plan.make_loss()
-    if loss.reuses_classifier and teacher is not None:
-        for network in networks:
-            reuse_classifier(network.model, teacher.model)
-    seen = {number: context.observe_zeros(network.model, loss) for number, network in enumerate(networks)}
-    of_teacher = context.observe_zeros(teacher.model, loss, of_teacher=True) if teacher is not None else None
-    specs = []
-    for number, (name, network) in enumerate(zip(student_names(students), networks, strict=True)):
-        references = scheme.initial_references(number, seen, of_teacher)
-        losses = [plan.make_loss() for _ in references]
-        make_adapters(losses, seen[number], references, seed)
-        specs.append(StudentSpec(name, network, losses))
+    seed, specs = plan.config.seed, []
+    for expression in plan.losses:
+        loss, students = plan.make_loss(expression), [student for student in plan.students if student.loss == expression]
+        networks = [
+            Network(context.initial_student(student.entry.arch, scheme.checked_init_seed(seed, number)), context.splits.normalise)
+            for number, student in enumerate(students)
+        ]
+        if loss.reuses_classifier and teacher is not None:
+            for network in networks:
+                reuse_classifier(network.model, teacher.model)
+        seen = {number: context.observe_zeros(network.model, loss) for number, network in enumerate(networks)}
+        of_teacher = context.observe_zeros(teacher.model, loss, of_teacher=True) if teacher is not None else None
+        for number, (student, network) in enumerate(zip(students, networks, strict=True)):
+            references = scheme.initial_references(number, seen, of_teacher)
+            losses = [plan.make_loss(expression) for _ in references]
+            make_adapters(losses, seen[number], references, seed)
+            specs.append(StudentSpec(student.name, network, losses))
     return specs
 
 
 def _save_students(context: TrainingContext, trainer: Trainer, run: RunDir) -> list[TrainedStudent]:
     splits, saved = context.splits, []
-    for entry, student in zip(context.plan.students, trainer.students, strict=True):
+    for planned, student in zip(context.plan.students, trainer.students, strict=True):
         folder = run.path / STUDENT if len(trainer.students) == 1 else run.path / STUDENTS / student.name
         accuracy = evaluate(student.result, splits.tests[splits.measured_on], context.device, context.distributed)
         if context.distributed.is_main:
-            save_student(folder, entry, student.result, splits.data, context.plan.config.crop_pct)
-        saved.append(TrainedStudent(student.name, entry.arch, accuracy, folder))
+            save_student(folder, planned.entry, student.result, splits.data, context.plan.config.crop_pct)
+        saved.append(TrainedStudent(student.name, planned.entry.arch, planned.loss, accuracy, folder))
     context.distributed.barrier()
     return saved

@@ -58,13 +58,21 @@ def _role(entry: StudentEntry) -> str:
 
 def student_names(entries: Sequence[StudentEntry]) -> list[str]:
     """The names of students, for the log and for folders: the roles of finalists, else of the networks; numbered where one comes again."""
+    return numbered([_role(entry) or display_name(entry.arch) for entry in entries])
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Return names of which no two are alike: one that comes again is numbered.
+
+    >>> numbered(["kd", "dkd", "kd"])
+    ['kd', 'dkd', 'kd-2']
+    """
     counts: Counter[str] = Counter()
-    names = []
-    for entry in entries:
-        name = _role(entry) or display_name(entry.arch)
+    found = []
+    for name in names:
         counts[name] += 1
-        names.append(name if counts[name] == 1 else f"{name}-{counts[name]}")
-    return names
+        found.append(name if counts[name] == 1 else f"{name}-{counts[name]}")
+    return found
 
 
 def build_student(arch: Architecture, spec: ImageSpec, seed: int, trusted: bool = False, drop_path: float = 0.0) -> nn.Module:

@@ -92,7 +92,7 @@ def _assistant(context: TrainingContext, folder: Path, name: str, teacher: Netwo
 
     def train(run: RunDir) -> dict[str, Tensor]:
         spec = StudentSpec("assistant", network, [loss])
-        trainer, _ = context.train(run, {"assistant": name}, [spec], context.frozen_teacher(teacher, loss))
+        trainer, _ = context.train(run, {"assistant": name}, [spec], context.frozen_teacher(teacher, [loss]))
         return trainer.students[0].result.model.state_dict()
 
     return context.freeze(_train_and_keep(context, folder, "assistant", {"assistant": name}, network, train))

@@ -319,3 +319,4 @@ class NoDistillation(Loss):
 
     summary = "the labels alone"
     scheme = Alone
+    needs = frozenset[str]()

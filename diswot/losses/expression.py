@@ -129,6 +129,21 @@ def create(expression: str, **options: Any) -> Loss:
     return WeightedSum(losses, [part.weight for part in parts])
 
 
+def split_expressions(expressions: str) -> tuple[str, ...]:
+    """The loss expressions of a text, separated by semicolons, each once.
+
+    Raises:
+        ConfigError: there is none.
+
+    >>> split_expressions("none; kd + 0.5*rkd; none")
+    ('none', 'kd + 0.5*rkd')
+    """
+    found = tuple(dict.fromkeys(part.strip() for part in expressions.split(";") if part.strip()))
+    if not found:
+        raise ConfigError(f"loss {brief_repr(expressions)} names none; write kd, kd(temperature=2), kd + 0.5*rkd, or several as kd; dkd")
+    return found
+
+
 def _parse(expression: str) -> list[_Part]:
     """The parts of an expression: it is a Python expression of sums, products with numbers, and calls with keywords."""
     python = _SPELLING.sub(lambda found: found["quoted"] or {":": ".", "-": "_"}[found[0]], expression.strip())

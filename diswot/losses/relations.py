@@ -14,7 +14,7 @@ from diswot.losses.base import LOSSES, Loss, SingleTermLoss, weight_option
 from diswot.losses.logits import KD
 from diswot.observe import Observation
 from diswot.schemes.base import Terms
-from diswot.similarity import cam_gram, gram_distance, sample_gram
+from diswot.similarity import cam_gram, channel_weights, gram_distance, sample_gram
 
 _AT_ONCE = 1 << 22  # cosines that rkd_angle holds at a time: 16 MiB
 
@@ -165,7 +165,8 @@ def semantic(student: Observation, teacher: Observation) -> Tensor:
 
     At most 2 / N^2 as the paper writes it: for many classes give it a weight.
     """
-    grams = [cam_gram(seen.features, seen.weight) for seen in (teacher.detach(), student)]
+    pair = (teacher.detach(), student)
+    grams = [cam_gram(seen.features, channel_weights(seen.features, seen.pooled, seen.weight)) for seen in pair]
     return gram_distance(grams[0], grams[1], "frobenius") / len(student.weight) ** 2
 
 

@@ -83,4 +83,5 @@ class NetworkSummary:
     @cached_property
     def cam_gram(self) -> Tensor:
         """The similarities (N, N) of the classes, see `similarity.cam_gram`."""
-        return similarity.cam_gram(self.observation.features, self.observation.weight)
+        seen = self.observation
+        return similarity.cam_gram(seen.features, similarity.channel_weights(seen.features, seen.pooled, seen.weight))

@@ -86,6 +86,8 @@ class TabulatePlan:
             DiswotError: what cannot be trained so.
         """
         plan = plan_distillation(self.config.training(loss, seed), [StudentEntry(network.arch) for network in networks])
+        if len(plan.losses) > 1:
+            raise ConfigError(f"--loss {loss}: a table is of one loss; make one table for each")
         if not plan.scheme.independent_students:
             raise ConfigError(f"loss {loss}: students that learn from each other are not ranked one by one; use another loss")
         return plan

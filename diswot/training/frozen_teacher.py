@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -32,8 +33,8 @@ class FrozenTeacher:
 
     Args:
         network: the teacher; it is frozen here.
-        loss: what the students learn by: it says what the teacher must show, and whether the teacher normalises by the batch, as in
-            training; running statistics are left alone all the same.
+        losses: what the students learn by: they say what the teacher must show, and, all the same, whether it normalises by the batch, as
+            in training; running statistics are left alone all the same.
         recipe: of the training.
         device: where the teacher runs.
         distill_fraction: fraction of the training after which it teaches no more.
@@ -44,7 +45,7 @@ class FrozenTeacher:
     def __init__(
         self,
         network: Network,
-        loss: Loss,
+        losses: Sequence[Loss],
         recipe: Recipe,
         device: str,
         *,
@@ -52,8 +53,8 @@ class FrozenTeacher:
         example: Tensor | None = None,
         distributed: DistributedContext | None = None,
     ) -> None:
-        self.needs, self.distill_fraction = loss.needs, distill_fraction
-        self.batch_statistics = loss.teacher_batch_statistics
+        self.needs, self.distill_fraction = frozenset[str]().union(*(loss.needs for loss in losses)), distill_fraction
+        self.batch_statistics = losses[0].teacher_batch_statistics
         model = network.model.eval().requires_grad_(False)
         if example is not None and not self.batch_statistics and "preacts" not in self.needs:  # which come with their batch norms
             model = fuse_conv_bn(model, example)

@@ -72,9 +72,9 @@ class Trainer:
                 with seeded(recipe.seed * 1013 + number):
                     loss.begin_training(recipe.epochs, loader.labels)
                 loss.to(device)
-        needs = frozenset({"logits"}).union(*(loss.student_fields for spec in specs for loss in spec.losses))
-        self.students = [StudentState(spec, needs, recipe, device, self.distributed) for spec in specs]
-        self.scheme = specs[0].losses[0].scheme()
+        self.students = [StudentState(spec, recipe, device, self.distributed) for spec in specs]
+        made = [loss for spec in specs for loss in spec.losses]
+        self.scheme = next((loss.scheme for loss in made if loss.scheme.uses_teacher), made[0].scheme)()
         self._groups = self.scheme.groups(len(specs))
         self._scalers = [torch.amp.GradScaler(torch.device(device).type, enabled=recipe.precision == "fp16") for _ in self._groups]
         self.images_per_second = 0.0  # in the last epoch, of all processes

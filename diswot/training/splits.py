@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -60,12 +61,13 @@ class DataSplits:
         trained = self.images.parts if isinstance(self.images, JoinedImages) else [self.images]
         return digest_of([*trained, *self.tests.values()])
 
-    def batch_requirements(self, recipe: Recipe, distributed: DistributedContext, loss: Loss) -> BatchRequirements:
-        """Return the requirements that a loss has of the batches.
+    def batch_requirements(self, recipe: Recipe, distributed: DistributedContext, losses: Sequence[Loss]) -> BatchRequirements:
+        """Return the requirements that losses have of the batches.
 
         Raises:
             ConfigError: batches of this size cannot be had, or not with this loss.
         """
+        loss = max(losses, key=lambda loss: loss.min_batch_size)
         least = max(loss.min_batch_size, 2) * distributed.world_size * recipe.grad_accum_steps
         size = f"--batch-size {recipe.batch_size}"
         if recipe.batch_size < least:
@@ -76,13 +78,15 @@ class DataSplits:
             raise ConfigError(f"{size}: too large for {len(self.labels):,} images, of which an epoch shows half twice")
         return needs
 
-    def batch_loader(self, recipe: Recipe, device: str, distributed: DistributedContext, loss: Loss, workers: int) -> BatchLoader:
+    def batch_loader(
+        self, recipe: Recipe, device: str, distributed: DistributedContext, losses: Sequence[Loss], workers: int
+    ) -> BatchLoader:
         """The batches of a training, from memory where that is possible.
 
         Raises:
             ConfigError: as `batch_requirements`.
         """
-        needs = self.batch_requirements(recipe, distributed, loss)
+        needs = self.batch_requirements(recipe, distributed, losses)
         source = TrainingSet(self.images, self.chosen, self.labels, self.data.num_classes)
         if fits_in_memory(self.images, recipe):
             return MemoryLoader(source, recipe, device, distributed, needs)

@@ -41,10 +41,9 @@ class StudentState:
 
     Args:
         spec: its losses must have their adapters.
-        needs: fields of its observation that are read, by its own losses and by its peers'.
     """
 
-    def __init__(self, spec: StudentSpec, needs: frozenset[str], recipe: Recipe, device: str, distributed: DistributedContext) -> None:
+    def __init__(self, spec: StudentSpec, recipe: Recipe, device: str, distributed: DistributedContext) -> None:
         self.name, self.network, self.recipe, self.distributed = spec.name, spec.network, recipe, distributed
         self.modules = nn.ModuleList(spec.losses)
         if distributed.world_size > 1 and recipe.sync_bn:
@@ -53,7 +52,7 @@ class StudentState:
         ema = recipe.model_ema_decay
         self.average = ModelEmaV3(self.model, decay=ema) if ema else None  # a copy, so before any hook is set
         self.losses = [distributed.wrap(loss) for loss in spec.losses]
-        observer = Observer(self.model, needs)
+        observer = Observer(self.model, frozenset({"logits"}).union(*(loss.student_fields for loss in spec.losses)))
         self.observer = distributed.wrap(torch.compile(observer) if recipe.torchcompile else observer)
         self.optimizer = make_optimizer(recipe, self.model, self.modules.parameters())
 

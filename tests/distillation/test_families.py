@@ -38,7 +38,7 @@ def test_losses_of_maps_meet_teachers_of_all_families(family: str) -> None:
         seen, reference = Observer(student, loss.student_fields)(images), observe_without_gradients(teacher, images, loss.needs)
         seen = replace(seen, indices=torch.arange(3))
         loss.begin_training(10, torch.tensor([0, 1, 4]))
-        if name in ("fsp", "kdsvd", "simkd"):
+        if name in ("fsp", "kdsvd", "simkd") and family != "wrn_16_1":  # which is as wide as resnet8
             with pytest.raises(ConfigError, match=r"channels|share one stage"):
                 loss.make_adapters(seen, reference)
             continue

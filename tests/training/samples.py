@@ -100,7 +100,7 @@ def trainer(
     if scheme.uses_teacher:
         model = build(teacher, 77).to(dtype)
         of_teacher = observe(model)
-        frozen = FrozenTeacher(Network(model, normalise), made, recipe, "cpu", distill_fraction=distill_fraction, distributed=distributed)
+        frozen = FrozenTeacher(Network(model, normalise), [made], recipe, "cpu", distill_fraction=distill_fraction, distributed=distributed)
     seen = {number: observe(network.model) for number, network in enumerate(networks)}
     specs = []
     for number, network in enumerate(networks):

@@ -20,7 +20,7 @@ from tests.training.samples import NORMALISE, ONE, images, make_recipe, memory_l
 
 def frozen_resnet(loss: str = "kd", recipe: Any = None, **options: Any) -> FrozenTeacher:
     torch.manual_seed(3)
-    return FrozenTeacher(Network(ZOO["resnet8"](num_classes=4), NORMALISE), create(loss), recipe or make_recipe(), "cpu", **options)
+    return FrozenTeacher(Network(ZOO["resnet8"](num_classes=4), NORMALISE), [create(loss)], recipe or make_recipe(), "cpu", **options)
 
 
 @pytest.mark.parametrize("loss", ["kd", "ofd"])  # ofd runs it on batch statistics, as its paper does, and all the same leaves it alone

@@ -105,7 +105,7 @@ def test_there_is_nothing_to_learn_in_noise() -> None:
 
 def loader_of(splits: DataSplits, loss: str, distributed: DistributedContext = ONE, **options: Any) -> MemoryLoader | DecodingLoader:
     recipe = Recipe(**{"batch_size": 16, "augment": "crop", **options})
-    loader = splits.batch_loader(recipe, "cpu", distributed, create(loss), 0)
+    loader = splits.batch_loader(recipe, "cpu", distributed, [create(loss)], 0)
     assert isinstance(loader, MemoryLoader | DecodingLoader)
     return loader
 
