@@ -15,8 +15,8 @@ from diswot.observe import Observation
 from diswot.proxies import PROXIES, NetworkSummary, resolve_ranking
 from diswot.similarity import (
     cam_gram,
-    channel_weights,
     channel_profile,
+    channel_weights,
     classifier_gradient,
     gram_distance,
     outer_product_distance,
