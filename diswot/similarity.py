@@ -48,8 +48,8 @@ def classifier_gradient(pooled: Tensor, logits: Tensor, target: Tensor) -> Tenso
 def channel_weights(features: Tensor, pooled: Tensor, weight: Tensor) -> Tensor:
     """Return the weight (N, C) that Grad-CAM gives to each channel of the last map for each class: the mean gradient of the logit.
 
-    That is the classifier's weight where the map is pooled to one pixel. Where it is pooled to a grid, whose cells the classifier sees apart,
-    it is the mean over the cells. (A factor that all channels share is left out.)
+    That is the classifier's weight where the map is pooled to one pixel. Where it is pooled to a grid, whose cells the classifier sees
+    apart, it is the mean over the cells. (A factor that all channels share is left out.)
 
     Args:
         features: (B, C, H, W) feature map before pooling.
@@ -69,7 +69,7 @@ def channel_weights(features: Tensor, pooled: Tensor, weight: Tensor) -> Tensor:
     if rest or cells <= 1 or side**2 != cells or side > min(features.shape[2:]):
         return weight
     grid = adaptive_avg_pool2d(features.detach(), side).flatten(1)
-    return weight.unflatten(1, (channels, cells)).mean(2) if torch.allclose(grid, pooled.detach(), 1e-3, 1e-4) else weight
+    return weight.reshape(-1, channels, cells).mean(2) if torch.allclose(grid, pooled.detach(), 1e-3, 1e-4) else weight
 
 
 def cam_gram(features: Tensor, weight: Tensor) -> Tensor:

@@ -212,14 +212,17 @@ def distill_json(result: DistillResult) -> Json:
         "taught_by": result.taught_by,
         "teacher": accuracy(result.teacher),
         "measured_on": result.measured_on,
+        **({"best": {"loss": result.best.loss, "folder": str(result.best.folder)}} if result.best else {}),
     }
     return {**outcome, "folder": str(result.folder), "history": result.history}
 
 
 def distill_table(result: DistillResult) -> Table:
-    """The curve, thinned to a dozen lines, and the accuracy after the last epoch."""
+    """The curve, thinned to a dozen lines, and the accuracy after the last epoch; of several students the accuracies alone."""
     title = "after each epoch, terms of the loss with their weights; the last one counts, nothing was chosen by these images"
     names = {key for line in result.history for key in line if key not in ("epoch", "lr")}
+    if len(result.students) > 1:
+        names = {key for key in names if key.endswith("_top1")}
     keys = ["lr", *sorted(names, key=lambda key: (key.endswith("_top1"), key))]
     table = plain_table(title, ["epoch", *keys], left=0)
     step = max(1, len(result.history) // 12)

@@ -41,6 +41,8 @@ def distill(words: tuple[str, ...], **flags: Any) -> None:
 
     [bold]diswot distill arch.json resnet20 --loss "dkd(beta=2)" --data images.npz --teacher-weights resnet56.th --epochs 60[/]
 
+    [bold]diswot distill resnet20 --loss dist --sweep 0.1,0.3,1,3 --epochs 30[/]
+
     [bold]diswot distill resnet20 --teacher resnet110 --assistants resnet56,resnet32[/]
 
     [bold]diswot distill --resume runs/NAME[/]
@@ -90,6 +92,9 @@ def _train(request: Request, make_plan: Callable[[], Plan], named_after: list[st
         name = "" if len(result.students) == 1 else f"{student.name}: "
         click.echo(f"{name}{result.measured_on} accuracy after the last epoch {student.accuracy}{teacher}")
         click.echo(f"it is in {student.folder}; load it with diswot.load_student")
+    if result.best is not None:
+        found = f"best on held-out training images: {result.best.loss}"
+        click.echo(f'{found}; next, on all of them: diswot distill {result.best.folder / "arch.json"} --loss "{result.best.loss}"')
 
 
 @click.command()

@@ -223,10 +223,39 @@ class DistillConfig(TrainConfig):
         gt=0,
         le=1,
     )
+    sweep: str | None = option(
+        None,
+        "strengths of the loss to try, as 0.1,0.3,1,3: each is trained beside the labels alone, on a part of the training images, and "
+        "measured on the rest (--val-fraction, by default 0.1), never on test images",
+        "What to train",
+    )
     unlabelled: str | None = option(
         None, "more images, without labels, for losses that need none: a folder, an .npz or a list of paths", "Images"
     )
     teacher_cache: bool = option(True, "keep the teacher's outputs where the augmentation leaves few different images", "Speed")
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """The factors of `sweep`, each once.
+
+        Raises:
+            ConfigError: the option is no list of numbers above 0.
+
+        >>> DistillConfig(sweep="0.1, 1").strengths
+        (0.1, 1.0)
+        """
+        try:
+            found = tuple(dict.fromkeys(float(word) for word in (self.sweep or "").split(",") if word.strip()))
+        except ValueError:
+            found = (math.nan,)
+        if self.sweep is not None and not (found and all(0 < factor < math.inf for factor in found)):
+            raise ConfigError(f"--sweep {self.sweep!r}: factors above 0, as 0.1,0.3,1,3")
+        return found
+
+    def check(self) -> None:
+        super().check()
+        if self.strengths and self.val_fraction == 0:
+            raise ConfigError("--val-fraction 0: --sweep measures on training images that are held out: leave it out")
 
     def distillation(self, **changes: Any) -> DistillConfig:
         """The part of the configuration that one distillation has, with some of its options changed."""

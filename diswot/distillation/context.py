@@ -77,7 +77,7 @@ class TrainingContext:
             DiswotError: names what does not fit.
         """
         distributed, device = init_distributed(execution.only_device())
-        splits = load_splits(plan.config, plan.config.unlabelled)
+        splits = load_splits(plan.config, plan.config.unlabelled, choosing=plan.config.sweep is not None)
         recipe = plan.recipe.for_images(splits.data.input_size)
         if recipe.aa:
             training_transform(splits.data.input_size, recipe)  # refuses what timm cannot make

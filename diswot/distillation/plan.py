@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,7 +51,7 @@ class DistillPlan:
     @property
     def losses(self) -> tuple[str, ...]:
         """The losses: one, or several that each train every student, side by side."""
-        return losses.split_expressions(self.config.loss)
+        return planned_losses(self.config)
 
     def make_loss(self, expression: str | None = None) -> Loss:
         """Create one of the losses, by default the first, whose supervised part is the recipe's."""
@@ -79,7 +80,7 @@ class DistillPlan:
         pairs = [(entry, loss) for loss in self.losses for entry in entries]
         names = student_names([entry for entry, _ in pairs])
         if len(self.losses) > 1:
-            by_entry, by_loss = student_names(entries), numbered([loss.label for loss in self.make_losses()])
+            by_entry, by_loss = student_names(entries), numbered([_folder_name(loss) for loss in self.losses])
             names = [f"{name}-{label}" for label in by_loss for name in by_entry]
         return [PlannedStudent(name, entry, loss) for name, (entry, loss) in zip(names, pairs, strict=True)]
 
@@ -124,7 +125,7 @@ def plan_distillation(config: DistillConfig, entries: Sequence[StudentEntry], ki
         DiswotError: options that cannot be, or not with this loss, these students or each other; a name that is not known.
     """
     config.check()
-    made = [losses.create(expression) for expression in losses.split_expressions(config.loss)]
+    made = [losses.create(expression) for expression in planned_losses(config)]
     _check_together(made, config)
     scheme = common_scheme(made)
     config = _with_provenance(config, entries[0].provenance, scheme)
@@ -137,6 +138,20 @@ def plan_distillation(config: DistillConfig, entries: Sequence[StudentEntry], ki
     if again is not None and scheme.independent_students:
         raise ConfigError(f"{display_name(again)} is named twice, and would be trained to the same weights twice: name it once")
     return (TrainPlan if kind == "train" else DistillPlan)(config, tuple(entries), kind)
+
+
+def planned_losses(config: DistillConfig) -> tuple[str, ...]:
+    """The losses that a configuration asks for: with `sweep` that of `loss` in several strengths, and none.
+
+    >>> planned_losses(DistillConfig(loss="dist", sweep="0.3,1"))
+    ('none', '0.3*dist', 'dist')
+    """
+    named = losses.split_expressions(config.loss)
+    return ("none", *(losses.scaled(one, factor) for one in named for factor in config.strengths)) if config.sweep else named
+
+
+def _folder_name(expression: str) -> str:
+    return re.sub(r"[^\w.]+", "-", expression).strip("-")[:40]
 
 
 def common_scheme(made: Sequence[Loss]) -> type[Scheme]:

@@ -59,6 +59,7 @@ class DistillResult:
         taught_by: the name of the teacher, or of the last assistant; None where nobody taught.
         teacher: its accuracy on the same images.
         history: the lines of metrics.jsonl.
+        best: of a sweep, the student with the highest accuracy; test images had no part in it.
         folder: the run's folder; a single student lies in `folder / "student"`, several in `folder / "students" / name`.
     """
 
@@ -67,6 +68,7 @@ class DistillResult:
     taught_by: str | None
     teacher: Accuracy | None
     history: list[dict[str, Any]]
+    best: TrainedStudent | None
     folder: Path
 
     @property
@@ -92,7 +94,8 @@ def run_distill(plan: DistillPlan, run: RunDir, execution: Execution) -> Distill
         trainer, history = _train_students(context, teacher, run, logs)
         students = _save_students(context, trainer, run)
     taught_by = str([plan.config.teacher, *plan.assistants][-1]) if teacher is not None else None
-    return DistillResult(students, context.splits.measured_on, taught_by, of_teacher, history, run.path)
+    best = max(students, key=lambda student: student.accuracy.top1) if plan.config.sweep is not None else None
+    return DistillResult(students, context.splits.measured_on, taught_by, of_teacher, history, best, run.path)
 
 
 def distill_in(folder: Path, plan: DistillPlan, execution: Execution) -> DistillResult:

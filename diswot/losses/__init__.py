@@ -10,7 +10,7 @@ from diswot.losses.base import FULL_LENGTH, LOSSES, NO_LABEL, Loss, SingleTermLo
 from diswot.losses.block_attention import afd
 from diswot.losses.contrast import crd
 from diswot.losses.exits import ofa
-from diswot.losses.expression import WeightedSum, create, signature, split_expressions
+from diswot.losses.expression import WeightedSum, create, scaled, signature, split_expressions
 from diswot.losses.features import at, attention, fitnets, ickd, mgd, nst, ofd, ofd_margin, pefd
 from diswot.losses.logits import dist, dkd, kd, logit_std, mlkd, skd, spherical, ssld, symmetric, wsl, wttm
 from diswot.losses.phases import ab, fsp, ft
@@ -58,6 +58,7 @@ __all__ = [
     "relation",
     "rkd_angle",
     "rkd_distance",
+    "scaled",
     "semantic",
     "signature",
     "skd",

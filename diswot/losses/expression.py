@@ -144,6 +144,25 @@ def split_expressions(expressions: str) -> tuple[str, ...]:
     return found
 
 
+def scaled(expression: str, factor: float) -> str:
+    """The expression of a loss whose parts, but that of the labels, weigh `factor` times as much.
+
+    Raises:
+        ConfigError: it cannot be read.
+
+    >>> scaled("dkd(beta=2) + 0.5*rkd", 0.1)
+    '0.1*dkd(beta=2) + 0.05*rkd'
+    """
+    return " + ".join(_written(dataclasses.replace(part, weight=part.weight * factor)) for part in _parse(expression))
+
+
+def _written(part: _Part) -> str:
+    """A part as one would write it."""
+    options = ", ".join(f"{name}={value!r}" for name, value in part.options.items())
+    weight = "" if part.weight == 1 else f"{part.weight:.6g}*"
+    return f"{weight}{part.name}" + (f"({options})" if options else "")
+
+
 def _parse(expression: str) -> list[_Part]:
     """The parts of an expression: it is a Python expression of sums, products with numbers, and calls with keywords."""
     python = _SPELLING.sub(lambda found: found["quoted"] or {":": ".", "-": "_"}[found[0]], expression.strip())

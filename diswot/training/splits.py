@@ -118,8 +118,13 @@ def add_label_noise(labels: Ints, fraction: float, num_classes: int, seed: int) 
     return noisy
 
 
-def load_splits(config: TrainConfig, unlabelled: str | None = None) -> DataSplits:
+def load_splits(config: TrainConfig, unlabelled: str | None = None, *, choosing: bool = False) -> DataSplits:
     """Load the images, split as the options ask.
+
+    Args:
+        config: the options.
+        unlabelled: more images, without labels.
+        choosing: whether something is chosen by what is measured: then it is measured on held-out training images, never on test images.
 
     Raises:
         ConfigError, DataError: names the value and the remedy.
@@ -130,13 +135,14 @@ def load_splits(config: TrainConfig, unlabelled: str | None = None) -> DataSplit
         raise DataError(f"--data {config.data}: there is nothing to learn in it; use synthetic, or real images")
     if config.limit is not None and config.limit < config.batch_size:
         raise ConfigError(f"--limit {config.limit}: fewer than the batch of {config.batch_size}; use more, or a smaller --batch-size")
-    val_fraction = config.val_fraction if config.val_fraction is not None else (0.0 if data.test is not None else _VAL_FRACTION)
+    by_default = 0.0 if data.test is not None and not choosing else _VAL_FRACTION
+    val_fraction = config.val_fraction if config.val_fraction is not None else by_default
     chosen, kept = split_indices(len(data.train.labels), config.limit, val_fraction, config.seed)
     if len(chosen) < config.batch_size:
         remedy = f"write --batch-size {len(chosen)} or less" if len(chosen) > 1 else "hold fewer of them out"
         raise DataError(f"{data.name}: {len(chosen)} training images, fewer than the batch: {remedy}")
     labels = add_label_noise(data.train.labels[chosen], config.label_noise, data.num_classes, config.seed)
-    tests = _test_sets(data, kept, config.crop_pct)
+    tests = _test_sets(replace(data, test=None) if choosing else data, kept, config.crop_pct)
     measured_on = "test" if "test" in tests else "validation"
     if unlabelled is None:
         return DataSplits(data, data.train, chosen, labels, measured_on, tests)
