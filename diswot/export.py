@@ -16,6 +16,8 @@ from diswot.distillation.students import WEIGHTS, StudentEntry, load_student, wr
 from diswot.errors import ConfigError, brief_repr
 from diswot.inference import Model
 from diswot.latency.runtimes import write_onnx
+from diswot.model_card import model_card
+from diswot.runs import write_atomic
 from diswot.training.checkpoint import load_tensors
 
 SUFFIXES = {".onnx": "ONNX", ".pt2": "torch.export"}
@@ -32,7 +34,8 @@ class Exported:
 
 
 def run_export(model: Model, target: Path) -> Exported:
-    """Write a student for others: `NAME.onnx`, `NAME.pt2` (torch.export), or a folder that timm loads.
+    """Write a student for others: `NAME.onnx`, `NAME.pt2` (torch.export), or a folder that timm loads, with a model card (README.md), as
+    the Hugging Face hub takes it.
 
     ONNX and torch.export take normalised images (B, C, H, W), any B; what is written is run and compared with torch before it is kept.
 
@@ -112,4 +115,5 @@ def _export_timm(model: Model, net: nn.Module, images: Tensor, target: Path) -> 
     tensors, facts = load_tensors(model.folder / WEIGHTS)
     net.load_state_dict(tensors)
     write_student(target, entry, net, facts)
-    return load_student(target)(images)
+    write_atomic(target / "README.md", model_card(model.folder, trusted=model.space is not None))
+    return load_student(target, space=model.space)(images)

@@ -34,6 +34,7 @@ class Model:
         class_names: one for each class.
         folder: where it was loaded from.
         crop_pct: fraction of the shorter side of an image file that it is shown.
+        space: the name of its space, where that is a module of the user's own that may be imported.
     """
 
     network: Network
@@ -41,6 +42,7 @@ class Model:
     class_names: list[str]
     folder: Path
     crop_pct: float = 1.0
+    space: str | None = None
 
 
 def student_model(folder: str | Path, space: str | None = None) -> Model:
@@ -57,7 +59,7 @@ def student_model(folder: str | Path, space: str | None = None) -> Model:
     model = load_student(path, space=space)
     cfg: Any = model.pretrained_cfg
     normalise = Normalise(torch.tensor(cfg["mean"]), torch.tensor(cfg["std"]))
-    return Model(Network(model, normalise), tuple(cfg["input_size"]), list(cfg["class_names"]), path, cfg["crop_pct"])
+    return Model(Network(model, normalise), tuple(cfg["input_size"]), list(cfg["class_names"]), path, cfg["crop_pct"], space)
 
 
 @dataclass(frozen=True)

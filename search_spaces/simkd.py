@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diswot.architecture import Architecture
 from diswot.errors import ArchitectureError
+from diswot.models.wrapped import SIMKD, student_of
 from diswot.space import BUILT_IN, SearchSpace, load_space
 
 if TYPE_CHECKING:
@@ -22,12 +23,13 @@ class ReusedClassifier(SearchSpace):
 
     The choices: `space` and `choices` of the student, `width` of the teacher's features, and the `side` in pixels of its last map.
 
+    >>> from diswot.models.wrapped import wrapped
     >>> arch = wrapped(Architecture("zoo", "resnet8"), width=48, side=4)
     >>> space.build(arch, num_classes=10).num_features
     48
     """
 
-    name = "simkd"
+    name = SIMKD
 
     def size(self) -> int:
         return 0
@@ -57,29 +59,9 @@ class ReusedClassifier(SearchSpace):
     def build(self, arch: Architecture, num_classes: int, in_chans: int = 3) -> nn.Module:
         from diswot.models.reused import ReusedClassifierNet
 
-        student, choices = student_of(arch), _choices(arch)
+        student, choices = student_of(arch), dict(arch.choices)
         backbone = load_space(student.space).build(student, num_classes, in_chans)
         return ReusedClassifierNet(backbone, choices["width"], choices["side"], num_classes)
-
-
-def _choices(arch: Architecture) -> dict[str, Any]:
-    return dict(arch.choices)
-
-
-def student_of(arch: Architecture) -> Architecture:
-    """The student inside."""
-    return Architecture(_choices(arch)["space"], _choices(arch)["choices"])
-
-
-def wrapped(student: Architecture, width: int, side: int) -> Architecture:
-    """The architecture of a student that ends in a teacher's classifier.
-
-    Args:
-        student: of a built-in space.
-        width: of the teacher's pooled features.
-        side: of the teacher's last map, in pixels.
-    """
-    return Architecture(ReusedClassifier.name, {"space": student.space, "choices": student.choices, "width": width, "side": side})
 
 
 space = ReusedClassifier()

@@ -43,7 +43,7 @@ def test_what_is_exported_computes_the_same(student: Path, tmp_path: Path, name:
     elif name.endswith(".pt2"):
         found = torch.export.load(str(written.path)).module()(images)
     else:
-        assert {path.name for path in written.path.iterdir()} == {"arch.json", "config.json", "model.safetensors"}
+        assert {path.name for path in written.path.iterdir()} == {"README.md", "arch.json", "config.json", "model.safetensors"}
         found = diswot.load_student(written.path)(images)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert not list(tmp_path.glob(".tmp*")) and not list(tmp_path.glob("*.data"))

@@ -94,6 +94,7 @@ def test_images_are_named(student: Path, tmp_path: Path, diswot: Any) -> None:
 
 def test_what_cannot_be_used_is_said(student: Path, small_npz: Path, teacher_file: Path, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty").mkdir()
     model = student_model(student)
     with np.load(small_npz) as arrays:
         np.savez(tmp_path / "wide.npz", x_train=np.zeros((8, 8, 8, 3), np.uint8), y_train=np.arange(8) % 2)
@@ -106,7 +107,7 @@ def test_what_cannot_be_used_is_said(student: Path, small_npz: Path, teacher_fil
         (lambda: student_model(tmp_path), ConfigError, "no student is there"),
         (lambda: run_predict(model, [tmp_path / "none.png"]), DataError, "no such image"),
         (lambda: run_predict(model, [tmp_path / "text.png"]), DataError, "not a readable image"),
-        (lambda: run_predict(model, [tmp_path]), DataError, "a folder; name the images in it"),
+        (lambda: run_predict(model, [tmp_path / "empty"]), DataError, "a folder without images"),
         (measure(student, tmp_path / "wide.npz"), DataError, "8x8x3; the student takes 16x16x3"),
         (measure(student, tmp_path / "more.npz"), DataError, "9 classes; the student knows 4"),
         (measure(student, tmp_path / "wide.npz", split="test"), DataError, "--split test: .* no test images"),

@@ -25,8 +25,9 @@ FLOORS = [
     {"proxies"},
     {"benchmarks", "scoring", "training"},
     {"searching", "distillation"},
-    {"studies", "tabulation", "finals", "inference", "describe", "testing"},
+    {"studies", "tabulation", "finals", "inference", "describe", "model_card", "testing"},
     {"export", "sessions"},
+    {"quantization"},
     {"api"},
     {"cli", "__init__"},  # `__init__` is what `import diswot` gives: the names of `api`, looked up when they are asked for
     {"__main__"},

@@ -126,11 +126,14 @@ def predict(student: str, images: tuple[str, ...], top: int, csv_file: str | Non
 def export(
     student: str, target: str, precision: str, data: str | None, data_dir: str | None, calibration_images: int, space: str | None
 ) -> None:
-    """Write a student for others: NAME.onnx, NAME.pt2 (torch.export), or a folder with safetensors that timm loads.
+    """Write a student for others: NAME.onnx, NAME.pt2 (torch.export), or a folder with safetensors and a model
+    card, which timm loads and the Hugging Face hub takes.
 
     What is written is run and compared with torch before it is kept. FP16 and INT8 are compared with float32: accuracy, size, latency.
 
     [bold]diswot export runs/NAME/student student.onnx[/]
+
+    [bold]diswot export runs/NAME/student my-student[/]
 
     [bold]diswot export runs/NAME/student student-int8.onnx --precision int8 --data images.npz[/]
     """

@@ -26,6 +26,7 @@ from diswot.losses import Loss
 from diswot.models.init import initialise
 from diswot.models.teachers import build_teacher
 from diswot.models.weights import load_weights
+from diswot.models.wrapped import wrapped
 from diswot.models.zoo import ZOO, zoo_name
 from diswot.observe import Observation, batch_statistics, observe_without_gradients
 from diswot.progress import Reporter
@@ -43,7 +44,6 @@ from diswot.training.optim import make_optimizer
 from diswot.training.optimizer_state import check_optimizer
 from diswot.training.splits import DataSplits, load_splits
 from diswot.training.student import StudentSpec
-from search_spaces.simkd import wrapped
 
 logger = logging.getLogger(__name__)
 LOGITS = frozenset({"logits"})  # what any teacher must show; the loss tells what else

@@ -20,11 +20,11 @@ from diswot.errors import ConfigError, RunError, first_line
 from diswot.models.init import initialise, seeded
 from diswot.models.student import ENTRYPOINT
 from diswot.models.teachers import normalisation
+from diswot.models.timm_choice import TIMM, create_timm
+from diswot.models.wrapped import student_of
 from diswot.space import ImageSpec, load_space
 from diswot.training.checkpoint import load_tensors, save_tensors
 from diswot.training.evaluation import Network, Normalise
-from search_spaces.simkd import student_of
-from search_spaces.zoo import TIMM, create_timm
 
 STUDENT, STUDENTS = "student", "students"
 PRETRAINED = "pretrained"

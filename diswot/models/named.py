@@ -21,8 +21,8 @@ def read_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
     """
     import timm
 
+    from diswot.models.timm_choice import timm_name
     from diswot.models.zoo import ZOO, zoo_name
-    from search_spaces.zoo import timm_name
 
     if text.startswith("|"):
         return Architecture("nasbench201", text), {}

@@ -113,7 +113,7 @@ BAD = [
     (["study", "none.csv", "--sample-rows", "3"], "--sample-rows 3: at least 10"),
     (["train"], "train needs the name of a network such as resnet56"),
     (["train", "resnet8", "--data", "few.npz", "--batch-size", "1"], "--batch-size 1: at least 2"),
-    (["compare"], "compare needs two students at least"),
+    (["compare"], "compare needs a student"),
     (["compare", "resnet8", "resnet8", "--data", "few.npz", "--batch-size", "2"], "resnet8 is named twice"),
     (["evaluate", "nowhere", "--data", "few.npz"], "nowhere: no student is there"),
     (["evaluate", "nowhere"], "--data"),

@@ -93,7 +93,7 @@ def test_tokens_become_a_map_in_reading_order() -> None:
         ("torch.nn:Idenity", ConfigError, "has no 'Idenity': did you mean Identity"),
         ("collections:Counter", TeacherError, "'collections:Counter' gave Counter, not a torch.nn.Module"),
         ("torch.nn:Linear", TeacherError, "'torch.nn:Linear' cannot be made .*: it is called with num_classes and in_chans"),
-        ("torch.nn:Identity", TeacherError, "does not follow timm's protocol"),
+        ("torch.nn:Identity", TeacherError, "does not end in a linear layer"),
     ],
 )
 def test_unknown_teachers_are_named(name: str, error: type[Exception], says: str) -> None:
