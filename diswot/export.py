@@ -42,12 +42,9 @@ def run_export(model: Model, target: Path) -> Exported:
     Raises:
         ConfigError: an unknown suffix, a package that is missing, a file that is there, or outputs that differ.
     """
-    if target.exists():
-        raise ConfigError(f"{target} exists: remove it, or choose another name")
+    check_target(target)
     if target.suffix and target.suffix not in SUFFIXES:
         raise ConfigError(f"{brief_repr(str(target))}: a name ending in {', '.join(SUFFIXES)}, or a folder for timm, is needed")
-    if not target.parent.is_dir():
-        raise ConfigError(f"{target}: there is no folder {target.parent}")
     net = model.network.model.to("cpu").eval()
     images = torch.randn(2, *model.input_size, generator=torch.Generator().manual_seed(0))
     write = {".onnx": _export_onnx, ".pt2": _export_torch}.get(target.suffix, _export_timm)
@@ -63,6 +60,18 @@ def run_export(model: Model, target: Path) -> Exported:
     finally:
         _remove(temporary)
     return Exported(target, SUFFIXES.get(target.suffix, "timm"), difference)
+
+
+def check_target(target: Path) -> None:
+    """Refuse a target that is there, or whose folder is not.
+
+    Raises:
+        ConfigError: names it.
+    """
+    if target.exists():
+        raise ConfigError(f"{target} exists: remove it, or choose another name")
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target}: there is no folder {target.parent}")
 
 
 def _check_writable(path: Path) -> None:
@@ -82,8 +91,16 @@ def _remove(path: Path) -> None:
 
 @torch.inference_mode()
 def _difference(net: nn.Module, images: Tensor, outputs: Tensor) -> float:
-    expected = net(images)
-    return float((outputs - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+    return relative_difference(outputs, net(images))
+
+
+def relative_difference(found: Tensor, expected: Tensor) -> float:
+    """The largest difference between two tensors, relative to the largest value that is expected.
+
+    >>> relative_difference(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 4.0]))
+    0.25
+    """
+    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
 
 
 def _export_onnx(model: Model, net: nn.Module, images: Tensor, target: Path) -> Tensor:

@@ -141,7 +141,6 @@ def _how_trained(training: _Training | None) -> str:
     lines = [f"Trained{by}{teacher}, for {training.epochs} epochs on `{_data_name(training)}`, random seed {config.get('seed')}."]
     if training.measured_on:
         held_out = "" if training.measured_on == "test" else " (held-out training images)"
-        lines.append(
-            f"Top-1 accuracy on {training.measured_on}{held_out}, after the last epoch, with nothing chosen by it: {training.top1:.2f} %."
-        )
+        chosen = ", by which strengths of the loss were compared" if config.get("sweep") else ", with nothing chosen by it"
+        lines.append(f"Top-1 accuracy on {training.measured_on}{held_out}, after the last epoch{chosen}: {training.top1:.2f} %.")
     return "## Training\n\n" + "\n".join(lines)

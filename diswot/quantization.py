@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from diswot.data.images import ImageSet
 from diswot.errors import ConfigError
-from diswot.export import Exported, run_export
+from diswot.export import Exported, check_target, relative_difference, run_export
 from diswot.inference import Model, images_for
 from diswot.latency.measure import Patience, time_interleaved
 from diswot.training.evaluation import Accuracy, Network, evaluate
@@ -91,8 +91,7 @@ def run_reduced_export(
         raise ConfigError(f"--precision {precision}: only ONNX files have it: give the target a name ending in .onnx")
     if precision == "int8" and data is None:
         raise ConfigError("--precision int8: it is calibrated by images: give --data")
-    if target.exists():
-        raise ConfigError(f"{target} exists: remove it, or choose another name")
+    check_target(target)
     test = images_for(model, data, "test", **image_options) if data is not None else None
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".tmp-export-") as folder:
         full, small = Path(folder) / "full.onnx", Path(folder) / "small.onnx"
@@ -103,7 +102,7 @@ def run_reduced_export(
             _write_int8(full, small, _normalised(model, images_for(model, str(data), "train", **image_options), calibration))
         rows = _compare(model, {"fp32": full, precision: small}, test)
         small.rename(target)
-    written = replace(exported, path=target, kind=f"ONNX {precision.upper()}", difference=_difference(rows))
+    written = replace(exported, path=target, kind=f"ONNX {precision.upper()}", difference=relative_difference(rows[1][1], rows[0][1]))
     return ReducedExport(written, rows[0][0], rows[1][0])
 
 
@@ -161,8 +160,3 @@ def _compare(model: Model, files: dict[str, Path], test: ImageSet | None) -> lis
         accuracy = evaluate(Network(network, model.network.normalise), test, "cpu") if test is not None else None
         rows.append((Reduced(precision, path.stat().st_size / 1e6, timing.median, accuracy), network(few)))
     return rows
-
-
-def _difference(rows: list[tuple[Reduced, Tensor]]) -> float:
-    expected, found = rows[0][1], rows[1][1]
-    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))

@@ -219,7 +219,8 @@ def distill_json(result: DistillResult) -> Json:
 
 def distill_table(result: DistillResult) -> Table:
     """The curve, thinned to a dozen lines, and the accuracy after the last epoch; of several students the accuracies alone."""
-    title = "after each epoch, terms of the loss with their weights; the last one counts, nothing was chosen by these images"
+    chosen = "nothing was chosen by these images" if result.best is None else "the best strength is chosen by these images"
+    title = f"after each epoch, terms of the loss with their weights; the last one counts, {chosen}"
     names = {key for line in result.history for key in line if key not in ("epoch", "lr")}
     if len(result.students) > 1:
         names = {key for key in names if key.endswith("_top1")}

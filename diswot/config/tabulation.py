@@ -63,6 +63,7 @@ class TabulateConfig(DistillConfig):
 
     def check(self) -> None:
         super().check()
+        self.refuse_sweep("tabulate")
         if not self.phases or set(self.phases) - set(PHASES):
             raise ConfigError(f"--search-phases {self.search_phases!r}: some of {', '.join(PHASES)}")
         self.training(self.loss, self.seed + self.seeds).check()

@@ -257,6 +257,15 @@ class DistillConfig(TrainConfig):
         if self.strengths and self.val_fraction == 0:
             raise ConfigError("--val-fraction 0: --sweep measures on training images that are held out: leave it out")
 
+    def refuse_sweep(self, verb: str) -> None:
+        """Refuse `sweep` in a verb that trains by the losses as they are named.
+
+        Raises:
+            ConfigError: it is given.
+        """
+        if self.sweep is not None:
+            raise ConfigError(f"--sweep {self.sweep}: diswot distill sweeps, {verb} trains by the loss as it is named: leave it out")
+
     def distillation(self, **changes: Any) -> DistillConfig:
         """The part of the configuration that one distillation has, with some of its options changed."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(DistillConfig)}
@@ -278,18 +287,7 @@ class CompareConfig(DistillConfig):
         """The configuration of the training with this seed, by another loss if one is given."""
         return self.distillation(seed=seed, **({"loss": loss} if loss is not None else {}))
 
-    def compared_losses(self, num_students: int) -> tuple[str, ...]:
-        """The losses that are compared, each once.
-
-        >>> CompareConfig(loss="dist").compared_losses(1), CompareConfig(losses="kd; dkd(beta=2)").compared_losses(3)
-        (('none', 'kd', 'dist'), ('kd', 'dkd(beta=2)'))
-        """
-        if self.losses is not None:
-            named = [part.strip() for part in self.losses.split(";") if part.strip()]
-        else:
-            named = [*(("none", "kd") if num_students == 1 else ()), self.loss]
-        return tuple(dict.fromkeys(named))
-
     def check(self) -> None:
         super().check()
+        self.refuse_sweep("compare")
         self.training(self.seed + self.seeds - 1).check()

@@ -17,7 +17,7 @@ from diswot.architecture import Architecture
 from diswot.budget import cost_of
 from diswot.config import CompareConfig
 from diswot.data import load_data
-from diswot.distillation.plan import DistillPlan, plan_distillation, read_entries, restore_config, trained_together
+from diswot.distillation.plan import DistillPlan, plan_distillation, read_entries, restore_config
 from diswot.distillation.recipe import distill_in
 from diswot.distillation.side_by_side import train_side_by_side
 from diswot.distillation.students import StudentEntry, build_student, student_names
@@ -26,6 +26,7 @@ from diswot.execution import Execution
 from diswot.executors.named import LOCAL
 from diswot.latency.measure import measure_networks
 from diswot.latency.runtimes import Setup
+from diswot.losses.together import trained_together
 from diswot.runs import RunDir
 from diswot.space import Cost, load_space
 from diswot.training.distributed import launched_by_torchrun
@@ -114,7 +115,7 @@ class ComparePlan:
     @property
     def losses(self) -> tuple[str, ...]:
         """The losses that are compared."""
-        return self.config.compared_losses(len(self.entries))
+        return compared_losses(self.config, len(self.entries))
 
     @property
     def groups(self) -> list[tuple[str, ...]]:
@@ -151,6 +152,16 @@ class ComparePlan:
         return cls(restore_config(document, CompareConfig), read_entries(folder))
 
 
+def compared_losses(config: CompareConfig, num_students: int) -> tuple[str, ...]:
+    """The losses that are compared, each once.
+
+    >>> compared_losses(CompareConfig(loss="dist"), 1), compared_losses(CompareConfig(losses="kd; dkd(beta=2)"), 3)
+    (('none', 'kd', 'dist'), ('kd', 'dkd(beta=2)'))
+    """
+    beside = "none; kd; " if num_students == 1 else ""
+    return losses.split_expressions(beside + config.loss if config.losses is None else config.losses)
+
+
 def plan_comparison(config: CompareConfig, entries: Sequence[StudentEntry]) -> ComparePlan:
     """Plan a comparison, with the teacher and the data that the first arch.json knows.
 
@@ -160,7 +171,7 @@ def plan_comparison(config: CompareConfig, entries: Sequence[StudentEntry]) -> C
     config.check()
     if launched_by_torchrun():
         raise ConfigError("compare runs in one process: under torchrun, distil the students side by side, seed by seed")
-    compared = config.compared_losses(len(entries))
+    compared = compared_losses(config, len(entries))
     if len(entries) * len(compared) < 2:
         raise ConfigError("compare needs two students at least, or two losses: diswot compare arch.json resnet20 --losses 'none; kd; dkd'")
     made = {expression: losses.create(expression) for expression in compared}

@@ -16,9 +16,10 @@ from diswot.data import GENERATED_SOURCES, REMOTE
 from diswot.distillation.students import StudentEntry, display_name, numbered, student_names
 from diswot.errors import ConfigError, TeacherError, brief_repr
 from diswot.losses import Loss, SupervisedLoss
+from diswot.losses.together import common_scheme, trained_together
 from diswot.models.weights import file_digest
 from diswot.plugins import is_reference
-from diswot.schemes import Alone, Scheme, UnderTeacher
+from diswot.schemes import Scheme
 from diswot.space import load_space
 
 C = TypeVar("C", bound=DistillConfig)
@@ -77,12 +78,11 @@ class DistillPlan:
     def students(self) -> list[PlannedStudent]:
         """The students that are trained: those asked for, completed by the scheme, by each loss in turn."""
         entries = self.scheme().complete_students(self.entries)
-        pairs = [(entry, loss) for loss in self.losses for entry in entries]
-        names = student_names([entry for entry, _ in pairs])
+        named, labels = list(zip(student_names(entries), entries, strict=True)), [""]
         if len(self.losses) > 1:
-            by_entry, by_loss = student_names(entries), numbered([_folder_name(loss) for loss in self.losses])
-            names = [f"{name}-{label}" for label in by_loss for name in by_entry]
-        return [PlannedStudent(name, entry, loss) for name, (entry, loss) in zip(names, pairs, strict=True)]
+            labels = [f"-{label}" for label in numbered([_folder_name(loss) for loss in self.losses])]
+        by_loss = zip(labels, self.losses, strict=True)
+        return [PlannedStudent(name + label, entry, loss) for label, loss in by_loss for name, entry in named]
 
     @property
     def assistants(self) -> list[str]:
@@ -152,25 +152,6 @@ def planned_losses(config: DistillConfig) -> tuple[str, ...]:
 
 def _folder_name(expression: str) -> str:
     return re.sub(r"[^\w.]+", "-", expression).strip("-")[:40]
-
-
-def common_scheme(made: Sequence[Loss]) -> type[Scheme]:
-    """The scheme by which losses are trained side by side: that of the first with a teacher, else of the first.
-
-    >>> common_scheme([losses.create("none"), losses.create("kd")]).__name__
-    'UnderTeacher'
-    """
-    return next((loss.scheme for loss in made if loss.scheme.uses_teacher), made[0].scheme)
-
-
-def trained_together(made: Sequence[Loss]) -> bool:
-    """Whether losses can share one pass of the images, and one of the teacher, and each student still ends as if it were alone.
-
-    >>> [trained_together([losses.create("kd"), losses.create(other)]) for other in ("none", "rkd", "dml", "ofd")]
-    [True, True, False, False]
-    """
-    alike = {(loss.teacher_batch_statistics, loss.reuses_classifier, "preacts" in loss.needs) for loss in made}
-    return len(made) == 1 or (all(loss.scheme in (UnderTeacher, Alone) for loss in made) and len(alike) == 1)
 
 
 def _check_together(made: Sequence[Loss], config: DistillConfig) -> None:

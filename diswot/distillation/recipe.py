@@ -141,9 +141,9 @@ def _train_students(
 def student_specs(context: TrainingContext, teacher: Network | None) -> list[StudentSpec]:
     """The students as they begin, with their losses and the adapters of these."""
     plan, scheme = context.plan, context.plan.scheme()
-    seed, specs = plan.config.seed, []
+    seed, planned, specs = plan.config.seed, plan.students, []
     for expression in plan.losses:
-        loss, students = plan.make_loss(expression), [student for student in plan.students if student.loss == expression]
+        loss, students = plan.make_loss(expression), [student for student in planned if student.loss == expression]
         networks = [
             Network(context.initial_student(student.entry.arch, scheme.checked_init_seed(seed, number)), context.splits.normalise)
             for number, student in enumerate(students)

@@ -21,6 +21,7 @@ from diswot.config.training import Recipe
 from diswot.data.images import ImageSet
 from diswot.devices import to_device
 from diswot.errors import ConfigError, RunError, first_line
+from diswot.losses.together import common_scheme
 from diswot.models.init import seeded
 from diswot.observe import Observation
 from diswot.processes import peak_memory
@@ -73,8 +74,7 @@ class Trainer:
                     loss.begin_training(recipe.epochs, loader.labels)
                 loss.to(device)
         self.students = [StudentState(spec, recipe, device, self.distributed) for spec in specs]
-        made = [loss for spec in specs for loss in spec.losses]
-        self.scheme = next((loss.scheme for loss in made if loss.scheme.uses_teacher), made[0].scheme)()
+        self.scheme = common_scheme([loss for spec in specs for loss in spec.losses])()
         self._groups = self.scheme.groups(len(specs))
         self._scalers = [torch.amp.GradScaler(torch.device(device).type, enabled=recipe.precision == "fp16") for _ in self._groups]
         self.images_per_second = 0.0  # in the last epoch, of all processes

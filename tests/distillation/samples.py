@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,18 @@ def stop_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def fail(self: Trainer, number: int) -> dict[str, float]:
         if number == epochs:
+            raise KeyboardInterrupt
+        return real(self, number)
+
+    monkeypatch.setattr(Trainer, "epoch", fail)
+
+
+def stop_at_call(call: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C at this call of an epoch, counted from 1 over all trainings."""
+    real, calls = Trainer.epoch, itertools.count(1)
+
+    def fail(self: Trainer, number: int) -> dict[str, float]:
+        if next(calls) == call:
             raise KeyboardInterrupt
         return real(self, number)
 

@@ -16,7 +16,7 @@ from scipy import stats
 import diswot
 from diswot.distillation.compare import ComparedStudent
 from diswot.space import Cost
-from diswot.training.loop import Trainer
+from tests.distillation.samples import stop_at_call
 from tests.trained import ARCH, QUICK
 
 
@@ -40,17 +40,8 @@ def test_the_interval_of_a_difference_is_scipys() -> None:
 def test_a_comparison_is_the_single_runs(tmp_path: Path, small_npz: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off in its second seed and resumed; each student as if trained alone with that seed."""
     options = {**QUICK, "data": str(small_npz), "teacher": "resnet8", "teacher_weights": str(teacher_file)}
-    real, calls = Trainer.epoch, 0
-
-    def fail(self: Trainer, number: int) -> dict[str, float]:
-        nonlocal calls
-        calls += 1
-        if calls == 4:
-            raise KeyboardInterrupt
-        return real(self, number)
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "epoch", fail)
+        stop_at_call(4, patch)
         diswot.compare([ARCH, "resnet14"], folder=tmp_path / "c", seeds=2, seed=5, **options)  # type: ignore[arg-type]
     found = diswot.resume(tmp_path / "c", device="cpu")
     assert [row.name for row in found.rows] == [ARCH.digest, "resnet14"]
@@ -80,17 +71,8 @@ def test_one_student_is_compared_by_several_losses(
 ) -> None:
     """Beside the labels alone and kd where no others are named; cut off between two losses and resumed; each as if it were alone."""
     options: Any = {**QUICK, "data": str(small_npz), "teacher": "resnet8", "teacher_weights": str(teacher_file)}
-    real, calls = Trainer.epoch, 0
-
-    def fail(self: Trainer, number: int) -> dict[str, float]:
-        nonlocal calls
-        calls += 1
-        if calls == 4:
-            raise KeyboardInterrupt
-        return real(self, number)
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "epoch", fail)
+        stop_at_call(4, patch)
         diswot.compare(["resnet8"], folder=tmp_path / "c", seeds=2, loss="fitnets", **options)
     found = diswot.resume(tmp_path / "c", device="cpu")
     assert [(row.name, row.loss) for row in found.rows] == [("resnet8", loss) for loss in ("none", "kd", "fitnets")]

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 import diswot
-from diswot.config import DistillConfig
+from diswot.config import CompareConfig, DistillConfig
+from diswot.config.tabulation import TabulateConfig
 from diswot.distillation.plan import plan_distillation
 from diswot.distillation.students import StudentEntry
 from diswot.errors import ConfigError
@@ -92,3 +93,9 @@ def test_what_cannot_be_tried_side_by_side_is_said(options: dict[str, Any], says
     with pytest.raises(ConfigError) as caught:
         plan_distillation(DistillConfig(**options), [StudentEntry(ARCH)])
     assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("config", [CompareConfig(sweep="1,3", losses="kd; dkd"), TabulateConfig(sweep="1,3")])
+def test_other_verbs_do_not_sweep(config: CompareConfig | TabulateConfig) -> None:
+    with pytest.raises(ConfigError, match="--sweep 1,3: diswot distill sweeps"):
+        config.check()
