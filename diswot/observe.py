@@ -102,6 +102,8 @@ def _observe_final(model: nn.Module, images: Tensor, features_too: bool) -> Obse
     if isinstance(classifier, tuple) and len(classifier) == 2 and features.ndim == 3:
         by_token = torch.stack([head(protocol.head_drop(features[:, place])) for place, head in enumerate(classifier)], 1)
         return Observation(shown, pooled, by_token.mean(1), nothing, token_logits=by_token)
+    if isinstance(classifier, nn.Sequential) and isinstance(classifier[0], nn.Linear):  # as `with_classes` makes it
+        return Observation(shown, pooled, classifier(pooled), nothing)
     if not isinstance(classifier, nn.Linear):
         raise TeacherError(f"{type(model).__name__}: its classifier is {type(classifier).__name__}, not one linear layer")
     return Observation(shown, pooled, classifier(pooled), classifier.weight)

@@ -201,13 +201,24 @@ class DistillConfig(TrainConfig):
         "What to train",
     )
     teacher: str | None = option(
-        None, "teacher [the one that the student was searched for, else resnet56]; self for a twin of the student", "What to train"
+        None,
+        "teacher [the one that the student was searched for, else resnet56]; self for a twin of the student; several that teach by the "
+        "mean of their logits, as resnet56+resnet110",
+        "What to train",
     )
     teacher_weights: str | None = option(
-        None, "the teacher's weights: a file, or pretrained (timm's) [it is trained first, and kept for the next time]", "What to train"
+        None,
+        "the teacher's weights: a file, or pretrained (timm's); of several, one for each, as a.pt+b.pt [it is trained first, and kept for "
+        "the next time]",
+        "What to train",
     )
     teacher_norm: str = option(
         "data", "normalisation of the teacher's images: data (or what its file says), imagenet, half, or m,m,m/s,s,s", "What to train"
+    )
+    teacher_classes: str | None = option(
+        None,
+        "a YAML file that says which of a teacher's classes each of the data's stands for, where they differ: classes: {cat: [tabby, 282]}",
+        "What to train",
     )
     teacher_seed: int = seed_option(
         1000, "random seed of a teacher that is trained first; another than --seed, so that `self` is no exact copy", "What to train"

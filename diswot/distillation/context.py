@@ -18,6 +18,7 @@ from diswot.budget import check_buildable, cost_of
 from diswot.config import Recipe
 from diswot.data.images import DecodedImages
 from diswot.devices import to_device
+from diswot.distillation.given_teacher import given_teacher
 from diswot.distillation.plan import DistillPlan
 from diswot.distillation.students import PRETRAINED, build_student, display_name, load_pretrained
 from diswot.errors import ConfigError, first_line
@@ -174,6 +175,8 @@ class TrainingContext:
         if name == SELF:
             arch = self.plan.entries[0].arch
             return build_student(arch, spec, seed, trusted=self.plan.trusts(arch.space))
+        if name == self.plan.config.teacher and self.plan.config.teacher_weights is not None:
+            return given_teacher(self.plan.config, self.splits.data, self.needs_of_teacher(name), load=False).model
         model = build_teacher(name, spec, needs=self.needs_of_teacher(name), seed=seed)
         if zoo_name(name) in ZOO:
             initialise(model, "kaiming", seed)

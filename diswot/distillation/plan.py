@@ -17,6 +17,7 @@ from diswot.distillation.students import StudentEntry, display_name, numbered, s
 from diswot.errors import ConfigError, TeacherError, brief_repr
 from diswot.losses import Loss, SupervisedLoss
 from diswot.losses.together import common_scheme, trained_together
+from diswot.models.ensemble import member_names, split_for_members
 from diswot.models.weights import file_digest
 from diswot.plugins import is_reference
 from diswot.schemes import Scheme
@@ -192,13 +193,15 @@ def _with_data(config: DistillConfig, searched: Mapping[str, Any]) -> DistillCon
 def weights_digests(config: DistillConfig) -> dict[str, str]:
     """The digests of the weights files that a configuration names."""
     digests = {}
-    for name in ("teacher_weights", "weights"):
+    count = len(member_names(config.teacher or ""))
+    for name in ("teacher_weights", "teacher_classes", "weights"):
         value = getattr(config, name)
-        if value in (None, "random", "pretrained"):
-            continue
-        if not Path(str(value)).is_file():
-            raise TeacherError(f"{value}: no such weights file")
-        digests[f"{name}_digest"] = file_digest(Path(str(value)))
+        parts = split_for_members(value, count, "--teacher-weights") if value and name == "teacher_weights" else [value]
+        files = [Path(part) for part in parts if part not in (None, "random", "pretrained")]
+        if missing := next((file for file in files if not file.is_file()), None):
+            raise TeacherError(f"{missing}: no such {'file' if name == 'teacher_classes' else 'weights file'}")
+        if files:
+            digests[f"{name}_digest"] = "+".join(map(file_digest, files))
     return digests
 
 

@@ -19,6 +19,7 @@ from diswot.distillation.students import STUDENT, STUDENTS, save_student
 from diswot.distillation.teachers import digest, make_teacher
 from diswot.execution import Execution
 from diswot.losses import LOSSES
+from diswot.models.ensemble import member_names
 from diswot.models.reused import reuse_classifier
 from diswot.observe import has_classifier
 from diswot.runs import RunDir
@@ -109,7 +110,8 @@ def _input_digests(context: TrainingContext) -> dict[str, Any]:
     config = context.plan.config
     digests = {"images": context.splits.digest, "device": torch.device(context.device).type}
     losses = [name for name in LOSSES.loaded() if name in config.loss]
-    own = plugins.code_digests(*(entry.arch.space for entry in context.plan.entries), str(config.teacher), str(config.data), *losses)
+    spaces, teachers = [entry.arch.space for entry in context.plan.entries], member_names(str(config.teacher))
+    own = plugins.code_digests(*spaces, *teachers, str(config.data), *losses)
     return {**digests, **{f"code of {name}": code for name, code in own.items()}}
 
 
@@ -165,7 +167,7 @@ def _save_students(context: TrainingContext, trainer: Trainer, run: RunDir) -> l
     splits, saved = context.splits, []
     for planned, student in zip(context.plan.students, trainer.students, strict=True):
         folder = run.path / STUDENT if len(trainer.students) == 1 else run.path / STUDENTS / student.name
-        accuracy = evaluate(student.result, splits.tests[splits.measured_on], context.device, context.distributed)
+        accuracy = trainer.accuracy(student, splits.measured_on, splits.tests[splits.measured_on])
         if context.distributed.is_main:
             save_student(folder, planned.entry, student.result, splits.data, context.plan.config.crop_pct)
         saved.append(TrainedStudent(student.name, planned.entry.arch, planned.loss, accuracy, folder))

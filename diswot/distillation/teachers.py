@@ -16,10 +16,10 @@ from diswot.architecture import canonical_json
 from diswot.config import to_dict
 from diswot.data import cache_dir
 from diswot.distillation.context import TrainingContext
-from diswot.distillation.students import WEIGHTS, teacher_normalisation
+from diswot.distillation.given_teacher import given_teacher
+from diswot.distillation.students import WEIGHTS
 from diswot.errors import TeacherError
 from diswot.losses import SupervisedLoss
-from diswot.models.teachers import build_teacher
 from diswot.runs import RunDir
 from diswot.schemes import SELF
 from diswot.training.checkpoint import load_tensors, save_tensors
@@ -35,10 +35,7 @@ def make_teacher(context: TrainingContext, run: RunDir) -> Network:
     if config.teacher_weights is None:
         teacher = _trained_teacher(context)
     else:
-        needs = context.needs_of_teacher(str(config.teacher))
-        model = build_teacher(str(config.teacher), context.splits.data.spec, config.teacher_weights, needs=needs)
-        normalise = teacher_normalisation(config.teacher_norm, config.teacher_weights, context.splits.data)
-        teacher = context.freeze(Network(model, normalise))
+        teacher = context.freeze(given_teacher(config, context.splits.data, context.needs_of_teacher(str(config.teacher))))
     for number, name in enumerate(context.plan.assistants, 1):
         teacher = _assistant(context, run.path / "assistants" / f"{number}-{_folder_name(name)}", name, teacher)
     return teacher

@@ -67,7 +67,21 @@ def teacher_cost(name: str, spec: ImageSpec) -> Cost:
         return count_network(_create(name, spec, "random"), spec.in_chans, spec.input_size)
 
 
+def pretrained_classes(name: str) -> int | None:
+    """The number of classes that timm's weights of a network know; None where they know none.
+
+    >>> pretrained_classes("resnet34"), pretrained_classes("vit_small_patch16_224.dino")
+    (1000, None)
+    """
+    import timm
+
+    cfg = timm.models.get_pretrained_cfg(name.removeprefix("timm/"), allow_unregistered=True)
+    return (cfg.num_classes or None) if cfg is not None else None
+
+
 def _create(name: str, spec: ImageSpec, weights: str, headless: bool = False) -> nn.Module:
+    if "+" in name:
+        raise TeacherError(f"teacher {name}: an ensemble teaches in distill and compare; here one network is needed")
     if plugins.is_reference(name):
         return _own(name, spec)
     if zoo_name(name) in ZOO:

@@ -23,6 +23,7 @@ class DistillationLoss(Protocol):
     """The part of a loss that a scheme knows; see `diswot.losses.Loss`."""
 
     ce_weight: float
+    needs: frozenset[str]
 
     @property
     def label(self) -> str: ...

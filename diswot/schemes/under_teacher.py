@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from diswot.config.training import DistillConfig
 from diswot.errors import ConfigError, TeacherError
+from diswot.models.ensemble import member_names, split_for_members
 from diswot.schemes.base import DistillationLoss, Scheme, StepObservations, Terms
 
 T = TypeVar("T")
@@ -34,6 +35,9 @@ class UnderTeacher(Scheme):
             raise ConfigError(
                 f"--teacher self is a twin of the student, and there are {num_students}: distil them one by one, or name a teacher"
             )
+        if config.teacher_classes is not None and config.teacher_weights is None:
+            raise ConfigError("--teacher-classes: a teacher that is trained first knows the data's classes: leave it out, or give weights")
+        _check_ensemble(config, loss)
         if config.distill_fraction < 1 and config.unlabelled is not None:
             fraction = f"--distill-fraction {config.distill_fraction}"
             raise ConfigError(f"{fraction}: the labels alone are left then, and --unlabelled images have none; leave one out")
@@ -45,3 +49,16 @@ class UnderTeacher(Scheme):
         if step.teacher is None:  # it no longer teaches: the labels count in full
             return losses[0].plain_supervised(step.students[student], step.target)
         return super().terms(student, losses, step)
+
+
+def _check_ensemble(config: DistillConfig, loss: DistillationLoss) -> None:
+    count = len(member_names(config.teacher or ""))
+    if count == 1:
+        return
+    if config.teacher_weights is None:
+        raise ConfigError(f"--teacher {config.teacher}: an ensemble is not trained first: give --teacher-weights a.pt+b.pt, or pretrained")
+    for option, value in (("--teacher-weights", config.teacher_weights), ("--teacher-norm", config.teacher_norm)):
+        split_for_members(value, count, option)
+    if unseen := sorted(loss.needs - {"logits"}):
+        what = f"an ensemble shows logits alone, {loss.label} looks at {' and '.join(unseen)}"
+        raise ConfigError(f"--teacher {config.teacher}: {what}: use a loss of logits, as kd, or one teacher")

@@ -78,6 +78,7 @@ class Trainer:
         self._groups = self.scheme.groups(len(specs))
         self._scalers = [torch.amp.GradScaler(torch.device(device).type, enabled=recipe.precision == "fp16") for _ in self._groups]
         self.images_per_second = 0.0  # in the last epoch, of all processes
+        self._measured: dict[tuple[str, str], Accuracy] = {}  # by student and set, since the last step
         steps = math.ceil(len(loader.labels) / recipe.batch_size)
         self._steps_per_epoch, self._forecast = steps, Forecast(recipe.epochs * steps, "step")
 
@@ -87,6 +88,7 @@ class Trainer:
         Raises:
             RunError: a term, or a weight, is not finite; it is named.
         """
+        self._measured.clear()
         self.scheme.begin_epoch()
         for student in self.students:
             student.begin_epoch(number)
@@ -235,10 +237,17 @@ class Trainer:
     def measure(self, tests: Mapping[str, ImageSet]) -> dict[str, Accuracy]:
         """The accuracy of every student on every set, by the name that the log has for it."""
         return {
-            self._term_name(student, f"{name}_top1"): evaluate(student.result, images, self.device, self.distributed)
+            self._term_name(student, f"{name}_top1"): self.accuracy(student, name, images)
             for student in self.students
             for name, images in tests.items()
         }
+
+    def accuracy(self, student: StudentState, name: str, images: ImageSet) -> Accuracy:
+        """The accuracy of one student on the set called `name`; it is measured once between two epochs."""
+        key = student.name, name
+        if key not in self._measured:
+            self._measured[key] = evaluate(student.result, images, self.device, self.distributed)
+        return self._measured[key]
 
     def save(self, folder: Path, epoch: int, notes: Mapping[str, Any]) -> None:
         """Write the state after `epoch` epochs, atomically."""

@@ -1,0 +1,58 @@
+"""Several networks that teach as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from diswot.errors import TeacherError
+
+
+def member_names(teacher: str) -> list[str]:
+    """The networks that a teacher's name stands for: one, or those of an ensemble.
+
+    >>> member_names("resnet56"), member_names("resnet56+resnet110")
+    (['resnet56'], ['resnet56', 'resnet110'])
+    """
+    return [name.strip() for name in teacher.split("+")]
+
+
+def split_for_members(value: str, count: int, option: str) -> list[str]:
+    """What an option says for each of `count` networks: one value for all, or one for each, joined by +.
+
+    Raises:
+        TeacherError: another number of values.
+
+    >>> split_for_members("a.pt+b.pt", 2, "--teacher-weights"), split_for_members("pretrained", 2, "--teacher-weights")
+    (['a.pt', 'b.pt'], ['pretrained', 'pretrained'])
+    """
+    values = [value] if count == 1 else [part.strip() for part in value.split("+")]
+    if len(values) not in (1, count):
+        raise TeacherError(f"{option} {value:.120}: {len(values)} values for {count} networks: give one for each, or one for all")
+    return values * count if len(values) == 1 else values
+
+
+class Ensemble(nn.Module):
+    """The mean of several networks' logits, which is, once normalised, the geometric mean of what they predict (Hinton et al. 2015).
+
+    Args:
+        members: networks from images (B, C, H, W) to logits (B, N), the same N.
+        means: (C,) of each network, which its images are normalised by; the ensemble itself takes pixels in [0, 1].
+        stds: (C,) of each network.
+
+    >>> zero, one = torch.zeros(1), torch.ones(1)
+    >>> Ensemble([nn.Flatten(), nn.Flatten()], [zero, one], [one, one])(torch.full((1, 1, 1, 2), 3.0))
+    tensor([[2.5000, 2.5000]])
+    """
+
+    def __init__(self, members: Sequence[nn.Module], means: Sequence[Tensor], stds: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.register_buffer("means", torch.stack(list(means))[:, :, None, None])
+        self.register_buffer("stds", torch.stack(list(stds))[:, :, None, None])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits = [member((pixels - mean) / std) for member, mean, std in zip(self.members, self.means, self.stds, strict=True)]
+        return torch.stack(logits).mean(0)
