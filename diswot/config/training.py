@@ -190,6 +190,22 @@ class TrainConfig(ImageOptions, Recipe):
         self.check_combinations()
 
 
+def _for_each(value: str | None, count: int, option: str) -> list[str | None]:
+    parts = [value] if value is None or count == 1 else [part.strip() for part in value.split("+")]
+    if len(parts) not in (1, count):
+        raise ConfigError(f"{option} {value:.120}: {len(parts)} values for {count} networks: give one for each, or one for all")
+    return list(parts) * (count if len(parts) == 1 else 1)
+
+
+@dataclass(frozen=True)
+class TeacherMember:
+    """One network of a teacher: its name, its weights (None where it is trained first) and how its images are normalised."""
+
+    name: str
+    weights: str | None
+    norm: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig(TrainConfig):
     """Everything that decides the outcome of a distillation."""
@@ -244,6 +260,24 @@ class DistillConfig(TrainConfig):
         None, "more images, without labels, for losses that need none: a folder, an .npz or a list of paths", "Images"
     )
     teacher_cache: bool = option(True, "keep the teacher's outputs where the augmentation leaves few different images", "Speed")
+
+    @property
+    def teacher_members(self) -> tuple[TeacherMember, ...]:
+        """The networks that `teacher` names: one, or those of an ensemble, joined by +; weights and normalisations are for all, or one for
+        each.
+
+        Raises:
+            ConfigError: another number of weights or normalisations.
+
+        >>> DistillConfig(teacher="resnet56", teacher_weights="a.pt").teacher_members
+        (TeacherMember(name='resnet56', weights='a.pt', norm='data'),)
+        >>> [member.weights for member in DistillConfig(teacher="resnet56+resnet110", teacher_weights="a.pt + b.pt").teacher_members]
+        ['a.pt', 'b.pt']
+        """
+        names = [name.strip() for name in (self.teacher or "").split("+")]
+        weights = _for_each(self.teacher_weights, len(names), "--teacher-weights")
+        norms = _for_each(self.teacher_norm, len(names), "--teacher-norm")
+        return tuple(TeacherMember(name, given, str(norm)) for name, given, norm in zip(names, weights, norms, strict=True))
 
     @property
     def strengths(self) -> tuple[float, ...]:

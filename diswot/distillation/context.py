@@ -18,9 +18,9 @@ from diswot.budget import check_buildable, cost_of
 from diswot.config import Recipe
 from diswot.data.images import DecodedImages
 from diswot.devices import to_device
-from diswot.distillation.given_teacher import given_teacher
 from diswot.distillation.plan import DistillPlan
 from diswot.distillation.students import PRETRAINED, build_student, display_name, load_pretrained
+from diswot.distillation.teacher_networks import given_teacher
 from diswot.errors import ConfigError, first_line
 from diswot.execution import Execution
 from diswot.losses import Loss

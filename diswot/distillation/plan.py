@@ -17,7 +17,6 @@ from diswot.distillation.students import StudentEntry, display_name, numbered, s
 from diswot.errors import ConfigError, TeacherError, brief_repr
 from diswot.losses import Loss, SupervisedLoss
 from diswot.losses.together import common_scheme, trained_together
-from diswot.models.ensemble import member_names, split_for_members
 from diswot.models.weights import file_digest
 from diswot.plugins import is_reference
 from diswot.schemes import Scheme
@@ -192,12 +191,14 @@ def _with_data(config: DistillConfig, searched: Mapping[str, Any]) -> DistillCon
 
 def weights_digests(config: DistillConfig) -> dict[str, str]:
     """The digests of the weights files that a configuration names."""
+    given = {
+        "teacher_weights": [member.weights for member in config.teacher_members],
+        "teacher_classes": [config.teacher_classes],
+        "weights": [config.weights],
+    }
     digests = {}
-    count = len(member_names(config.teacher or ""))
-    for name in ("teacher_weights", "teacher_classes", "weights"):
-        value = getattr(config, name)
-        parts = split_for_members(value, count, "--teacher-weights") if value and name == "teacher_weights" else [value]
-        files = [Path(part) for part in parts if part not in (None, "random", "pretrained")]
+    for name, values in given.items():
+        files = [Path(value) for value in values if value not in (None, "random", "pretrained")]
         if missing := next((file for file in files if not file.is_file()), None):
             raise TeacherError(f"{missing}: no such {'file' if name == 'teacher_classes' else 'weights file'}")
         if files:

@@ -19,7 +19,6 @@ from diswot.distillation.students import STUDENT, STUDENTS, save_student
 from diswot.distillation.teachers import digest, make_teacher
 from diswot.execution import Execution
 from diswot.losses import LOSSES
-from diswot.models.ensemble import member_names
 from diswot.models.reused import reuse_classifier
 from diswot.observe import has_classifier
 from diswot.runs import RunDir
@@ -110,7 +109,7 @@ def _input_digests(context: TrainingContext) -> dict[str, Any]:
     config = context.plan.config
     digests = {"images": context.splits.digest, "device": torch.device(context.device).type}
     losses = [name for name in LOSSES.loaded() if name in config.loss]
-    spaces, teachers = [entry.arch.space for entry in context.plan.entries], member_names(str(config.teacher))
+    spaces, teachers = [entry.arch.space for entry in context.plan.entries], [member.name for member in config.teacher_members]
     own = plugins.code_digests(*spaces, *teachers, str(config.data), *losses)
     return {**digests, **{f"code of {name}": code for name, code in own.items()}}
 

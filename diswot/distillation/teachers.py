@@ -16,8 +16,8 @@ from diswot.architecture import canonical_json
 from diswot.config import to_dict
 from diswot.data import cache_dir
 from diswot.distillation.context import TrainingContext
-from diswot.distillation.given_teacher import given_teacher
 from diswot.distillation.students import WEIGHTS
+from diswot.distillation.teacher_networks import given_teacher
 from diswot.errors import TeacherError
 from diswot.losses import SupervisedLoss
 from diswot.runs import RunDir

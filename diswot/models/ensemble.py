@@ -7,32 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from diswot.errors import TeacherError
-
-
-def member_names(teacher: str) -> list[str]:
-    """The networks that a teacher's name stands for: one, or those of an ensemble.
-
-    >>> member_names("resnet56"), member_names("resnet56+resnet110")
-    (['resnet56'], ['resnet56', 'resnet110'])
-    """
-    return [name.strip() for name in teacher.split("+")]
-
-
-def split_for_members(value: str, count: int, option: str) -> list[str]:
-    """What an option says for each of `count` networks: one value for all, or one for each, joined by +.
-
-    Raises:
-        TeacherError: another number of values.
-
-    >>> split_for_members("a.pt+b.pt", 2, "--teacher-weights"), split_for_members("pretrained", 2, "--teacher-weights")
-    (['a.pt', 'b.pt'], ['pretrained', 'pretrained'])
-    """
-    values = [value] if count == 1 else [part.strip() for part in value.split("+")]
-    if len(values) not in (1, count):
-        raise TeacherError(f"{option} {value:.120}: {len(values)} values for {count} networks: give one for each, or one for all")
-    return values * count if len(values) == 1 else values
-
 
 class Ensemble(nn.Module):
     """The mean of several networks' logits, which is, once normalised, the geometric mean of what they predict (Hinton et al. 2015).
@@ -46,6 +20,9 @@ class Ensemble(nn.Module):
     >>> Ensemble([nn.Flatten(), nn.Flatten()], [zero, one], [one, one])(torch.full((1, 1, 1, 2), 3.0))
     tensor([[2.5000, 2.5000]])
     """
+
+    means: Tensor
+    stds: Tensor
 
     def __init__(self, members: Sequence[nn.Module], means: Sequence[Tensor], stds: Sequence[Tensor]) -> None:
         super().__init__()

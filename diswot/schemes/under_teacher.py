@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from diswot.config.training import DistillConfig
 from diswot.errors import ConfigError, TeacherError
-from diswot.models.ensemble import member_names, split_for_members
 from diswot.schemes.base import DistillationLoss, Scheme, StepObservations, Terms
 
 T = TypeVar("T")
@@ -52,13 +51,10 @@ class UnderTeacher(Scheme):
 
 
 def _check_ensemble(config: DistillConfig, loss: DistillationLoss) -> None:
-    count = len(member_names(config.teacher or ""))
-    if count == 1:
+    if len(config.teacher_members) == 1:
         return
     if config.teacher_weights is None:
         raise ConfigError(f"--teacher {config.teacher}: an ensemble is not trained first: give --teacher-weights a.pt+b.pt, or pretrained")
-    for option, value in (("--teacher-weights", config.teacher_weights), ("--teacher-norm", config.teacher_norm)):
-        split_for_members(value, count, option)
     if unseen := sorted(loss.needs - {"logits"}):
         what = f"an ensemble shows logits alone, {loss.label} looks at {' and '.join(unseen)}"
         raise ConfigError(f"--teacher {config.teacher}: {what}: use a loss of logits, as kd, or one teacher")

@@ -13,7 +13,7 @@ from diswot.config.training import DistillConfig
 from diswot.data import Dataset
 from diswot.distillation.students import teacher_normalisation
 from diswot.models.class_map import read_class_map, with_classes
-from diswot.models.ensemble import Ensemble, member_names, split_for_members
+from diswot.models.ensemble import Ensemble
 from diswot.models.teachers import build_teacher, pretrained_classes
 from diswot.training.checkpoint import load_tensors
 from diswot.training.evaluation import Network, Normalise
@@ -31,13 +31,11 @@ def given_teacher(config: DistillConfig, data: Dataset, needs: Collection[str], 
     Raises:
         TeacherError: weights that do not fit, a network that cannot take the images, a mapping of classes that is not whole.
     """
-    names = member_names(str(config.teacher))
-    files = split_for_members(str(config.teacher_weights), len(names), "--teacher-weights")
-    norms = split_for_members(config.teacher_norm, len(names), "--teacher-norm")
-    networks = [
-        Network(_network(config, name, weights, data, needs, load), teacher_normalisation(norm, weights, data))
-        for name, weights, norm in zip(names, files, norms, strict=True)
-    ]
+    networks = []
+    for member in config.teacher_members:
+        weights = str(member.weights)
+        model = _network(config, member.name, weights, data, needs, load)
+        networks.append(Network(model, teacher_normalisation(member.norm, weights, data)))
     if len(networks) == 1:
         return networks[0]
     used = [network.normalise for network in networks]
