@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from diswot import plugins
 from diswot.data.images import ArrayImages, Dataset, DecodedImages, ImageSet, check_labels, generate_dataset
+from diswot.data.shards import CLASS_NAMES, copy_stream, load_shards, shards_in
 from diswot.errors import DataError, DiswotError, brief_repr, first_line, suggest
 
 SOURCES = {
@@ -23,8 +26,10 @@ SOURCES = {
     "cifar100": "CIFAR-100, likewise",
     "FILE.npz": "arrays x_train (n, H, W, C) uint8 and y_train (n,), and x_test, y_test where there are any",
     "FOLDER": "FOLDER/train/<class>/<image> and FOLDER/test or val likewise, or FOLDER/<class>/<image>",
+    "FOLDER of shards": "WebDataset's FOLDER/*.tar, or FOLDER/train/*.tar and FOLDER/test or val likewise; images are reached by number",
     "FILE.txt": "an image list: a path (from the list's folder) and a label on each line",
-    "torch/..., hfds/..., tfds/..., wds/...": "what timm's dataset factory knows by that name, under --data-dir",
+    "torch/..., hfds/..., hfids/..., tfds/...": "what timm's dataset factory knows by that name, under --data-dir; a stream is copied once",
+    "wds/FOLDER": "shards in that folder of --data-dir",
 }
 _TIMM_PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
 REMOTE = tuple(f"{prefix}/" for prefix in _TIMM_PREFIXES)  # sources that a file may not name on its own
@@ -130,6 +135,8 @@ def _load(request: DataRequest) -> Dataset:
         return _cifar(source, request.data_dir, request.download)
     if path.name in _CIFAR_FOLDERS and path.is_dir():
         return _cifar(_CIFAR_FOLDERS[path.name], path.parent, download=False)
+    if source.startswith("wds/") and not path.exists():
+        return _shards(source, request.data_dir / source.removeprefix("wds/"), side)
     if source.split("/")[0] in _TIMM_PREFIXES and "/" in source and not path.exists():
         return _timm(source, request.data_dir, request.download, side)
     if path.suffix == ".npz":
@@ -240,11 +247,25 @@ def _cifar(name: str, root: Path, download: bool) -> Dataset:
 def _folder(path: Path, side: int) -> Dataset:
     root = path / "train" if (path / "train").is_dir() else path
     classes = sorted(p.name for p in root.iterdir() if p.is_dir())
+    if len(classes) < 2 and shards_in(root):
+        return _shards(str(path), path, side)
     if len(classes) < 2:
         raise DataError(f"{root}: {len(classes)} class folder(s); at least two, with images in them, are needed")
     test_root = next((path / name for name in _TEST_FOLDERS if root != path and (path / name).is_dir()), None)
     test = _class_folders(test_root, classes, side) if test_root else None
     return Dataset(str(path), _class_folders(root, classes, side), test, classes)
+
+
+def _shards(name: str, path: Path, side: int) -> Dataset:
+    """WebDataset's shards in a folder, or in its folders train and test or val."""
+    root = path / "train" if (path / "train").is_dir() else path
+    train, test_root = shards_in(root), next((path / part for part in _TEST_FOLDERS if root != path and (path / part).is_dir()), None)
+    if not train:
+        raise DataError(f"--data {name}: no shards (*.tar) in {root}; say --data-dir")
+    names = path / CLASS_NAMES
+    return load_shards(
+        name, train, shards_in(test_root) if test_root else (), side, cache_dir() / "shards", _lines(names) if names.is_file() else ()
+    )
 
 
 def _class_folders(root: Path, classes: list[str], side: int) -> ImageSet:
@@ -357,20 +378,34 @@ def _image_list(path: Path, side: int) -> Dataset:
 
 def _timm(source: str, root: Path, download: bool, side: int) -> Dataset:
     from timm.data import create_dataset
+    from torch.utils.data import IterableDataset
+
+    # timm wants to know how long a stream of Hugging Face is, for a schedule that is not used here: it is read to its end
+    length = {"num_samples": 1} if source.startswith("hfids/") else {}
 
     def split(name: str) -> Any:
         try:
-            return create_dataset(source, root=str(root), split=name, download=download)
+            return create_dataset(source, root=str(root), split=name, download=download, **length)
         except (AssertionError, ImportError, OSError, RuntimeError, ValueError) as error:
             raise DataError(f"--data {source}: {first_line(error)}; say --data-dir, or add --download") from None
 
     train, test = split("train"), split("validation")
-    if not hasattr(train, "__getitem__"):
-        raise DataError(f"--data {source} is a stream; give a data set whose images can be reached by number")
+    if isinstance(train, IterableDataset):
+        return _copied(source, root, train, test, side)
     names = [str(name) for name in getattr(train, "classes", [])]
     sets = [_indexed(source, dataset, side) for dataset in (train, test)]
     names = names or [str(i) for i in range(int(sets[0].labels.max()) + 1)]
     return Dataset(source, sets[0], sets[1], names)
+
+
+def _copied(source: str, root: Path, train: Any, test: Any, side: int) -> Dataset:
+    """A data set that can be read in one order only, as it is copied under `cache_dir() / "streams"`."""
+    key = hashlib.sha256(f"{source} {root.resolve()}".encode()).hexdigest()[:12]
+    folder = cache_dir() / "streams" / f"{re.sub(r'[^A-Za-z0-9]+', '-', source)[:60]}-{key}"
+    copies = [copy_stream(f"{source}, {split}", dataset, folder / f"{split}.tar") for split, dataset in (("train", train), ("test", test))]
+    known = getattr(train.reader, "class_to_idx", None)
+    names = [str(name) for name in sorted(known, key=lambda name: known[name])] if isinstance(known, dict) else []
+    return load_shards(source, copies[:1], copies[1:], side, cache_dir() / "shards", names)
 
 
 def _indexed(source: str, dataset: Any, side: int) -> ImageSet:
