@@ -6,7 +6,8 @@
 The plain loop is what the distillation literature's repositories do (mdistiller, RepDistiller), written from its description: a
 DataLoader whose workers crop and mirror PIL images, float32, no channels-last, a teacher in evaluation mode each step, SGD, losses read
 off each step. Both train the same networks on the same images at the same batch size; they alternate, and each round gives a ratio.
-With --augment flip both only mirror, and ours remembers the teacher's logits of the two views there are.
+With --augment flip both only mirror, and ours remembers the teacher's logits of the two views there are; with --crop-views it remembers
+those of so many crops of each image (the passes that fill this memory are not in the figures: one for each crop, before the first epoch).
 """
 
 from __future__ import annotations
@@ -194,15 +195,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--workers", type=int, default=2, help="of the plain loop's DataLoader")
     parser.add_argument("--augment", default="crop", choices=["crop", "flip"])
+    parser.add_argument("--crop-views", type=int, default=0, help="of ours; the plain loop draws new crops")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"], help="of ours; the plain loop is float32")
     parser.add_argument("--torchcompile", action="store_true", help="ours with torch.compile")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     data = ArrayImages(rng.integers(0, 256, (options.images, 32, 32, 3)).astype(np.uint8), np.arange(options.images) % CLASSES)
-    recipe = Recipe(
-        epochs=240, batch_size=options.batch_size, augment=options.augment, precision=options.precision, torchcompile=options.torchcompile
-    )
+    same = {name: getattr(options, name) for name in ("batch_size", "augment", "precision", "torchcompile", "crop_views")}
+    recipe = Recipe(epochs=240, **same)
     trainer = ours(options.teacher, options.student, data, recipe, options.device)
     plain = PlainLoop(options.teacher, options.student, data, options.batch_size, options.augment, options.device, options.workers)
     floors, steps = [Bare(trainer), Convolutions(trainer)], options.images // options.batch_size

@@ -92,8 +92,8 @@ class Material:
             top1 = evaluate(network, splits.tests[splits.measured_on], device).top1
             frozen = context.frozen_teacher(network, [loss])
             sides = [  # observed without gradients
-                torch.cat([frozen.observe(loader.plain(np.arange(b, min(b + 250, count)), side)).logits for b in range(0, count, 250)])
-                for side in (False, True)
+                torch.cat([frozen.observe(loader.shown(np.arange(b, min(b + 250, count)), side)).logits for b in range(0, count, 250)])
+                for side in (0, 1)
             ]
             teacher = torch.stack(sides)
         return cls(

@@ -66,6 +66,14 @@ class Recipe:
         "[crop; resized above 64 pixels]",
         "Augmentation",
     )
+    crop_views: int = option(
+        0,
+        "number of crops that each image is shown in, drawn once, instead of a new one in every epoch, so that the teacher's logits can be "
+        "kept; 0 for new ones",
+        "Augmentation",
+        ge=0,
+        le=1000,
+    )
     cutout: int = option(0, "side in pixels of a square that is blacked out; 0 for none", "Augmentation", ge=0)
     mixup: float = option(0.0, "alpha of mixup, 0 for none; with --cutmix, one of the two is chosen at random", "Augmentation", ge=0)
     cutmix: float = option(0.0, "alpha of CutMix, 0 for none", "Augmentation", ge=0)
@@ -137,11 +145,19 @@ class Recipe:
             raise ConfigError(f"--warmup-epochs {self.warmup_epochs}: fewer than the {self.epochs} epochs are needed")
         if self.dot_delta:
             self._check_dot()
+        if self.crop_views:
+            self._check_crop_views()
         if self.grad_accum_steps > max(self.batch_size // 2, 1):
             most = self.batch_size // 2
             raise ConfigError(
                 f"--grad-accum-steps {self.grad_accum_steps}: a batch of {self.batch_size} has only {most} parts of two images"
             )
+
+    def _check_crop_views(self) -> None:
+        uses = {f"--augment {self.augment}": self.augment not in (None, "crop"), "--aa": self.aa, "--reprob": self.reprob}
+        uses |= {"--cutout": self.cutout, "--mixup": self.mixup, "--cutmix": self.cutmix}
+        if odd := next((flag for flag, used in uses.items() if used), ""):
+            raise ConfigError(f"--crop-views {self.crop_views}: crops and mirroring alone can be drawn once: leave {odd} out")
 
     def _check_dot(self) -> None:
         delta = f"--dot-delta {self.dot_delta}"

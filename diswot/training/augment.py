@@ -32,9 +32,30 @@ class Augmentations:
         hole = np.stack([rng.integers(length, size=count) for length in side]) if recipe.cutout else None
         return cls(shifts[0], shifts[1], mirrored, hole)
 
-    def take(self, part: Ints) -> Augmentations:
-        """The augmentations of some of the images."""
+    def take(self, part: Ints | tuple[Ints, Ints]) -> Augmentations:
+        """The augmentations of some of the images; of `fixed_views`, those of (views, images)."""
         return Augmentations(self.top[part], self.left[part], self.mirrored[part], None if self.hole is None else self.hole[:, part])
+
+
+def fixed_views(count: int, recipe: Recipe) -> Augmentations | None:
+    """The views that `count` images are shown in, each field (views, count), where these are few: an image itself, and mirrored, or, with
+    `crop_views`, as many crops as that, drawn once. None where every epoch draws new ones.
+
+    >>> fixed_views(3, Recipe(augment="flip")).mirrored.tolist()
+    [[False, False, False], [True, True, True]]
+    >>> fixed_views(3, Recipe(augment="crop", crop_views=8)).top.shape, fixed_views(3, Recipe(augment="crop"))
+    ((8, 3), None)
+    """
+    if recipe.cutout or (recipe.augment == "crop" and not recipe.crop_views) or recipe.augment == "resized":
+        return None
+    if recipe.augment == "crop":
+        rng = np.random.default_rng([recipe.seed, 0xC509])
+        drawn = [Augmentations.draw(count, (1, 1), recipe, rng) for _ in range(recipe.crop_views)]
+        top, left, mirrored = (np.stack([getattr(view, name) for view in drawn]) for name in ("top", "left", "mirrored"))
+        return Augmentations(top, left, mirrored, None)
+    views = 2 if recipe.augment == "flip" else 1
+    still = np.zeros((views, count), np.int64)
+    return Augmentations(still, still, np.arange(views)[:, None].repeat(count, 1) > 0, None)
 
 
 def pad_images(images: Tensor, recipe: Recipe) -> Tensor:

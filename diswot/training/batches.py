@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diswot.config.training import Recipe
 from diswot.data.images import IN_MEMORY, ImageSet
-from diswot.training.augment import Augmentations, apply_augmentation, pad_images
+from diswot.training.augment import Augmentations, apply_augmentation, fixed_views, pad_images
 from diswot.training.distributed import DistributedContext
 
 Ints = NDArray[np.int64]
@@ -29,19 +29,19 @@ class Batch:
         pixels: (B, C, H, W) uint8, or float in [0, 1].
         target: (B,) classes; -1 where there is no label.
         indices: (B,) of the images among those that train.
-        mirrored: (B,) whether each is shown mirrored.
+        views: (B,) which of `MemoryLoader.views` each is shown in; 0 where there are none.
         repeated: how many of the first images the step before had too.
     """
 
     pixels: Tensor
     target: Tensor
     indices: Tensor
-    mirrored: Tensor
+    views: Tensor
     repeated: int = 0
 
     def part(self, which: slice) -> Batch:
         """The batch of some of the images."""
-        return Batch(self.pixels[which], self.target[which], self.indices[which], self.mirrored[which], self.repeated)
+        return Batch(self.pixels[which], self.target[which], self.indices[which], self.views[which], self.repeated)
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,9 @@ def epoch_batches(count: int, recipe: Recipe, epoch: int, needs: BatchRequiremen
 class MemoryLoader:
     """Images held in memory, where the network is, and augmented there in batches.
 
+    Attributes:
+        views: those that each image is shown in, where they are few; see `fixed_views`.
+
     Args:
         device: where they are held.
         needs: what the losses ask of the batches.
@@ -133,24 +136,33 @@ class MemoryLoader:
         chunks = [images.images(chosen[begin : begin + _CHUNK]) for begin in range(0, len(chosen), _CHUNK)]
         self.pixels = pad_images(torch.from_numpy(np.concatenate(chunks)).to(device), recipe)
         self.labels = torch.from_numpy(source.labels).to(device)
+        self.views = fixed_views(len(chosen), recipe)
 
     def epoch(self, number: int) -> Iterator[Batch]:
         rng, steps = epoch_batches(len(self.labels), self.recipe, number, self.needs)
         for places, repeated in steps:
-            augmentations = Augmentations.draw(len(places), self.side, self.recipe, rng)
+            augmentations, views = self._draw(places, rng)
             part = self.distributed.shard(len(places), self.needs.repeat_half)
-            yield self.batch(places[part], augmentations.take(part), repeated)
+            yield self._batch(places[part], augmentations.take(part), views[part], repeated)
 
-    def batch(self, places: Ints, augmentations: Augmentations, repeated: int = 0) -> Batch:
-        """The batch of some images, augmented in this way."""
+    def _draw(self, places: Ints, rng: np.random.Generator) -> tuple[Augmentations, Ints]:
+        """Draw how images are augmented, and which views that is."""
+        if self.views is not None and self.recipe.crop_views:
+            views = rng.integers(len(self.views.top), size=len(places))
+            return self.views.take((views, places)), views
+        augmentations = Augmentations.draw(len(places), self.side, self.recipe, rng)
+        return augmentations, augmentations.mirrored.astype(np.int64) * (self.views is not None)
+
+    def _batch(self, places: Ints, augmentations: Augmentations, views: Ints, repeated: int) -> Batch:
         where = torch.from_numpy(np.ascontiguousarray(places)).to(self.pixels.device)
         pixels = apply_augmentation(self.pixels, where, augmentations, self.side, self.recipe.cutout)
-        return Batch(pixels, self.labels[where], where, torch.from_numpy(augmentations.mirrored), repeated)
+        return Batch(pixels, self.labels[where], where, torch.from_numpy(views), repeated)
 
-    def plain(self, places: Ints, mirrored: bool) -> Tensor:
-        """Return some images (B, C, H, W), uint8, without shifts, mirrored or not."""
-        still = np.zeros(len(places), np.int64)
-        return self.batch(places, Augmentations(still, still, np.full(len(places), mirrored), None)).pixels
+    def shown(self, places: Ints, view: int) -> Tensor:
+        """Return some images (B, C, H, W), uint8, in one of the views."""
+        assert self.views is not None
+        views = np.full(len(places), view)
+        return self._batch(places, self.views.take((views, places)), views, 0).pixels
 
 
 def fits_in_memory(images: ImageSet, recipe: Recipe) -> bool:

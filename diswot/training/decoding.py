@@ -59,8 +59,8 @@ class DecodingLoader:
             for (indices, _), part, own in zip(steps, parts, seeds, strict=True)
         ]
         for (pixels, target), (indices, repeated), part, own in zip(self._loader, steps, parts, seeds, strict=True):
-            still = torch.zeros(len(part), dtype=torch.bool)
-            yield Batch(self._black_out(pixels, own), target, torch.from_numpy(indices[part]), still, repeated)
+            no_views = torch.zeros(len(part), dtype=torch.int64)
+            yield Batch(self._black_out(pixels, own), target, torch.from_numpy(indices[part]), no_views, repeated)
 
     def _black_out(self, pixels: Tensor, seeds: Sequence[Seed]) -> Tensor:
         """Black out a square of each image (`cut_out`), and a random rectangle of some (Zhong et al. 2020, random erasing)."""

@@ -63,7 +63,7 @@ class FrozenTeacher:
         self.network = Network(to_device(model, device, recipe.channels_last), network.normalise)
         observer = Observer(model, self.needs)
         self._observer = torch.compile(observer, options={"freezing": device == "cpu"}) if recipe.torchcompile else observer
-        self._cache: list[Observation] | None = None
+        self._cache: Observation | None = None
 
     @property
     def is_cached(self) -> bool:
@@ -81,32 +81,31 @@ class FrozenTeacher:
         return seen.map(full_precision)
 
     def cache(self, loader: BatchLoader, recipe: Recipe) -> bool:
-        """Keep the logits and pooled features of every image as it may be shown, where these are few and are all that is asked for.
+        """Keep the logits and pooled features of every image in every view that it is shown in, where these are few and are all that is
+        asked for.
 
         Returns whether it did. What is kept is computed in a fixed order, so that a resumed training finds the same."""
-        fixed = recipe.augment in ("none", "flip") and not (recipe.cutout or recipe.mixes or self.batch_statistics)
-        if not (fixed and isinstance(loader, MemoryLoader) and self.needs <= {"logits", "pooled"}):
+        views = loader.views if isinstance(loader, MemoryLoader) else None
+        if views is None or recipe.mixes or self.batch_statistics or not self.needs <= {"logits", "pooled"}:
             return False
-        sides = (False, True) if recipe.augment == "flip" else (False,)
-        count = len(loader.labels)
-        first = self.observe(loader.plain(np.arange(min(2, count)), False))
+        assert isinstance(loader, MemoryLoader)
+        first = self.observe(loader.shown(np.arange(min(2, len(loader.labels))), 0))
         width = sum(part.shape[1] for part in (first.logits, first.pooled) if part.numel())
-        if 4 * width * count * len(sides) > _MAX_CACHE:
+        if 4 * width * views.top.size > _MAX_CACHE:
             return False
-        self._cache = [self._observe_all(loader, mirrored, count) for mirrored in sides]
+        self._cache = self._observe_all(loader, *views.top.shape)
         return True
 
-    def _observe_all(self, loader: MemoryLoader, mirrored: bool, count: int) -> Observation:
-        parts = [self.observe(loader.plain(np.arange(b, min(b + _BATCH, count)), mirrored)) for b in range(0, count, _BATCH)]
-        logits, pooled = (torch.cat([getattr(part, name) for part in parts]) for name in ("logits", "pooled"))
-        return Observation(logits.new_empty(0), pooled, logits, parts[0].weight)
+    def _observe_all(self, loader: MemoryLoader, views: int, count: int) -> Observation:
+        """The observation of all images in all views: logits and pooled features are (views, count, ...)."""
+        begins = range(0, count, _BATCH)
+        parts = [[self.observe(loader.shown(np.arange(b, min(b + _BATCH, count)), view)) for b in begins] for view in range(views)]
+        logits, pooled = (torch.stack([torch.cat([getattr(part, name) for part in row]) for row in parts]) for name in ("logits", "pooled"))
+        return Observation(logits.new_empty(0), pooled, logits, parts[0][0].weight)
 
     def _from_cache(self, batch: Batch) -> Observation:
-        sides, indices = self._cache or [], batch.indices
-
-        def choose(name: str) -> Tensor:
-            plain, turned = (getattr(side, name) for side in (sides[0], sides[-1]))
-            mirrored = batch.mirrored.to(plain.device)[:, None]
-            return torch.where(mirrored, turned[indices], plain[indices]) if plain.numel() else plain
-
-        return Observation(sides[0].features, choose("pooled"), choose("logits"), sides[0].weight)
+        assert self._cache is not None
+        kept = self._cache
+        where = batch.views.to(kept.logits.device), batch.indices.to(kept.logits.device)
+        pooled, logits = (tensor[where] if tensor.numel() else tensor.flatten() for tensor in (kept.pooled, kept.logits))
+        return Observation(kept.features, pooled, logits, kept.weight)

@@ -90,6 +90,8 @@ class DataSplits:
         source = TrainingSet(self.images, self.chosen, self.labels, self.data.num_classes)
         if fits_in_memory(self.images, recipe):
             return MemoryLoader(source, recipe, device, distributed, needs)
+        if recipe.crop_views:
+            raise ConfigError(f"--crop-views {recipe.crop_views}: these images are read one by one, with new crops each time: leave it out")
         return DecodingLoader(source, recipe, device, distributed, needs, workers)
 
 

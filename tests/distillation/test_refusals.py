@@ -30,6 +30,8 @@ from tests.trained import ARCH
         ({"data": "noise"}, DataError, "nothing to learn"),
         ({"data": "cifar100"}, DataError, "--download"),
         ({"limit": 4}, ConfigError, "--limit 4"),
+        ({"crop_views": 4, "cutout": 4}, ConfigError, "--crop-views 4: crops and mirroring alone can be drawn once: leave --cutout out"),
+        ({"crop_views": 4, "augment": "flip"}, ConfigError, "leave --augment flip out"),
         ({"limit": 20, "val_fraction": 0.9}, DataError, "fewer than the batch"),
         ({"val_fraction": 1.5}, ConfigError, "--val-fraction 1.5: 0 or more and below 1"),
         (

@@ -27,14 +27,41 @@ def test_augmentation_shifts_and_mirrors_whole_images() -> None:
     source = ArrayImages(pixels, np.arange(40))
     seen = set()
     for batch in memory_loader(Recipe(batch_size=8, augment="crop"), source).epoch(0):
-        for index, result, mirrored in zip(batch.indices, batch.pixels, batch.mirrored, strict=True):
-            padding = np.pad(pixels[index], ((4, 4), (4, 4), (0, 0)))
-            shown = result.permute(1, 2, 0).numpy()
-            way = -1 if mirrored else 1
-            ways = [(y, x, way) for y in range(9) for x in range(9) if (padding[y : y + 6, x : x + 6][:, ::way] == shown).all()]
+        for index, result in zip(batch.indices, batch.pixels, strict=True):
+            ways = _ways(pixels[index], result)
             assert ways
             seen.add(ways[0])
     assert len(seen) > 25
+    assert {way for _, _, way in seen} == {-1, 1}
+
+
+def _ways(pixels: np.ndarray, shown: torch.Tensor) -> list[tuple[int, int, int]]:
+    """The ways in which an image of 6 pixels may have come to be shown like this: the corner of the crop, and 1, or -1 if mirrored."""
+    padding, found = np.pad(pixels, ((4, 4), (4, 4), (0, 0))), shown.permute(1, 2, 0).numpy()
+    ways = itertools.product(range(9), range(9), (-1, 1))
+    return [(y, x, way) for y, x, way in ways if (padding[y : y + 6, x : x + 6][:, ::way] == found).all()]
+
+
+def test_crop_views_show_an_image_in_as_many_crops_drawn_once() -> None:
+    """Over many epochs all of them are seen, each image has its own, and the loader shows each again by its number."""
+    pixels = np.random.default_rng(0).integers(1, 256, (24, 6, 6, 3)).astype(np.uint8)
+    loader = memory_loader(Recipe(batch_size=8, augment="crop", crop_views=5), ArrayImages(pixels, np.arange(24) % 4))
+    seen: dict[tuple[int, int], tuple[int, int, int]] = {}
+    for batch in itertools.chain.from_iterable(map(loader.epoch, range(40))):
+        for index, view, result in zip(batch.indices.tolist(), batch.views.tolist(), batch.pixels, strict=True):
+            (way,) = _ways(pixels[index], result)
+            assert seen.setdefault((index, view), way) == way
+            assert torch.equal(loader.shown(np.array([index]), view)[0], result)
+    assert set(seen) == set(itertools.product(range(24), range(5)))
+    assert len(set(seen.values())) > 60
+
+
+def test_crop_views_are_those_of_the_seed_and_shared_by_processes() -> None:
+    recipe = Recipe(batch_size=8, augment="crop", crop_views=3)
+    whole, halves = memory_loader(recipe), [memory_loader(recipe, distributed=process) for process in (FIRST, SECOND)]
+    for one, *parts in zip(whole.epoch(1), *(half.epoch(1) for half in halves), strict=True):
+        places = torch.cat([part.indices for part in parts]).argsort(), one.indices.argsort()
+        assert torch.equal(torch.cat([part.pixels for part in parts])[places[0]], one.pixels[places[1]])
 
 
 @pytest.mark.parametrize(("augment", "most"), [("none", 1), ("flip", 2)])
@@ -42,7 +69,7 @@ def test_other_augmentations_show_an_image_in_one_way_or_two(augment: str, most:
     source = images(40)
     ways: set[bool] = set()
     for batch in memory_loader(Recipe(batch_size=8, augment=augment), source).epoch(0):  # type: ignore[arg-type]
-        for index, result, mirrored in zip(batch.indices, batch.pixels, batch.mirrored, strict=True):
+        for index, result, mirrored in zip(batch.indices, batch.pixels, batch.views, strict=True):
             expected = source.array[index][:, :: -1 if mirrored else 1]
             assert (result.permute(1, 2, 0).numpy() == expected).all()
             ways.add(bool(mirrored))
@@ -158,7 +185,7 @@ def test_repeated_augmentation_keeps_the_epoch_as_long() -> None:
 def test_a_part_of_a_batch_is_that_of_all_its_fields() -> None:
     batch = next(iter(memory_loader(Recipe(batch_size=8, augment="flip")).epoch(0)))
     part = batch.part(slice(2, 5))
-    for name in ("pixels", "target", "indices", "mirrored"):
+    for name in ("pixels", "target", "indices", "views"):
         assert torch.equal(getattr(part, name), getattr(batch, name)[2:5]), name
 
 

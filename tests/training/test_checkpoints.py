@@ -25,6 +25,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "adamw": {"opt": "adamw", "lr": 1e-3, "sched": "cosine", "warmup_epochs": 1},
     "lamb": {"opt": "lamb", "lr": 5e-3, "supervised_loss": "bce", "mixup": 0.2, "cutmix": 1.0, "norm_weight_decay": False},
     "average": {"model_ema_decay": 0.9, "clip_grad": 1.0, "grad_accum_steps": 2, "cutout": 3},
+    "views": {"crop_views": 3},
     "bf16": {"precision": "bf16"},
     "fp16": {"precision": "fp16"},
 }

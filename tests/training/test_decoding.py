@@ -59,7 +59,7 @@ def test_without_augmentation_images_are_what_they_are() -> None:
         expected = torch.from_numpy(source.array[batch.indices]).permute(0, 3, 1, 2) / 255
         torch.testing.assert_close(batch.pixels, expected)
         assert (batch.target.numpy() == source.labels[batch.indices]).all()
-        assert not batch.mirrored.any() and batch.repeated == 0
+        assert not batch.views.any() and batch.repeated == 0
 
 
 def test_loading_leaves_the_global_generators_alone() -> None:

@@ -101,14 +101,16 @@ def test_once_the_teacher_is_silent_the_labels_count_in_full(loss: str) -> None:
     assert stopped.epoch(0) == alone.epoch(0) and same(weights(stopped), weights(alone))
 
 
-@pytest.mark.parametrize("augment", ["flip", "none"])
+@pytest.mark.parametrize(
+    ("options", "views"), [({"augment": "flip"}, 2), ({"augment": "none"}, 1), ({"augment": "crop", "crop_views": 3}, 3)]
+)
 @pytest.mark.parametrize("loss", ["kd", "rkd"])
-def test_a_cached_teacher_teaches_the_same(monkeypatch: pytest.MonkeyPatch, augment: str, loss: str) -> None:
-    """Its network is run once over the images, and once more over the mirrored ones."""
+def test_a_cached_teacher_teaches_the_same(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], views: int, loss: str) -> None:
+    """Its network is run once over the images, and once more over the mirrored ones; or once for each crop."""
     sizes = count_observations(monkeypatch)
-    recipe = make_recipe(augment=augment)
+    recipe = make_recipe(**options)
     cached = trainer(loss, recipe, teacher_cache=True)
-    assert sum(sizes[1:]) == (2 if augment == "flip" else 1) * 48
+    assert sum(sizes[1:]) == views * 48
     sizes.clear()
     asked = trainer(loss, recipe)
     for epoch in range(2):
