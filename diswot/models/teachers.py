@@ -33,7 +33,7 @@ def build_teacher(name: str, spec: ImageSpec, weights: str = "random", *, needs:
         spec: classes, channels and size of the images.
         weights: `random`, `pretrained` (timm's own, downloaded), or a file.
         needs: the fields of `Observation` that it must show; for logits alone any network will do. Where neither these nor the classifier's
-            weight are among them, one of timm's whose weights know other classes, or none, is made without its classifier.
+            weight are among them, a network whose weights know other classes, or none, is made without its classifier (not your own).
         seed: random seed of weights that are not loaded.
 
     Raises:
@@ -42,10 +42,12 @@ def build_teacher(name: str, spec: ImageSpec, weights: str = "random", *, needs:
     >>> build_teacher("resnet20", ImageSpec(10, 3, 32)).num_features
     64
     """
+    optional = not {"logits", "weight"}.intersection(needs)
+    known = weights in ("random", "pretrained")
     with seeded(seed):
-        model = _create(name, spec, weights, headless=not {"logits", "weight"}.intersection(needs))
-    if weights not in ("random", "pretrained"):
-        load_weights(model, Path(weights), name)
+        model = _create(name, spec, weights, headless=optional and known and _knows_other_classes(name, spec))
+        if not known:
+            model = _with_weights(model, name, spec, Path(weights), optional)
     _check_runs(model, name, spec, needs)
     return model
 
@@ -79,6 +81,25 @@ def pretrained_classes(name: str) -> int | None:
     return (cfg.num_classes or None) if cfg is not None else None
 
 
+def _knows_other_classes(name: str, spec: ImageSpec) -> bool:
+    import timm
+
+    return zoo_name(name) not in ZOO and timm.is_model(name.removeprefix("timm/")) and pretrained_classes(name) != spec.num_classes
+
+
+def _with_weights(model: nn.Module, name: str, spec: ImageSpec, path: Path, optional: bool) -> nn.Module:
+    """The network with the weights of a file; where its classifier is optional, and the file has another one or none, without it."""
+    try:
+        load_weights(model, path, name)
+        return model
+    except TeacherError:
+        if not optional or plugins.is_reference(name):
+            raise
+    headless = _create(name, spec, "random", headless=True)
+    load_weights(headless, path, name)
+    return headless
+
+
 def _create(name: str, spec: ImageSpec, weights: str, headless: bool = False) -> nn.Module:
     if "+" in name:
         raise TeacherError(f"teacher {name}: an ensemble teaches in distill and compare; here one network is needed")
@@ -87,7 +108,7 @@ def _create(name: str, spec: ImageSpec, weights: str, headless: bool = False) ->
     if zoo_name(name) in ZOO:
         if weights == "pretrained":
             raise TeacherError(f"{name} has no weights to download: give a file, or random")
-        return ZOO[zoo_name(name)](num_classes=spec.num_classes, in_chans=spec.in_chans)
+        return ZOO[zoo_name(name)](num_classes=0 if headless else spec.num_classes, in_chans=spec.in_chans)
     return _timm(name.removeprefix("timm/"), spec, weights, headless)
 
 
@@ -110,12 +131,11 @@ def _timm(name: str, spec: ImageSpec, weights: str, headless: bool) -> nn.Module
         raise TeacherError(f"unknown teacher {name!r}: {suggest(name, [*ZOO, *timm.list_models()])}"[:300])
     kwargs: dict[str, Any] = {"num_classes": spec.num_classes, "in_chans": spec.in_chans}
     cfg = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
-    knows_others = cfg is not None and cfg.num_classes != spec.num_classes
-    if headless and knows_others:
+    if headless:
         kwargs |= {"num_classes": 0}
     if weights == "pretrained":
         kwargs |= {"pretrained": True}
-        if knows_others and not headless:
+        if cfg is not None and cfg.num_classes != spec.num_classes and not headless:
             raise TeacherError(
                 f"{name}: its weights know {cfg.num_classes} classes, the data has {spec.num_classes}: fine-tune it first, or use a loss "
                 "of features, as rkd"

@@ -61,7 +61,7 @@ def _strip(key: str) -> str:
 def load_weights(model: nn.Module, path: Path, name: str) -> None:
     """Load a checkpoint into `model`, all of it or nothing.
 
-    A classifier under another of the usual names (linear, fc, head, classifier) is taken for the model's.
+    A classifier under another of the usual names (linear, fc, head, classifier) is taken for the model's; a model without one leaves it.
 
     Raises:
         TeacherError: says which keys are missing, which are not known and which have another shape.
@@ -86,6 +86,8 @@ def load_weights(model: nn.Module, path: Path, name: str) -> None:
 
 
 def _remedy(name: str, missing: list[str], unknown: list[str]) -> str:
+    if missing and not unknown and all(key.startswith(_CLASSIFIERS) for key in missing):
+        return ": it has no classifier, use a loss of features, as rkd, or the proxy relation"
     other = f"{zoo_name(name)}_pad"
     if missing and not unknown and other in ZOO and all("downsample" in key for key in missing):
         return f": its shortcuts have no parameters, use {other}"
@@ -96,6 +98,8 @@ def _remedy(name: str, missing: list[str], unknown: list[str]) -> str:
 
 def _rename_classifier(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     wanted = model.state_dict()
+    if not any(p + "weight" in wanted for p in _CLASSIFIERS):
+        return {k: v for k, v in weights.items() if k in wanted or not k.startswith(_CLASSIFIERS)}
     ours = next((p for p in _CLASSIFIERS if p + "weight" in wanted and p + "weight" not in weights), None)
     theirs = next((p for p in _CLASSIFIERS if p + "weight" in weights and p + "weight" not in wanted), None)
     if ours is None or theirs is None:

@@ -25,7 +25,8 @@ PASSES: dict[str, tuple[Init | None, str]] = {  # the passes that proxies share:
     "gaussian_images": ("gaussian", "images"),
 }
 KEPT = ("graph", "blocks", "agreements", "codes", "conv_entropies", "outputs")  # what a shared pass can keep
-NEEDS = frozenset({"network", "labels", "teacher", "teacher:graph", *(f"{name}:{kept}" for name in PASSES for kept in KEPT)})
+OF_TEACHER = ("teacher", "teacher:graph", "teacher:classifier")
+NEEDS = frozenset({"network", "labels", *OF_TEACHER, *(f"{name}:{kept}" for name in PASSES for kept in KEPT)})
 _CHOICES: dict[str, tuple[str, ...]] = {
     "norm": ("batch", "image", "fresh", "bypassed", "-"),
     "input": ("images", "noise", "ones", "-"),
@@ -45,7 +46,7 @@ class Proxy(ABC):
         needs: what must be there: `network` (a network is built, as for every need but the teacher's; without any only its cost is known),
             `labels`, `teacher`, and what the shared passes must keep: `images:graph` for gradients, `images:blocks` for the maps after
             every block, likewise `agreements`, `codes`, `conv_entropies` and `outputs`, and the same of `noise:` and
-            `gaussian_images:`; `teacher:graph` for gradients of the teacher.
+            `gaussian_images:`; `teacher:graph` for gradients of the teacher, `teacher:classifier` for its logits or classifier.
         norm: what batch norm does: `batch` (statistics of the batch), `image` (of each image alone), `fresh` (mean 0, variance 1),
             `bypassed`, or `-`.
         input: `images`, `noise` (standard normal), `ones`, or `-`.
@@ -177,5 +178,6 @@ def _loss_proxy(name: str) -> Proxy:
         return -sum(terms.values(), candidate.images.observation.logits.new_zeros(()))
 
     blocks = {"images:blocks"} if "stages" in loss.needs else set()
-    needs = frozenset({"network", "teacher", "labels", *blocks})
+    classifier = {"teacher:classifier"} if {"logits", "weight"} & loss.needs else set()
+    needs = frozenset({"network", "teacher", "labels", *blocks, *classifier})
     return FunctionProxy(score, name=name, summary=f"the distillation loss {loss.summary}, its sign turned", needs=needs)

@@ -109,24 +109,24 @@ _add(
     "semantic_profile",
     "classifier gradients, averaged over all matchings of channels: any channel counts",
     lambda s, t, _: -similarity.profile_distance(t.profile, s.images.profile),
-    "teacher labels",
+    "teacher teacher:classifier labels",
     batch_size=_FEW,
 )
 _add(
     "semantic_outer",
     "the published code's M_s: outer products of classifier gradients; equal channels",
     _semantic_outer,
-    "teacher labels",
+    "teacher teacher:classifier labels",
     batch_size=_FEW,
 )
 _add(
     "semantic_cam",
     "the paper's M_s: class activation maps correlated over classes, Frobenius norm",
     _gram("cam_gram", "frobenius"),
-    "teacher",
+    "teacher teacher:classifier",
     batch_size=_FEW,
 )
-_add("semantic_cam_rows", "semantic_cam with each row normalised", _gram("cam_gram", "rows"), "teacher", batch_size=_FEW)
+_add("semantic_cam_rows", "semantic_cam with each row normalised", _gram("cam_gram", "rows"), "teacher teacher:classifier", batch_size=_FEW)
 _add(
     "relation",
     "the published code's M_r: similarities of samples, each row normalised",
@@ -143,7 +143,7 @@ _add(
     "relation_jacobian",
     "similarities of the images' Jacobians, compared with the teacher's, each row normalised",
     _gram("jacobian_gram", "rows"),
-    "teacher teacher:graph images:graph images:blocks",
+    "teacher teacher:graph teacher:classifier images:graph images:blocks",
     passes="forward, backward",
     batch_size=16,
 )
@@ -151,7 +151,7 @@ _add(
     "relation_stem_grad",
     "the same of the gradients at the stem's output",
     _gram("stem_grad_gram", "rows"),
-    "teacher teacher:graph images:graph images:blocks",
+    "teacher teacher:graph teacher:classifier images:graph images:blocks",
     passes="forward, backward",
     batch_size=16,
 )

@@ -12,10 +12,11 @@ from diswot.data import Dataset, ProxyBatch, proxy_batches
 from diswot.devices import single_thread, to_device
 from diswot.models.init import initialise
 from diswot.models.teachers import build_teacher, normalisation
-from diswot.observe import batch_statistics, disable_inplace
+from diswot.observe import FINAL, batch_statistics, disable_inplace
 from diswot.proxies import ForwardPass, NetworkSummary, Ranking, get_proxy
 from diswot.space import ImageSpec
 
+_MAPS = frozenset({"features", "pooled"})
 TEACHER_SEED = 1_000_003  # keeps the teacher's weights apart from those of a candidate with the same seed
 
 
@@ -57,7 +58,7 @@ def make_scoring_context(
     batches = proxy_batches(data, config.batch_size or ranking.batch_size, seeds)
     needs = frozenset().union(*(get_proxy(name).needs for name in ranking.parts))
     if "teacher" in needs:
-        teachers = _observe_teacher(config, data, batches, device, "teacher:graph" in needs)
+        teachers = _observe_teacher(config, data, batches, device, needs)
     else:
         teachers = []
         _check_teacher(config, data, batches[0])
@@ -68,15 +69,16 @@ def _check_teacher(config: ScoreConfig, data: Dataset, batch: ProxyBatch) -> Non
     """Refuse weights and a normalisation that cannot be used, though no proxy needs them: the distillation after the search will."""
     _renormalised(batch.images, config.teacher_norm, data)
     if config.teacher_weights != "random":
-        build_teacher(config.teacher, data.spec, config.teacher_weights)
+        build_teacher(config.teacher, data.spec, config.teacher_weights, needs=_MAPS)
 
 
 def _observe_teacher(
-    config: ScoreConfig, data: Dataset, batches: list[ProxyBatch], device: str, with_gradients: bool
+    config: ScoreConfig, data: Dataset, batches: list[ProxyBatch], device: str, needs: frozenset[str]
 ) -> list[NetworkSummary]:
     """Observe the teacher on each batch, on batch statistics. A random teacher is initialised anew for each."""
-    model = disable_inplace(to_device(build_teacher(config.teacher, data.spec, config.teacher_weights), device))
-    kept = frozenset({"blocks", "graph"} if with_gradients else {"blocks"})
+    shown = FINAL if "teacher:classifier" in needs or config.teacher_weights == "random" else _MAPS
+    model = disable_inplace(to_device(build_teacher(config.teacher, data.spec, config.teacher_weights, needs=shown), device))
+    kept = frozenset({"blocks", "graph"} if "teacher:graph" in needs else {"blocks"})
     summaries = []
     with single_thread(device):
         for batch in batches:
