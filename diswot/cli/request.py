@@ -40,6 +40,16 @@ class Outcome:
     is_main: bool
 
 
+def _is_option(word: str) -> bool:
+    """Whether a word is `key=value`, and no network with options.
+
+    >>> _is_option("epochs=2"), _is_option("vit_tiny_patch16_224(img_size=32)")
+    (True, False)
+    """
+    key, equals, _ = word.partition("=")
+    return bool(equals) and "(" not in key
+
+
 class Request:
     """A verb with its words and flags.
 
@@ -53,7 +63,7 @@ class Request:
 
     def __init__(self, verb: str, config: type, words: tuple[str, ...], flags: dict[str, Any], needed: str | None = None) -> None:
         self.verb, self.config_type, self.flags = verb, config, flags
-        self.subjects = [word for word in words if "=" not in word or Path(word).exists()]
+        self.subjects = [word for word in words if not _is_option(word) or Path(word).exists()]
         self.words = [word for word in words if word not in self.subjects]
         names = [field.name for field in dataclasses.fields(config)]
         self.options = {name: flags[name] for name in names}

@@ -68,6 +68,15 @@ def test_json_is_all_that_stdout_holds(diswot: Any, tmp_path: Path, small_npz: P
     assert set(json.loads(out)) == {"student", "students", "taught_by", "teacher", "measured_on", "folder", "history"} and err == ""
 
 
+def test_networks_of_timm_with_options_are_no_options(diswot: Any) -> None:
+    """Though there is an `=` in them."""
+    vit = "vit_tiny_patch16_224(img_size=32,patch_size=8,embed_dim=24,depth=2,num_heads=2)"
+    code, out, err = diswot("score", vit, "seeds=1", "--proxy", "params")
+    assert code == 0 and "vit_tiny" in out, err
+    code, _, err = diswot("score", "resnett(20)=1", "--proxy", "params")
+    assert code == 2 and "resnett(20)=1" in err
+
+
 def test_nasbench201_strings_are_scored_and_shown(diswot: Any) -> None:
     cell = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|"
     code, out, _ = diswot("score", cell, "--seeds", "1", "--teacher", "resnet8")
