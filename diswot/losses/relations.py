@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from diswot.observe import Observation
 from diswot.schemes.base import Terms
 from diswot.similarity import cam_gram, channel_weights, gram_distance, sample_gram
 
+Scale = Literal["paper", "unit"]
 _AT_ONCE = 1 << 22  # cosines that rkd_angle holds at a time: 16 MiB
 
 
@@ -160,20 +162,26 @@ def pkt(student_pooled: Tensor, teacher_pooled: Tensor, eps: float = 1e-7) -> Te
     return (teacher * torch.log((teacher + eps) / (student + eps))).mean()
 
 
-def semantic(student: Observation, teacher: Observation) -> Tensor:
+def semantic(student: Observation, teacher: Observation, scale: Scale = "paper") -> Tensor:
     """Return (1 / N^2) || G_T - G_S ||_2 with G the class-by-class correlation of the class activation maps (DisWOT, section 3.4).
 
-    At most 2 / N^2 as the paper writes it: for many classes give it a weight.
+    Args:
+        scale: `paper`, with the factor 1 / N^2, by which it is at most 2 / N^2; `unit`, without it: at most 2 for any number of classes.
     """
     pair = (teacher.detach(), student)
     grams = [cam_gram(seen.features, channel_weights(seen.features, seen.pooled, seen.weight)) for seen in pair]
-    return gram_distance(grams[0], grams[1], "frobenius") / len(student.weight) ** 2
+    return gram_distance(grams[0], grams[1], "frobenius") / (len(student.weight) ** 2 if scale == "paper" else 1)
 
 
-def relation(student: Observation, teacher: Observation) -> Tensor:
-    """Return (1 / B^2) || A_T - A_S ||_2 with A the correlation of samples on the last map (DisWOT, section 3.4); at most 2 / B^2."""
+def relation(student: Observation, teacher: Observation, scale: Scale = "paper") -> Tensor:
+    """Return (1 / B^2) || A_T - A_S ||_2 with A the correlation of samples on the last map (DisWOT, section 3.4).
+
+    Args:
+        scale: `paper`, with the factor 1 / B^2, by which it is at most 2 / B^2, so that a last batch of few images counts by far the most;
+            `unit`, without it: at most 2 for any batch.
+    """
     grams = [sample_gram(seen.features) for seen in (teacher.detach(), student)]
-    return gram_distance(grams[0], grams[1], "frobenius") / len(student.features) ** 2
+    return gram_distance(grams[0], grams[1], "frobenius") / (len(student.features) ** 2 if scale == "paper" else 1)
 
 
 @LOSSES.register("rkd")
@@ -247,6 +255,7 @@ class Semantic(SingleTermLoss):
     """CE + weight times `semantic`."""
 
     weight: float = weight_option(1.0)
+    scale: Scale = "paper"
 
     summary = "the semantic metric of DisWOT as a loss (Dong et al. 2023)"
     needs = frozenset({"logits", "features", "weight"})
@@ -254,7 +263,7 @@ class Semantic(SingleTermLoss):
     min_batch_size = 2
 
     def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
-        return semantic(student, reference)
+        return semantic(student, reference, self.scale)
 
 
 @LOSSES.register("relation")
@@ -262,6 +271,7 @@ class Relation(SingleTermLoss):
     """CE + weight times `relation`."""
 
     weight: float = weight_option(1.0)
+    scale: Scale = "paper"
 
     summary = "the relation metric of DisWOT as a loss (Dong et al. 2023)"
     needs = frozenset({"features"})
@@ -269,7 +279,7 @@ class Relation(SingleTermLoss):
     min_batch_size = 2
 
     def value(self, student: Observation, reference: Observation, target: Tensor) -> Tensor:
-        return relation(student, reference)
+        return relation(student, reference, self.scale)
 
 
 @LOSSES.register("diswot")
@@ -283,6 +293,7 @@ class DisWOT(KD):
 
     semantic_weight: float = weight_option(1.0)
     relation_weight: float = weight_option(1.0)
+    scale: Scale = "paper"
 
     summary = "kd, semantic and relation together (DisWOT-dagger)"
     needs = frozenset({"logits", "features", "weight"})
@@ -291,6 +302,6 @@ class DisWOT(KD):
 
     def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
         terms = super().distil(student, reference, target)
-        terms["semantic"] = self.semantic_weight * semantic(student, reference)
-        terms["relation"] = self.relation_weight * relation(student, reference)
+        terms["semantic"] = self.semantic_weight * semantic(student, reference, self.scale)
+        terms["relation"] = self.relation_weight * relation(student, reference, self.scale)
         return terms

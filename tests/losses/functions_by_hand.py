@@ -285,14 +285,14 @@ def activation_maps(features: Maps, weight: Rows) -> Rows:
     return of_class
 
 
-def semantic(features: Maps, weight: Rows, teacher_features: Maps, teacher_weight: Rows) -> float:
+def semantic(features: Maps, weight: Rows, teacher_features: Maps, teacher_weight: Rows, scale: str = "paper") -> float:
     a, b = activation_maps(features, weight), activation_maps(teacher_features, teacher_weight)
-    return math.sqrt(squared(correlation(a), correlation(b))) / len(weight) ** 2
+    return math.sqrt(squared(correlation(a), correlation(b))) / {"paper": len(weight) ** 2, "unit": 1}[scale]
 
 
-def relation(features: Maps, teacher_features: Maps) -> float:
+def relation(features: Maps, teacher_features: Maps, scale: str = "paper") -> float:
     a, b = ([flat(image) for image in maps] for maps in (features, teacher_features))
-    return math.sqrt(squared(correlation(a), correlation(b))) / len(features) ** 2
+    return math.sqrt(squared(correlation(a), correlation(b))) / {"paper": len(features) ** 2, "unit": 1}[scale]
 
 
 def wttm(student: Rows, teacher: Rows, exponent: float = 0.2) -> float:

@@ -368,12 +368,12 @@ def rkd_terms(loss: Any, s: Any, t: Any, y: list[int]) -> Terms:
     return {"distance": loss.distance_weight * distance, "angle": loss.angle_weight * angle}
 
 
-def metrics(s: Any, t: Any) -> tuple[float, float]:
-    return semantic(s.features, s.weight, t.features, t.weight), relation(s.features, t.features)
+def metrics(loss: Any, s: Any, t: Any) -> tuple[float, float]:
+    return semantic(s.features, s.weight, t.features, t.weight, loss.scale), relation(s.features, t.features, loss.scale)
 
 
 def diswot_terms(loss: Any, s: Any, t: Any, y: list[int]) -> Terms:
-    of_classes, of_images = metrics(s, t)
+    of_classes, of_images = metrics(loss, s, t)
     terms = {"semantic": loss.semantic_weight * of_classes, "relation": loss.relation_weight * of_images}
     return terms | {"kd": loss.kd_weight * softened(loss, s, t)}
 
@@ -416,8 +416,8 @@ TERMS: dict[str, Callable[[Any, Any, Any, list[int]], Terms]] = {
     "sp": lambda loss, s, t, y: {"sp": loss.weight * sp(s.features, t.features)},
     "cc": lambda loss, s, t, y: {"cc": loss.weight * cc(s.pooled, t.pooled, loss.gamma, loss.order)},
     "pkt": lambda loss, s, t, y: {"pkt": loss.weight * pkt(s.pooled, t.pooled)},
-    "semantic": lambda loss, s, t, y: {"semantic": loss.weight * metrics(s, t)[0]},
-    "relation": lambda loss, s, t, y: {"relation": loss.weight * metrics(s, t)[1]},
+    "semantic": lambda loss, s, t, y: {"semantic": loss.weight * metrics(loss, s, t)[0]},
+    "relation": lambda loss, s, t, y: {"relation": loss.weight * metrics(loss, s, t)[1]},
     "diswot": diswot_terms,
 }
 

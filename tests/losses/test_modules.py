@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from diswot.losses import LOSSES, SupervisedLoss, create, signature
 from diswot.losses.expression import options_of
+from diswot.observe import Observation
 from tests.losses import functions_by_hand as hand
 from tests.losses.observations import (
     OTHER_SIZES,
@@ -56,6 +57,9 @@ CHANGED: dict[str, dict[str, Any]] = {
     "ofa": {"power": 1, "temperature": 2},
     "crd": {"temperature": 0.5, "width": 3},
     "kdsvd": {"count": 2},
+    "semantic": {"scale": "unit"},
+    "relation": {"scale": "unit", "weight": 2},
+    "diswot": {"scale": "unit", "semantic_weight": 3, "relation_weight": 0.5},
 }
 
 
@@ -70,6 +74,18 @@ def test_terms_of_modules_are_those_by_hand(name: str, options: dict[str, Any]) 
     given = loss, as_lists(STUDENT), as_lists(other), TARGET.tolist()
     expected = TERMS[name](*given) | label_term(name, loss, given[1], TARGET.tolist())
     assert numbers(loss(STUDENT, other, TARGET)) == near(expected)
+
+
+@pytest.mark.parametrize(("images", "classes"), [(2, 3), (4, 10), (64, 100)])
+def test_on_the_unit_scale_the_metrics_of_diswot_are_at_most_2_whatever_the_batch(images: int, classes: int) -> None:
+    """On the paper's, a last batch of 4 images weighs 256 times what one of 64 does."""
+    torch.manual_seed(0)
+    seen = [Observation(torch.randn(images, 5, 3, 3), torch.empty(0), torch.randn(images, classes), torch.randn(classes, 5)) for _ in "st"]
+    student, teacher = (replace(one, pooled=one.features.mean((2, 3))) for one in seen)
+    for name, count in (("semantic", classes), ("relation", images)):
+        unit, paper = (create(f"{name}(scale={scale})")(student, teacher, torch.zeros(images).long())[name] for scale in ("unit", "paper"))
+        assert 0 < unit <= 2
+        torch.testing.assert_close(unit, paper * count**2)
 
 
 LITERATURE = """
@@ -110,9 +126,9 @@ LITERATURE = """
     kdsvd(ce_weight=1, weight=1, count=1);
     ofa(ce_weight=1, weight=1, kd_weight=1, power=1.5, temperature=1);
     crd(ce_weight=1, weight=0.8, negatives=16384, temperature=0.07, width=128, momentum=0.5);
-    semantic(ce_weight=1, weight=1);
-    relation(ce_weight=1, weight=1);
-    diswot(ce_weight=0.1, kd_weight=0.9, temperature=4, semantic_weight=1, relation_weight=1)
+    semantic(ce_weight=1, weight=1, scale=paper);
+    relation(ce_weight=1, weight=1, scale=paper);
+    diswot(ce_weight=0.1, kd_weight=0.9, temperature=4, semantic_weight=1, relation_weight=1, scale=paper)
 """
 IN_LITERATURE = {expression.strip().partition("(")[0]: expression.strip() for expression in LITERATURE.split(";")}
 
