@@ -25,6 +25,7 @@ from diswot.runs import RunDir
 from diswot.training.evaluation import Accuracy, Network, evaluate
 from diswot.training.logs import Logs
 from diswot.training.loop import Trainer, device_errors
+from diswot.training.splits import uneven_classes
 from diswot.training.student import StudentSpec, make_adapters
 
 logger = logging.getLogger(__name__)
@@ -129,6 +130,8 @@ def _train_students(
     config, splits = context.plan.config, context.splits
     names = ", ".join(student.name for student in context.plan.students)
     logger.info("student %s, loss %s, %s training images", names, config.loss, f"{len(splits.chosen):,}")
+    if uneven := uneven_classes(splits.labels, splits.data.num_classes):
+        logger.warning(uneven)
     specs = student_specs(context, teacher)
     how = digest([to_dict(context.recipe), config.loss, config.distill_fraction, config.limit, config.val_fraction, config.label_noise])
     notes = {"students": [student.entry.arch.digest for student in context.plan.students], "data": splits.digest, "how": how}

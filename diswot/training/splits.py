@@ -21,6 +21,7 @@ from diswot.training.distributed import DistributedContext
 from diswot.training.evaluation import Normalise
 
 Ints = NDArray[np.int64]
+_UNEVEN = 10  # times as many images in the largest class as in the smallest, and images of a class, on average, to speak of it
 _VAL_FRACTION = 0.1  # of the training images, where there is no test split
 
 
@@ -118,6 +119,25 @@ def add_label_noise(labels: Ints, fraction: float, num_classes: int, seed: int) 
     noisy = labels.copy()
     noisy[wrong] = (labels[wrong] + rng.integers(1, num_classes, size=len(wrong))) % num_classes
     return noisy
+
+
+def uneven_classes(labels: Ints, num_classes: int) -> str:
+    """A line on classes of very different sizes, for there accuracy says little of the small ones; empty where there are none.
+
+    Args:
+        labels: (n,) classes; -1 for an image without a label.
+
+    >>> uneven_classes(np.array([0] * 30 + [1] * 3), 2)
+    'classes are uneven: 3 to 30 images each; accuracy counts images, so that large classes decide it'
+    >>> uneven_classes(np.arange(10) % 2, 2)
+    ''
+    """
+    counts = np.bincount(labels[labels != NO_LABEL], minlength=num_classes)
+    few = counts.sum() < _UNEVEN * num_classes  # of which chance alone makes uneven classes
+    if few or counts.max() < _UNEVEN * counts.min():
+        return ""
+    sizes = f"{counts.min():,} to {counts.max():,} images each"
+    return f"classes are uneven: {sizes}; accuracy counts images, so that large classes decide it"
 
 
 def load_splits(config: TrainConfig, unlabelled: str | None = None, *, choosing: bool = False) -> DataSplits:

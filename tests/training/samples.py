@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,16 +93,16 @@ def trainer(
     scheme = made.scheme()
     normalise = Normalise(NORMALISE.mean.to(dtype), NORMALISE.std.to(dtype))
 
-    def observe(model: nn.Module) -> Observation:
-        return observe_without_gradients(model, torch.zeros(4, 3, 8, 8, dtype=dtype), made.needs)
+    def observe(model: nn.Module, needs: frozenset[str]) -> Observation:
+        return replace(observe_without_gradients(model, torch.zeros(4, 3, 8, 8, dtype=dtype), needs), indices=torch.arange(4))
 
     networks = [Network(build(name, seed + number, **options).to(dtype), normalise) for number, name in enumerate(students)]
     frozen = of_teacher = None
     if scheme.uses_teacher:
         model = build(teacher, 77).to(dtype)
-        of_teacher = observe(model)
+        of_teacher = observe(model, made.needs)
         frozen = FrozenTeacher(Network(model, normalise), [made], recipe, "cpu", distill_fraction=distill_fraction, distributed=distributed)
-    seen = {number: observe(network.model) for number, network in enumerate(networks)}
+    seen = {number: observe(network.model, made.student_fields) for number, network in enumerate(networks)}
     specs = []
     for number, network in enumerate(networks):
         references = scheme.references(number, seen, of_teacher)

@@ -32,8 +32,15 @@ def curve(loss: str, distributed: DistributedContext | None = None) -> dict[str,
     return {"curve": lines, "weights": weights(one)}
 
 
+CURVES_OF = [
+    ["fitnets + rkd + dist", "dlb"],
+    ["kd", "diswot", "udml", "ofd", "at(ce_weight=0)"],
+    ["crd", "wttm + mlkd", "ctkd", "vid", "srrl", "reviewkd", "ofa", "kdsvd", "fsp", "ab", "ft"],
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("losses", [["fitnets + rkd + dist", "dlb"], ["kd", "diswot", "udml", "ofd", "at(ce_weight=0)"]])
+@pytest.mark.parametrize("losses", CURVES_OF)
 def test_two_processes_give_the_curve_of_one(tmp_path: Path, losses: list[str]) -> None:
     """Batch norm, relations of the whole batch, adapters, repeated halves, peers: in double precision, terms and weights to 1e-8."""
     run_script(tmp_path, 2, CURVES.replace("LOSSES", repr(losses)))
