@@ -55,6 +55,7 @@ def test_an_ensemble_answers_with_the_mean_of_its_logits(small_npz: Path, two_fi
     torch.testing.assert_close(_logits(config, pixels, str(small_npz)), (first + second) / 2)
 
 
+@pytest.mark.slow
 def test_a_student_of_an_ensemble_is_resumed_to_the_same_bits(
     tmp_path: Path, small_npz: Path, two_files: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

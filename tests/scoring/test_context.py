@@ -25,7 +25,7 @@ def test_counting_alone_builds_no_teacher(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_teacher_is_built_with_weights_once_for_all_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr("diswot.scoring.context.build_teacher", lambda *a: calls.append(a) or build_teacher(*a))
+    monkeypatch.setattr("diswot.scoring.context.build_teacher", lambda *a, **k: calls.append(a) or build_teacher(*a, **k))
     context = make_context(seeds=5)
     assert len(context.teachers) == len(context.batches) == 5
     assert len(calls) == 1
