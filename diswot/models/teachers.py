@@ -82,9 +82,12 @@ def pretrained_classes(name: str) -> int | None:
 
 
 def _knows_other_classes(name: str, spec: ImageSpec) -> bool:
+    """Whether timm's weights of a network know other classes than the data's, or none."""
+    if zoo_name(name) in ZOO or plugins.is_reference(name):
+        return False
     import timm
 
-    return zoo_name(name) not in ZOO and timm.is_model(name.removeprefix("timm/")) and pretrained_classes(name) != spec.num_classes
+    return timm.is_model(name.removeprefix("timm/")) and pretrained_classes(name) != spec.num_classes
 
 
 def _with_weights(model: nn.Module, name: str, spec: ImageSpec, path: Path, optional: bool) -> nn.Module:
