@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from diswot.data import Dataset, load_data
-from diswot.data.images import ImageSet, RelabelledImages, fit_square, to_rgb, with_crop_pct
-from diswot.data.sources import GENERATED_SOURCES, IMAGE_SUFFIXES, LIST_SUFFIXES, Files
+from diswot.data.images import IMAGE_SUFFIXES, ImageSet, RelabelledImages, fit_square, to_rgb, with_crop_pct
+from diswot.data.sources import GENERATED_SOURCES, LIST_SUFFIXES, Files
 from diswot.devices import to_device
 from diswot.distillation.students import WEIGHTS, load_student, teacher_normalisation
 from diswot.errors import ConfigError, DataError, brief_repr, first_line

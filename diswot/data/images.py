@@ -22,6 +22,7 @@ _STATISTICS_FROM = 5000  # the most images from which channel statistics are com
 _STATISTICS_AT_ONCE = 500  # of these images, how many are in memory at once
 _LEVELS = np.arange(256) / 255
 _MAX_CLASSES = 100_000
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".tif", ".tiff"}
 IN_MEMORY = 2**31  # the most bytes of decoded images that are kept in memory
 
 

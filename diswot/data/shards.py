@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -18,11 +19,10 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from diswot.data.images import Dataset, DecodedImages, ImageSet, check_labels
+from diswot.data.images import IMAGE_SUFFIXES, Dataset, DecodedImages, ImageSet, check_labels
 from diswot.errors import DataError, brief_repr, first_line
 
 logger = logging.getLogger(__name__)
-IMAGES = {"jpg", "jpeg", "png", "webp", "ppm", "bmp", "gif", "tif", "tiff"}
 CLASS_NAMES = "classnames.txt"
 _TEST_WORDS = {"test", "val", "valid", "validation"}
 _LARGEST_LABEL = 65_536  # bytes of a file that holds a label
@@ -94,7 +94,7 @@ def _images(name: str, paths: Sequence[Path], side: int, cache: Path, num_classe
 
 
 def _listing(path: Path, cache: Path) -> Listing:
-    """The listing of a shard, which is made once and kept until the file changes."""
+    """The listing of a shard, which is made once and kept, where that can be, until the file changes."""
     state = path.stat()
     key = hashlib.sha256(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:24]
     kept = cache / f"{key}.npy"
@@ -105,11 +105,12 @@ def _listing(path: Path, cache: Path) -> Listing:
     except (OSError, ValueError, EOFError):
         pass  # none is kept, or it is damaged: it is made anew
     found = list_shard(path)
-    cache.mkdir(parents=True, exist_ok=True)
     part = cache / f"{key}.{os.getpid()}.tmp"
-    with open(part, "wb") as file:
-        np.save(file, np.stack(found))
-    os.replace(part, kept)
+    with contextlib.suppress(OSError):  # a folder that is read-only, or a full disk, costs the next run a listing, and this one nothing
+        cache.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as file:
+            np.save(file, np.stack(found))
+        os.replace(part, kept)
     return found
 
 
@@ -135,7 +136,7 @@ def list_shard(path: Path) -> Listing:
                     continue
                 if member.offset_data + member.size > length:
                     raise DataError(f"{path}: {brief_repr(member.name)} reaches beyond its end: it is cut off, fetch it again")
-                if extension in IMAGES:
+                if f".{extension}" in IMAGE_SUFFIXES:
                     places.setdefault(key, (member.offset_data, member.size))
                 elif extension in ("cls", "json"):
                     labels[key] = _label(path, archive, member, extension)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diswot import plugins
-from diswot.data.images import ArrayImages, Dataset, DecodedImages, ImageSet, check_labels, generate_dataset
+from diswot.data.images import IMAGE_SUFFIXES, ArrayImages, Dataset, DecodedImages, ImageSet, check_labels, generate_dataset
 from diswot.data.shards import CLASS_NAMES, copy_stream, load_shards, shards_in
 from diswot.errors import DataError, DiswotError, brief_repr, first_line, suggest
 
@@ -34,7 +34,6 @@ SOURCES = {
 _TIMM_PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
 REMOTE = tuple(f"{prefix}/" for prefix in _TIMM_PREFIXES)  # sources that a file may not name on its own
 _CIFAR_FOLDERS = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".tif", ".tiff"}
 GENERATED_SOURCES = ("synthetic", "noise")
 LIST_SUFFIXES = {".txt", ".lst", ".list", ".tsv"}
 _DEFAULT_SIZE = 32  # pixels

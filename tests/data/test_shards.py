@@ -118,6 +118,13 @@ def test_a_shard_is_listed_once_until_it_changes(tmp_path: Path, monkeypatch: py
     assert len(load_data(str(path.parent)).train.labels) == 12 and len(calls) == 3
 
 
+def test_a_listing_that_cannot_be_kept_is_made_anew(tmp_path: Path) -> None:
+    path = _write(tmp_path / "d" / "train.tar", _samples(8))
+    (tmp_path / "home").mkdir(exist_ok=True)
+    (tmp_path / "home" / "shards").write_text("a file where a folder is wanted")
+    assert all(len(load_data(str(path.parent)).train.labels) == 8 for _ in range(2))
+
+
 @pytest.mark.parametrize(
     ("members", "says"),
     [
