@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from diswot.data import Dataset, load_data
-from diswot.data.images import IMAGE_SUFFIXES, ImageSet, RelabelledImages, fit_square, to_rgb, with_crop_pct
+from diswot.data.images import IMAGE_SUFFIXES, DecodedImages, ImageSet, RelabelledImages, with_crop_pct
 from diswot.data.sources import GENERATED_SOURCES, LIST_SUFFIXES, Files
 from diswot.devices import to_device
 from diswot.distillation.students import WEIGHTS, load_student, teacher_normalisation
-from diswot.errors import ConfigError, DataError, brief_repr, first_line
+from diswot.errors import ConfigError, DataError, brief_repr
 from diswot.models.teachers import build_teacher
 from diswot.training.evaluation import Accuracy, Network, Normalise, evaluate
 
@@ -207,8 +207,7 @@ def run_predict(model: Model, images: Sequence[str | Path], device: str = "cpu",
     predictions = []
     for begin in range(0, len(paths), _AT_ONCE):
         several = paths[begin : begin + _AT_ONCE]
-        pixels = np.stack([_read(path, side, channels, model.crop_pct) for path in several])
-        batch = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
+        batch = torch.from_numpy(_pixels(several, side, channels, model.crop_pct)).to(device).permute(0, 3, 1, 2)
         shares = model.network.model(model.network.normalise(batch)).softmax(1)
         best = shares.topk(min(top, shares.shape[1]))
         for path, values, classes in zip(several, best.values.tolist(), best.indices.tolist(), strict=True):
@@ -242,11 +241,11 @@ def predictions_csv(predictions: Sequence[Prediction]) -> str:
     return text.getvalue()
 
 
-def _read(path: Path, side: int, channels: int, crop_pct: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such image")
-    try:
-        pixels = fit_square(to_rgb(Files([path]).open(0)), side, crop_pct)
-    except Exception as error:  # whatever a damaged file makes a decoder raise
-        raise DataError(f"{path}: not a readable image ({first_line(error)})") from None
-    return pixels if channels == 3 else pixels.mean(2, keepdims=True).round().astype(np.uint8).repeat(channels, 2)
+def _pixels(paths: Sequence[Path], side: int, channels: int, crop_pct: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The images as evaluation shows them: (n, side, side, channels) uint8."""
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing:
+        raise DataError(f"{missing}: no such image")
+    everything = np.arange(len(paths))
+    pixels = DecodedImages(np.full(len(paths), -1, np.int64), side, Files(paths), crop_pct).images(everything)
+    return pixels if channels == 3 else pixels.mean(3, keepdims=True).round().astype(np.uint8).repeat(channels, 3)

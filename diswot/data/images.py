@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diswot.data.synthetic import dead_leaves
+from diswot.devices import cpu_count
 from diswot.errors import ConfigError, DataError, first_line
 from diswot.space import ImageSpec
 
@@ -24,6 +27,8 @@ _LEVELS = np.arange(256) / 255
 _MAX_CLASSES = 100_000
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".tif", ".tiff"}
 IN_MEMORY = 2**31  # the most bytes of decoded images that are kept in memory
+_DECODED_AT_ONCE = 8  # the fewest images for which threads are worth their start
+_OVERSAMPLING = 2  # a JPEG that is decoded at a reduced size has at least so many pixels for each pixel of the scaled image, along a side
 
 
 class ImageSet(Protocol):
@@ -40,8 +45,9 @@ class ImageSet(Protocol):
     def images(self, indices: NDArray[np.int64]) -> Images:
         """Return some images as a (len(indices), H, W, C) uint8 array."""
 
-    def open(self, index: int) -> Any:
-        """Return one image as a PIL image in RGB, in its original size."""
+    def open(self, index: int, min_side: int | None = None) -> Any:
+        """Return one image as a PIL image in RGB, in its original size; where `min_side` is given, one that is stored as a JPEG may be
+        smaller, but neither of its sides is shorter than so many pixels."""
 
 
 @dataclass
@@ -63,7 +69,7 @@ class ArrayImages:
     def images(self, indices: NDArray[np.int64]) -> Images:
         return self.array[indices]
 
-    def open(self, index: int) -> Any:
+    def open(self, index: int, min_side: int | None = None) -> Any:
         return _as_pil(self.array[index])
 
 
@@ -94,15 +100,15 @@ class GeneratedImages:
     def images(self, indices: NDArray[np.int64]) -> Images:
         return np.stack([self._block(int(i) // _BLOCK)[int(i) % _BLOCK] for i in indices])
 
-    def open(self, index: int) -> Any:
+    def open(self, index: int, min_side: int | None = None) -> Any:
         return _as_pil(self.images(np.array([index]))[0])
 
 
 class ImageSource(Protocol):
     """The interface of a source of image files, from which `DecodedImages` reads."""
 
-    def open(self, index: int) -> Any:
-        """Return image `index` as PIL opens it."""
+    def open(self, index: int, min_side: int | None = None) -> Any:
+        """Return image `index` as PIL opens it, or a reduced version of which neither side is shorter than `min_side`; see `read_image`."""
 
     def name(self, index: int) -> str:
         """Return what to call image `index` in an error message."""
@@ -111,8 +117,8 @@ class ImageSource(Protocol):
 class DecodedImages:
     """A set of images that are decoded when they are used, such as image files.
 
-    Each is converted to RGB, its central square is cut out and is scaled to the size of the set. Decoded images are kept in memory if all
-    of them fit into 2 GiB.
+    Each is converted to RGB, its central square is cut out and is scaled to the size of the set. A JPEG that is much larger than that is
+    decoded at a half, a quarter or an eighth of its size. Decoded images are kept in memory if all of them fit into 2 GiB.
 
     Args:
         labels: (n,) int64 labels.
@@ -127,20 +133,26 @@ class DecodedImages:
         self._kept: dict[int, Images] | None = {} if len(labels) * side * side * 3 <= IN_MEMORY else None
 
     def _decode(self, index: int) -> Images:
-        if self._kept is None:
-            return fit_square(self.open(index), self.shape[0], self.crop_pct)
-        if index not in self._kept:
-            self._kept[index] = fit_square(self.open(index), self.shape[0], self.crop_pct)
-        return self._kept[index]
+        if self._kept is not None and index in self._kept:
+            return self._kept[index]
+        side = self.shape[0]
+        pixels = fit_square(self.open(index, math.ceil(_OVERSAMPLING * side / self.crop_pct)), side, self.crop_pct)
+        if self._kept is not None:
+            self._kept[index] = pixels
+        return pixels
 
-    def open(self, index: int) -> Any:
+    def open(self, index: int, min_side: int | None = None) -> Any:
         try:
-            return to_rgb(self.opener.open(index))
+            return to_rgb(self.opener.open(index, min_side))
         except Exception as error:  # whatever a damaged file makes a decoder raise
             raise DataError(f"{self.opener.name(index)}: not a readable image ({first_line(error)}): remove or replace it") from None
 
     def images(self, indices: NDArray[np.int64]) -> Images:
-        return np.stack([self._decode(int(i)) for i in indices])
+        numbers = [int(index) for index in indices]
+        if len(numbers) < _DECODED_AT_ONCE:
+            return np.stack([self._decode(number) for number in numbers])
+        with ThreadPoolExecutor(cpu_count()) as threads:  # PIL decodes and scales without holding the interpreter
+            return np.stack(list(threads.map(self._decode, numbers)))
 
 
 class JoinedImages:
@@ -164,9 +176,9 @@ class JoinedImages:
                 images[in_part] = part.images(indices[in_part] - self._starts[number])
         return images
 
-    def open(self, index: int) -> Any:
+    def open(self, index: int, min_side: int | None = None) -> Any:
         number = int(self._part(np.array([index]))[0])
-        return self.parts[number].open(index - int(self._starts[number]))
+        return self.parts[number].open(index - int(self._starts[number]), min_side)
 
 
 class RelabelledImages:
@@ -178,8 +190,8 @@ class RelabelledImages:
     def images(self, indices: NDArray[np.int64]) -> Images:
         return self.source.images(indices)
 
-    def open(self, index: int) -> Any:
-        return self.source.open(index)
+    def open(self, index: int, min_side: int | None = None) -> Any:
+        return self.source.open(index, min_side)
 
 
 def with_crop_pct(images: ImageSet, share: float) -> ImageSet:
@@ -199,6 +211,23 @@ def with_crop_pct(images: ImageSet, share: float) -> ImageSet:
     if share == 1 or not isinstance(images, DecodedImages):
         return images
     return DecodedImages(images.labels, images.shape[0], images.opener, share)
+
+
+def read_image(file: Any, min_side: int | None = None) -> Any:
+    """Return a PIL image that has been read from a file.
+
+    Args:
+        file: an open binary file.
+        min_side: where given, a JPEG is decoded at the smallest of a half, a quarter and an eighth of its size at which neither side is
+            shorter than so many pixels, which takes a fraction of the time. Other formats are decoded whole.
+    """
+    from PIL import Image
+
+    with Image.open(file) as image:
+        if min_side is not None:
+            image.draft(None, (min_side, min_side))
+        image.load()
+        return image
 
 
 def to_rgb(image: Any) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from diswot.data.images import IMAGE_SUFFIXES, Dataset, DecodedImages, ImageSet, check_labels
+from diswot.data.images import IMAGE_SUFFIXES, Dataset, DecodedImages, ImageSet, check_labels, read_image
 from diswot.errors import DataError, brief_repr, first_line
 
 logger = logging.getLogger(__name__)
@@ -43,15 +43,11 @@ class Shards:
     def __init__(self, paths: Sequence[Path], shards: NDArray[np.int64], offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
         self.paths, self.shards, self.offsets, self.sizes = list(paths), shards, offsets, sizes
 
-    def open(self, index: int) -> Any:
-        from PIL import Image
-
+    def open(self, index: int, min_side: int | None = None) -> Any:
         with open(self.paths[self.shards[index]], "rb") as file:
             file.seek(self.offsets[index])
             content = file.read(self.sizes[index])
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            return image
+        return read_image(io.BytesIO(content), min_side)
 
     def name(self, index: int) -> str:
         return f"{self.paths[self.shards[index]]}, the image at byte {self.offsets[index]}"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diswot import plugins
-from diswot.data.images import IMAGE_SUFFIXES, ArrayImages, Dataset, DecodedImages, ImageSet, check_labels, generate_dataset
+from diswot.data.images import IMAGE_SUFFIXES, ArrayImages, Dataset, DecodedImages, ImageSet, check_labels, generate_dataset, read_image
 from diswot.data.shards import CLASS_NAMES, copy_stream, load_shards, shards_in
 from diswot.errors import DataError, DiswotError, brief_repr, first_line, suggest
 
@@ -337,12 +337,9 @@ class Files:
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
 
-    def open(self, index: int) -> Any:
-        from PIL import Image
-
-        with open(self.paths[index], "rb") as file, Image.open(file) as image:
-            image.load()
-            return image
+    def open(self, index: int, min_side: int | None = None) -> Any:
+        with open(self.paths[index], "rb") as file:
+            return read_image(file, min_side)
 
     def name(self, index: int) -> str:
         return str(self.paths[index])
@@ -354,8 +351,8 @@ class Indexed:
     def __init__(self, source: str, dataset: Any) -> None:
         self.source, self.dataset = source, dataset
 
-    def open(self, index: int) -> Any:
-        return self.dataset[index][0]
+    def open(self, index: int, min_side: int | None = None) -> Any:
+        return self.dataset[index][0]  # it has been decoded
 
     def name(self, index: int) -> str:
         return f"{self.source}, image {index}"

@@ -37,7 +37,7 @@ class DecodingLoader:
         self.labels = torch.from_numpy(source.labels)
         self._order = _Planned()
         side, _, channels = source.images.shape
-        dataset = _Samples(source, training_transform(side, recipe))
+        dataset = _Samples(source, training_transform(side, recipe), _min_side(side, recipe))
         loader: Any = DataLoader(
             dataset,  # type: ignore[arg-type]  # its items are asked for by number and seed
             batch_sampler=self._order,
@@ -91,8 +91,8 @@ class _Planned(Sampler[Any]):
 class _Samples:
     """Gives torch's loader an image and its label, by index and seed."""
 
-    def __init__(self, source: TrainingSet, transform: Callable[[Any], Any]) -> None:
-        self.source, self.transform = source, transform
+    def __init__(self, source: TrainingSet, transform: Callable[[Any], Any], min_side: int) -> None:
+        self.source, self.transform, self.min_side = source, transform, min_side
 
     def __len__(self) -> int:
         return len(self.source.chosen)
@@ -100,7 +100,8 @@ class _Samples:
     def __getitem__(self, key: tuple[int, Sequence[int]]) -> tuple[Any, int]:
         index, seed = key
         with _drawing_from(seed):
-            return self.transform(self.source.images.open(int(self.source.chosen[index]))), int(self.source.labels[index])
+            image = self.source.images.open(int(self.source.chosen[index]), self.min_side)
+            return self.transform(image), int(self.source.labels[index])
 
 
 @contextlib.contextmanager
@@ -117,6 +118,12 @@ def _drawing_from(seed: Sequence[int]) -> Iterator[None]:
         random.setstate(before[0])
         np.random.set_state(before[1])
         torch.set_rng_state(before[2])
+
+
+def _min_side(side: int, recipe: Recipe) -> int:
+    """The shortest side that an image decoded at a reduced size may have. The sides of a random crop, 8 % of the area or more, are a
+    quarter of the image's or more, and no crop is to be enlarged that would not have been."""
+    return (4 if recipe.augment == "resized" else 2) * side
 
 
 def training_transform(side: int, recipe: Recipe) -> Callable[[Any], Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,10 +64,14 @@ class Accuracy:
 
 
 def _batches(images: ImageSet, device: str, chosen: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-    """Yield some of the images in order, with their indices: (B,) and (B, C, H, W) uint8."""
-    for begin in range(0, len(chosen), _BATCH):
-        indices = chosen[begin : begin + _BATCH]
-        yield indices, torch.from_numpy(np.ascontiguousarray(images.images(indices))).to(device).permute(0, 3, 1, 2)
+    """Yield some of the images in order, with their indices: (B,) and (B, C, H, W) uint8. The next ones are read in the meantime."""
+    batches = [chosen[begin : begin + _BATCH] for begin in range(0, len(chosen), _BATCH)]
+    with ThreadPoolExecutor(1) as reader:
+        read = [reader.submit(images.images, indices) for indices in batches[:1]]
+        for number, indices in enumerate(batches):
+            pixels = read.pop().result()
+            read = [reader.submit(images.images, following) for following in batches[number + 1 : number + 2]]
+            yield indices, torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2)
 
 
 @torch.inference_mode()

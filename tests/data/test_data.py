@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from diswot.data import load_data, proxy_batches
-from diswot.data.images import ArrayImages, channel_statistics, to_rgb
+from diswot.data.images import ArrayImages, channel_statistics, fit_square, to_rgb
 from diswot.data.synthetic import dead_leaves
 from diswot.errors import DataError
 
@@ -55,9 +55,9 @@ def test_synthetic_classes_differ_and_are_balanced() -> None:
 
 
 def test_proxy_batches_are_normalised_and_depend_on_the_seed_alone() -> None:
-    data = load_data("synthetic", num_classes=10)
+    data = load_data("synthetic", num_classes=10, input_size=8)
     a, b = proxy_batches(data, 64, [0, 1])
-    (again,) = proxy_batches(load_data("synthetic", num_classes=10), 64, [1])
+    (again,) = proxy_batches(load_data("synthetic", num_classes=10, input_size=8), 64, [1])
     assert torch.equal(b.images, again.images) and torch.equal(b.target, again.target)
     assert not torch.equal(a.images, b.images)
     assert a.images.mean().abs() < 0.15 and abs(a.images.std() - 1) < 0.15
@@ -147,6 +147,37 @@ def test_a_folder_of_class_folders(folder: Path) -> None:
     assert data.class_names == ["cat", "dog"] and data.train.shape == (16, 16, 3)
     assert data.test is not None and len(data.test.labels) == 6
     assert data.train.images(np.array([0, 7]))[:, 0, 0, 0].tolist() == [0, 102]
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """Three classes of JPEGs of a megapixel and more, one of them turned by its EXIF data."""
+    for label in range(3):
+        (tmp_path / "photos" / f"c{label}").mkdir(parents=True)
+        smooth = np.random.default_rng(label).integers(0, 256, (9, 12, 3)).astype(np.uint8)
+        for i in range(4):
+            image = Image.fromarray(smooth[:, i : i + 8]).resize((1600, 1200), Image.Resampling.BICUBIC)
+            exif = image.getexif()
+            exif[0x0112] = 6 if label == 2 else 1
+            image.save(tmp_path / "photos" / f"c{label}" / f"{i}.jpg", exif=exif, quality=95)
+    return tmp_path / "photos"
+
+
+def test_large_photographs_are_decoded_at_a_reduced_size(photographs: Path) -> None:
+    train = load_data(str(photographs), input_size=32).train
+    assert [train.open(0, side).size for side in (64, 200, 301, 601, 10**6)] == [(200, 150), (400, 300), (800, 600), *[(1600, 1200)] * 2]
+    assert train.open(0).size == (1600, 1200)
+    assert train.open(11, 64).size == (150, 200)  # turned
+
+
+def test_reduced_photographs_look_as_whole_ones_do(photographs: Path) -> None:
+    """Against each whole image scaled by PIL; and several at a time, by threads, are as one after the other."""
+    train = load_data(str(photographs), input_size=32).train
+    seen = train.images(np.arange(12))
+    whole = np.stack([fit_square(train.open(i), 32) for i in range(12)])
+    assert np.abs(seen.astype(int) - whole).mean() < 0.5 and np.abs(seen.astype(int) - whole).max() <= 6
+    again = load_data(str(photographs), input_size=32).train
+    assert np.array_equal(seen, np.concatenate([again.images(np.array([i])) for i in range(12)]))
 
 
 def test_a_folder_without_splits_is_training_data(folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from diswot.config.training import Recipe
@@ -101,3 +102,23 @@ def test_a_policy_comes_after_the_crop_that_was_asked_for() -> None:
     assert "RandomResizedCrop" in str(training_transform(32, Recipe(augment="resized", aa="rand-m7-mstd0.5")))
     with pytest.raises(ConfigError, match=r"--aa 'foo': timm does not know it .*rand-m7-mstd0.5 is one"):
         training_transform(32, Recipe(aa="foo"))
+
+
+@pytest.mark.parametrize("augment", ["resized", "crop"])
+def test_photographs_are_decoded_as_small_as_their_crops_allow(augment: str) -> None:
+    asked = set()
+
+    class Recorder(ArrayImages):
+        def open(self, index: int, min_side: int | None = None) -> Any:
+            asked.add(min_side)
+            return super().open(index, min_side)
+
+    source = images(16, 16)
+    list(decoding_loader(Recipe(batch_size=8, augment=augment), Recorder(source.array, source.labels)).epoch(0))
+    (min_side,) = asked
+    assert min_side is not None and min_side >= 16
+    if augment == "resized":
+        crop = training_transform(16, Recipe(augment=augment)).transforms[0].transforms[0]  # type: ignore[attr-defined]
+        whole = Image.new("RGB", (min_side, min_side))
+        sides = [crop.get_params(whole, crop.scale, crop.ratio)[2:] for _ in range(300)]
+        assert np.min(sides) >= 15 and np.min(sides) < 24
