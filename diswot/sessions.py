@@ -13,17 +13,9 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from diswot import runs
-from diswot.distillation.compare import ComparePlan, run_compare
-from diswot.distillation.plan import DistillPlan, TrainPlan
-from diswot.distillation.recipe import run_distill
 from diswot.errors import ConfigError, RunError
 from diswot.execution import Execution
-from diswot.finals import run_search_and_finals
 from diswot.runs import RunDir
-from diswot.scoring.recipe import ScorePlan, run_score
-from diswot.searching.recipe import SearchPlan
-from diswot.studies.recipe import StudyPlan, run_study
-from diswot.tabulation.recipe import TabulatePlan, run_tabulate
 from diswot.training.distributed import init_distributed
 
 
@@ -57,14 +49,60 @@ class Verb:
     distributes: bool = False
 
 
-VERBS = {
-    "search": Verb(SearchPlan.restore, run_search_and_finals),
-    "score": Verb(ScorePlan.restore, run_score),
-    "study": Verb(StudyPlan.restore, run_study),
-    "tabulate": Verb(TabulatePlan.restore, run_tabulate, needs_folder=True),
-    "train": Verb(TrainPlan.restore, run_distill, needs_folder=True, distributes=True),
-    "distill": Verb(DistillPlan.restore, run_distill, needs_folder=True, distributes=True),
-    "compare": Verb(ComparePlan.restore, run_compare, needs_folder=True),
+def _search() -> Verb:
+    from diswot.finals import run_search_and_finals
+    from diswot.searching.recipe import SearchPlan
+
+    return Verb(SearchPlan.restore, run_search_and_finals)
+
+
+def _score() -> Verb:
+    from diswot.scoring.recipe import ScorePlan, run_score
+
+    return Verb(ScorePlan.restore, run_score)
+
+
+def _study() -> Verb:
+    from diswot.studies.recipe import StudyPlan, run_study
+
+    return Verb(StudyPlan.restore, run_study)
+
+
+def _tabulate() -> Verb:
+    from diswot.tabulation.recipe import TabulatePlan, run_tabulate
+
+    return Verb(TabulatePlan.restore, run_tabulate, needs_folder=True)
+
+
+def _train() -> Verb:
+    from diswot.distillation.plan import TrainPlan
+    from diswot.distillation.recipe import run_distill
+
+    return Verb(TrainPlan.restore, run_distill, needs_folder=True, distributes=True)
+
+
+def _distill() -> Verb:
+    from diswot.distillation.plan import DistillPlan
+    from diswot.distillation.recipe import run_distill
+
+    return Verb(DistillPlan.restore, run_distill, needs_folder=True, distributes=True)
+
+
+def _compare() -> Verb:
+    from diswot.distillation.compare import ComparePlan, run_compare
+
+    return Verb(ComparePlan.restore, run_compare, needs_folder=True)
+
+
+# Functions, since the modules of a verb take seconds to import, and a process needs those of one.
+VERBS: Mapping[str, Callable[[], Verb]] = {
+    "search": _search,
+    "score": _score,
+    "study": _study,
+    "tabulate": _tabulate,
+    "train": _train,
+    "distill": _distill,
+    "compare": _compare,
 }
 
 
@@ -92,7 +130,7 @@ class Session:
         Raises:
             RunError: the folder exists, or cannot be written.
         """
-        verb = VERBS[plan.kind]
+        verb = VERBS[plan.kind]()
         if folder is None:
             if verb.needs_folder:
                 raise ConfigError(f"{plan.kind} needs a folder to keep its students in")
@@ -123,7 +161,7 @@ class Session:
         kind = kind or runs.kind_of(path)
         if kind not in VERBS:
             raise RunError(f"{path}: a run of {kind!r}, which cannot be resumed by itself")
-        verb, is_main = VERBS[kind], True
+        verb, is_main = VERBS[kind](), True
         if verb.distributes:
             is_main = init_distributed(execution.choose_device())[0].is_main
         run_dir, document = RunDir.open(path, kind, lock=is_main)
@@ -139,7 +177,7 @@ class Session:
         Raises:
             DiswotError: whatever a user can mend. A new run that ends so before anything was computed leaves no folder behind.
         """
-        verb = VERBS[self.plan.kind]
+        verb = VERBS[self.plan.kind]()
         if self._run_dir is None:
             return verb.run(self.plan, None, self._execution)
         with runs.disk_errors(self._run_dir.path), self._run_dir:

@@ -12,6 +12,7 @@ from click.exceptions import Exit
 from diswot.cli import cache, latency, listing, network, searching, studying, tabulating, training
 from diswot.errors import DiswotError, speaking_flags
 from diswot.plugins import part_at_fault
+from diswot.processes import skip_collection_at_exit
 
 WAIT_FOR_FIRST = 10.0
 """Seconds that the second and further processes of a training wait for the first to print an error."""
@@ -90,4 +91,5 @@ def _fail(message: str) -> int:
 
 def entry() -> None:
     """The console script."""
+    skip_collection_at_exit()
     sys.exit(main())

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 _LEAVES = 160  # discs per image
 _CLASS_SEED = 2303_15678  # fixed, so that a class looks the same in every split and for every seed of the images
 
+_COLOUR_AXES = np.array([[1, 1, 1], [1, 0, -1], [0.5, -1, 0.5]]) / np.array([[3**0.5], [2**0.5], [1.5**0.5]])
+
 
 def dead_leaves(labels: NDArray[np.int64], side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return one image of dead leaves for each label.
@@ -35,13 +37,18 @@ def dead_leaves(labels: NDArray[np.int64], side: int, rng: np.random.Generator) 
     looks = [_class_look(int(label)) for label in labels]
     colour = np.stack([look[0] for look in looks])
     scale = np.array([look[1] for look in looks])
-    y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
-    images = np.repeat(_colours(colour, rng)[:, None, None, :], side * side, axis=1).reshape(n, side, side, 3)
-    for _ in range(_LEAVES):  # back to front: each disc hides those that were painted before
+    ticks = np.arange(side, dtype=np.float32) / side
+    y, x = np.meshgrid(ticks, ticks, indexing="ij")
+    colours = np.empty((_LEAVES + 1, n, 3), np.float32)  # of the background, then of the discs
+    colours[0] = _colours(colour, rng)
+    top = np.zeros((n, side, side), np.intp)  # which of them a pixel shows
+    for leaf in range(1, _LEAVES + 1):  # back to front: each disc hides those that were painted before
         centre = rng.random((2, n, 1, 1), dtype=np.float32) * 1.2 - 0.1
-        radius = _radii(n, rng) * scale
-        inside = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius[:, None, None].astype(np.float32) ** 2
-        images = np.where(inside[..., None], _colours(colour, rng)[:, None, None, :], images)
+        radius = (_radii(n, rng) * scale).astype(np.float32)[:, None, None]
+        inside = (ticks[:, None] - centre[0]) ** 2 + (ticks - centre[1]) ** 2 < radius**2
+        np.putmask(top, inside, leaf)
+        colours[leaf] = _colours(colour, rng)
+    images = colours[top, np.arange(n)[:, None, None]]
     images += _gratings([look[2] for look in looks], y, x, rng)[..., None]
     light = rng.normal(0, 0.15, (2, n, 1, 1)).astype(np.float32)
     images += (light[0] * (y - 0.5) + light[1] * (x - 0.5))[..., None]
@@ -64,8 +71,7 @@ def _radii(n: int, rng: np.random.Generator, smallest: float = 0.03, largest: fl
 
 def _colours(mean: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     """Return (n, 3) colours that, like natural ones, vary most in brightness, less in blue-yellow and least in red-green."""
-    axes = np.array([[1, 1, 1], [1, 0, -1], [0.5, -1, 0.5]]) / np.array([[3**0.5], [2**0.5], [1.5**0.5]])
-    return (mean + rng.normal(0, (0.35, 0.09, 0.04), (len(mean), 3)) @ axes).astype(np.float32)
+    return (mean + rng.normal(0, (0.35, 0.09, 0.04), (len(mean), 3)) @ _COLOUR_AXES).astype(np.float32)
 
 
 def _gratings(

@@ -18,7 +18,6 @@ from diswot.architecture import Architecture, arch_json, read_arch_json
 from diswot.data import Dataset
 from diswot.errors import ConfigError, RunError, first_line
 from diswot.models.init import initialise, seeded
-from diswot.models.student import ENTRYPOINT
 from diswot.models.teachers import normalisation
 from diswot.models.timm_choice import TIMM, create_timm
 from diswot.models.wrapped import student_of
@@ -145,7 +144,7 @@ def _timm_config(arch: Architecture, model: nn.Module, image_facts: Mapping[str,
     """timm's own description of a network, which makes of the folder one that `timm.create_model("local-dir:...")` loads."""
     side = image_facts["input_size"]
     return {
-        "architecture": ENTRYPOINT,
+        "architecture": "diswot_student",  # of diswot.models.student, which imports timm: not here, since that takes seconds
         "num_classes": image_facts["num_classes"],
         "num_features": model.num_features,
         "model_args": {"space": arch.space, "choices": arch.choices},

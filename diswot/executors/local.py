@@ -18,7 +18,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
 from diswot.executors.tasks import RemoteTraceback, use_device
-from diswot.processes import interrupts_ignored, obey_parent
+from diswot.processes import interrupts_ignored, obey_parent, skip_collection_at_exit
 
 T = TypeVar("T")
 
@@ -195,6 +195,7 @@ def _start(device: str) -> _Worker:
 def _serve(pipe: Connection, device: str) -> None:
     """Run tasks one after the other; the main function of a worker process."""
     obey_parent()
+    skip_collection_at_exit()
     use_device(device)
     while True:
         try:

@@ -19,8 +19,6 @@ def read_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
     >>> read_architecture("vit_tiny_patch16_224(img_size=32, patch_size=4)")[0].choices
     'timm/vit_tiny_patch16_224(img_size=32,patch_size=4)'
     """
-    import timm
-
     from diswot.models.timm_choice import timm_name
     from diswot.models.zoo import ZOO, zoo_name
 
@@ -30,6 +28,8 @@ def read_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
         return read_arch_json(text)
     if zoo_name(text) in ZOO:
         return Architecture("zoo", zoo_name(text)), {}
+    import timm  # not before a name is sought there: it takes seconds
+
     if timm.is_model(timm_name(text)):
         return Architecture("zoo", f"timm/{text.removeprefix('timm/').replace(' ', '')}"), {}
     raise ArchitectureError(f"{brief_repr(text)} is no file, no NAS-Bench-201 string and no hand-made network: {suggest(text, ZOO)}"[:300])

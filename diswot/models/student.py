@@ -14,8 +14,6 @@ from torch import nn
 from diswot.architecture import Architecture
 from diswot.space import load_space
 
-ENTRYPOINT = "diswot_student"  # the name under which timm knows the function below
-
 
 @register_model  # type: ignore[untyped-decorator]  # timm's
 def diswot_student(

@@ -37,7 +37,6 @@ from diswot.space import Cost, SearchSpace, load_space
 from diswot.statistics.ranked_values import Vector
 from diswot.studies.dataset_report import DatasetReport, dataset_reports
 from diswot.studies.ranking_result import rank_rows
-from diswot.studies.report import write_report
 from diswot.studies.study import BASELINES, Study
 
 logger = logging.getLogger(__name__)
@@ -117,6 +116,8 @@ def run_study(plan: StudyPlan, run: RunDir | None, execution: Execution) -> Stud
     logger.info("all scored; now the intervals, the figures and the report")
     reports = dataset_reports(study, run, execution.reporter)
     if run is not None:
+        from diswot.studies.report import write_report  # matplotlib with it, which takes a second
+
         write_report(study, reports, run.path)
     return StudyResult(study, reports, run.path if run is not None else None)
 

@@ -39,9 +39,9 @@ def make_optimizer(recipe: Recipe, model: nn.Module, others: Iterable[nn.Paramet
 
 
 def _groups(recipe: Recipe, model: nn.Module) -> list[dict[str, Any]]:
-    from timm.optim import param_groups_layer_decay, param_groups_weight_decay
-
     if recipe.layer_decay < 1:
+        from timm.optim import param_groups_layer_decay
+
         if not hasattr(model, "group_matcher"):
             raise ConfigError(
                 f"--layer-decay {recipe.layer_decay}: this network does not say which its layers are, timm's do: leave it out"
@@ -51,5 +51,7 @@ def _groups(recipe: Recipe, model: nn.Module) -> list[dict[str, Any]]:
         )
         return list(scaled)
     if not recipe.norm_weight_decay:
+        from timm.optim import param_groups_weight_decay
+
         return list(param_groups_weight_decay(model, recipe.weight_decay))
     return [{"params": [p for p in model.parameters() if p.requires_grad], "weight_decay": recipe.weight_decay}]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from diswot.config.training import Recipe
@@ -36,6 +35,15 @@ class StudentSpec:
     losses: Sequence[Loss]
 
 
+def _average(model: nn.Module, decay: float) -> Any:
+    """timm's moving average of the weights; none where the decay is 0."""
+    if not decay:
+        return None
+    from timm.utils import ModelEmaV3
+
+    return ModelEmaV3(model, decay=decay)
+
+
 class StudentState:
     """A student in training.
 
@@ -49,8 +57,7 @@ class StudentState:
         if distributed.world_size > 1 and recipe.sync_bn:
             self.network = Network(sync_batch_norms(self.network.model, device), self.network.normalise)
             sync_batch_norms(self.modules, device)
-        ema = recipe.model_ema_decay
-        self.average = ModelEmaV3(self.model, decay=ema) if ema else None  # a copy, so before any hook is set
+        self.average = _average(self.model, recipe.model_ema_decay)  # a copy, so before any hook is set
         self.losses = [distributed.wrap(loss) for loss in spec.losses]
         observer = Observer(self.model, frozenset({"logits"}).union(*(loss.student_fields for loss in spec.losses)))
         self.observer = distributed.wrap(torch.compile(observer) if recipe.torchcompile else observer)

@@ -41,10 +41,7 @@ MORE = (3, 4, 9, 17)
 
 @pytest.mark.parametrize(
     ("strategy", "stops"),
-    [
-        ("evolution", WITHIN),
-        *(pytest.param(strategy, WITHIN + MORE, marks=pytest.mark.slow) for strategy in ("evolution", "aging", "random")),
-    ],
+    [("evolution", WITHIN + MORE), ("aging", WITHIN), ("random", WITHIN)],
 )
 @pytest.mark.slow
 def test_a_search_broken_off_anywhere_resumes_to_the_same(tmp_path: Path, strategy: str, stops: tuple[int, ...]) -> None:
@@ -83,13 +80,13 @@ def test_a_kill_in_the_middle_of_a_line_changes_nothing(diswot: Any, tmp_path: P
 
 
 @pytest.mark.slow
-def test_ten_kills_change_nothing(spawn: Any, tmp_path: Path) -> None:
+def test_kills_change_nothing(spawn: Any, tmp_path: Path) -> None:
     """kill -9 of real processes of the command line: the journal and the arch.json are those of the undisturbed run."""
-    finish(spawn(*kept("whole", 60)))
-    kill_at_lines(tmp_path, kept("cut", 60), RESUME, kills=10, most=5)
-    assert 0 < count_lines(tmp_path / "runs" / "cut" / JOURNAL) < 60
+    finish(spawn(*kept("whole", 30)))
+    kill_at_lines(tmp_path, kept("cut", 30), RESUME, kills=5, most=5)
+    assert 0 < count_lines(tmp_path / "runs" / "cut" / JOURNAL) < 30
     finish(spawn(*RESUME))
-    assert count_lines(tmp_path / "runs" / "cut" / JOURNAL) == 60
+    assert count_lines(tmp_path / "runs" / "cut" / JOURNAL) == 30
     assert_same_files(tmp_path / "runs" / "cut", tmp_path / "runs" / "whole")
 
 
@@ -171,17 +168,17 @@ def test_a_stored_configuration_is_checked(tmp_path: Path, key: str, value: obje
 
 @pytest.mark.slow
 def test_scoring_processes_killed_again_and_again_change_nothing(spawn: Any, tmp_path: Path) -> None:
-    """kill -9 of one of two workers of the command line, three times: the journal, and the arch.json, are those of one process."""
-    finish(spawn(*kept("whole", 48)))
-    process = spawn(*kept("disturbed", 48), "--workers", "2")
+    """kill -9 of one of two workers of the command line, twice: the journal, and the arch.json, are those of one process."""
+    finish(spawn(*kept("whole", 24)))
+    process = spawn(*kept("disturbed", 24), "--workers", "2")
     journal, killed, lines = tmp_path / "runs" / "disturbed" / JOURNAL, 0, 0
-    while killed < 3 and process.poll() is None:
+    while killed < 2 and process.poll() is None:
         time.sleep(0.02)
         if count_lines(journal) > lines and (workers := workers_of(process.pid)):
             os.kill(workers[killed % len(workers)], signal.SIGKILL)
             killed, lines = killed + 1, count_lines(journal) + 3
     finish(process)
-    assert killed == 3
+    assert killed == 2
     assert_same_files(tmp_path / "runs" / "disturbed", tmp_path / "runs" / "whole")
 
 
