@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -334,7 +335,7 @@ def _refuse_missing(source: object, files: list[Path]) -> None:
 class Files:
     """Image files, by index."""
 
-    def __init__(self, paths: list[Path]) -> None:
+    def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = paths
 
     def open(self, index: int, min_side: int | None = None) -> Any:

@@ -37,8 +37,8 @@ def dead_leaves(labels: NDArray[np.int64], side: int, rng: np.random.Generator) 
     looks = [_class_look(int(label)) for label in labels]
     colour = np.stack([look[0] for look in looks])
     scale = np.array([look[1] for look in looks])
-    ticks = np.arange(side, dtype=np.float32) / side
-    y, x = np.meshgrid(ticks, ticks, indexing="ij")
+    y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
+    ticks = x[0]
     colours = np.empty((_LEAVES + 1, n, 3), np.float32)  # of the background, then of the discs
     colours[0] = _colours(colour, rng)
     top = np.zeros((n, side, side), np.intp)  # which of them a pixel shows
