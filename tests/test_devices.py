@@ -79,6 +79,7 @@ def test_trainings_keep_to_one_device(
         assert there == pytest.approx(here, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda'")
 def test_a_kept_teacher_and_a_resumed_run_lie_there_too(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pretended(monkeypatch):

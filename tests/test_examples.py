@@ -65,6 +65,7 @@ def test_every_example_runs_from_the_command_line_and_resumes(examples: Path, di
     assert json.loads(again[1]) == json.loads(out)
 
 
+@pytest.mark.slow
 def test_every_example_conforms(examples: Path) -> None:
     testing.check_space("example_space:PlainSpace", samples=3)
     testing.check_proxy("example_proxy:LogitContrast")

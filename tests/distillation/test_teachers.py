@@ -21,6 +21,7 @@ from tests.own_modules import write_module
 from tests.trained import ARCH
 
 
+@pytest.mark.slow
 def test_assistants_form_a_chain(
     tmp_path: Path, small_npz: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

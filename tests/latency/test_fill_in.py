@@ -73,6 +73,7 @@ def test_units_are_spread_farthest_first(units: list[Unit]) -> None:
     assert nearest == sorted(nearest, reverse=True)
 
 
+@pytest.mark.slow
 def test_examples_are_where_they_are_said_to_be() -> None:
     for example in design(READER, LIMITS, 20, 0, np.random.default_rng(3)).examples:
         assert READER.units(example.arch)[example.position] == example.unit

@@ -20,7 +20,7 @@ from diswot.proxies import (
 from diswot.space import ImageSpec, load_space
 from tests.proxies.networks import CLASSES, Small, Unusual, candidate_of, score
 
-FOREIGN = ["resnet10t", "mobilenetv2_035", pytest.param("shufflenetv1", marks=pytest.mark.slow)]
+FOREIGN = [pytest.param("resnet10t", marks=pytest.mark.slow), "mobilenetv2_035", pytest.param("shufflenetv1", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("name", FOREIGN)

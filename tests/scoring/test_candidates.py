@@ -66,6 +66,7 @@ SHARED = (
 )
 
 
+@pytest.mark.slow
 def test_what_else_is_asked_for_changes_no_score() -> None:
     """Passes are shared between proxies and made anew where weights change: each score is what the proxy has by itself."""
     together = score(make_context(SHARED, batch_size=2, input_size=8), SMALL)

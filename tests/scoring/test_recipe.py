@@ -98,6 +98,7 @@ def test_a_folder_keeps_a_line_for_each_network(tmp_path: Path) -> None:
     assert set(json.loads((tmp_path / "run" / "inputs.json").read_text())) == {"images", "shape", "teacher weights", "device"}
 
 
+@pytest.mark.slow
 def test_what_was_broken_off_is_resumed_where_it_was_left(tmp_path: Path, scored: list[Architecture]) -> None:
     whole = begin(tmp_path / "whole", score_plan())
     for stop in (1, 4):

@@ -76,6 +76,7 @@ def shuffled(seed: int, failures: float = 0.0, run: RunDir | None = None, **opti
         executor.shutdown()
 
 
+@pytest.mark.slow
 def test_the_order_of_the_journal_is_that_of_the_workers_and_all_else_follows_from_it(tmp_path: Path) -> None:
     """The same lines are bred again from the journal alone, although workers, and failures, are others."""
     found = shuffled(0, failures=0.1)

@@ -120,6 +120,7 @@ def test_scores_of_another_number_of_seeds_are_refused(tmp_path: Path) -> None:
         resume_search(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_other_images_are_noticed_on_resume(tmp_path: Path, small_npz: Path) -> None:
     begin_search(tmp_path / "run", search_config(data=str(small_npz), num_classes=4, iterations=4))
     with np.load(small_npz) as arrays:

@@ -41,6 +41,7 @@ def test_a_search_keeps_its_budget_and_its_word(tmp_path: Path) -> None:
     assert all(set(row.scores) == {"semantic_profile", "relation"} for row in result.table)
 
 
+@pytest.mark.slow
 def test_the_default_ranking_is_taken_over_the_searchs_own_history(tmp_path: Path) -> None:
     """`diswot+`: log-ranks among the trials, whatever the number of parts; and the same search finds the same."""
     wanted = search_config(proxy="diswot+", iterations=12)
@@ -78,6 +79,7 @@ def test_s0_is_walked_whole_without_a_budget() -> None:
     assert largest.arch == result.winner and largest.rank == 1
 
 
+@pytest.mark.slow
 def test_the_largest_of_an_enumerable_space_is_exact() -> None:
     result = search(search_config(space="nasbench201", params="0.5M", iterations=8))
     space = load_space("nasbench201")

@@ -16,8 +16,10 @@ from diswot.space import BUILT_IN, Cost, SearchSpace, is_built_in, load_space
 from diswot.testing import check_space
 from tests.spaces.own import write_own_space
 
+LONG = {"zoo", "nasbench201", "nasbench101", "resnet_mixed_imagenet"}  # seconds each
 
-@pytest.mark.parametrize("name", BUILT_IN)
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in BUILT_IN])
 def test_every_space_keeps_its_promises(name: str) -> None:
     check_space(load_space(name), samples=3, input_size=64 if name.endswith("imagenet") else None)
 

@@ -25,6 +25,7 @@ def words(**options: Any) -> list[str]:
     return [word for key, value in {**QUICK, **options}.items() for word in (f"--{key.replace('_', '-')}", str(value))]
 
 
+@pytest.mark.slow
 def test_the_report_holds_every_table_and_figure(diswot: CommandLine, table: Path, tmp_path: Path) -> None:
     options = words(proxy="relation", simulated_searches=1, search_evaluations=8)
     code, out, err = diswot("study", str(table), *options, "--name", "one", "--workers", "1", "--json")

@@ -29,6 +29,7 @@ from tests.spaces.own import builds, write_own_space
 from tests.studies.samples import QUICK, SPACE, begin_scores, resume_scores, score, study, study_config, study_plan
 
 
+@pytest.mark.slow
 def test_as_a_function_with_a_folder_it_leaves_the_report(table: Path, tmp_path: Path) -> None:
     options = {**QUICK, "proxy": "params"}
     kept = diswot.study(table, folder=tmp_path / "kept", **options)
@@ -196,6 +197,7 @@ def test_scores_are_taken_over_from_a_study_of_the_same_setting(table: Path, tmp
     assert np.array_equal(again.rankings[0].parts[:, 0], first.rankings[0].parts[1::2, 0])
 
 
+@pytest.mark.slow
 def test_what_an_earlier_study_lacks_is_scored(table: Path, tmp_path: Path, scored: list[Architecture]) -> None:
     begin_scores(tmp_path / "even", table, proxy="relation", rows="even")
     known = set(scored)
