@@ -105,7 +105,13 @@ class GeneratedImages:
 
 
 class ImageSource(Protocol):
-    """The interface of a source of image files, from which `DecodedImages` reads."""
+    """The interface of a source of image files, from which `DecodedImages` reads.
+
+    Attributes:
+        threadsafe: whether several threads may call `open` at once.
+    """
+
+    threadsafe: bool
 
     def open(self, index: int, min_side: int | None = None) -> Any:
         """Return image `index` as PIL opens it, or a reduced version of which neither side is shorter than `min_side`; see `read_image`."""
@@ -149,7 +155,7 @@ class DecodedImages:
 
     def images(self, indices: NDArray[np.int64]) -> Images:
         numbers = [int(index) for index in indices]
-        if len(numbers) < _DECODED_AT_ONCE:
+        if len(numbers) < _DECODED_AT_ONCE or not self.opener.threadsafe:
             return np.stack([self._decode(number) for number in numbers])
         with ThreadPoolExecutor(cpu_count()) as threads:  # PIL decodes and scales without holding the interpreter
             return np.stack(list(threads.map(self._decode, numbers)))

@@ -40,6 +40,8 @@ class Shards:
         sizes: (n,) its number of bytes.
     """
 
+    threadsafe = True  # each call opens the file for itself
+
     def __init__(self, paths: Sequence[Path], shards: NDArray[np.int64], offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
         self.paths, self.shards, self.offsets, self.sizes = list(paths), shards, offsets, sizes
 

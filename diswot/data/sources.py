@@ -335,6 +335,8 @@ def _refuse_missing(source: object, files: list[Path]) -> None:
 class Files:
     """Image files, by index."""
 
+    threadsafe = True
+
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = paths
 
@@ -348,6 +350,8 @@ class Files:
 
 class Indexed:
     """The images of a map-style data set of (image, label)."""
+
+    threadsafe = False  # no data set promises it
 
     def __init__(self, source: str, dataset: Any) -> None:
         self.source, self.dataset = source, dataset

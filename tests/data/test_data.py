@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from PIL import Image
 
 from diswot.data import load_data, proxy_batches
-from diswot.data.images import ArrayImages, channel_statistics, fit_square, to_rgb
+from diswot.data.images import ArrayImages, DecodedImages, channel_statistics, fit_square, to_rgb
+from diswot.data.sources import Indexed
 from diswot.data.synthetic import dead_leaves
 from diswot.errors import DataError
 
@@ -178,6 +180,18 @@ def test_reduced_photographs_look_as_whole_ones_do(photographs: Path) -> None:
     assert np.abs(seen.astype(int) - whole).mean() < 0.5 and np.abs(seen.astype(int) - whole).max() <= 6
     again = load_data(str(photographs), input_size=32).train
     assert np.array_equal(seen, np.concatenate([again.images(np.array([i])) for i in range(12)]))
+
+
+def test_a_data_set_that_promises_nothing_is_read_by_one_thread() -> None:
+    seen = set()
+
+    class Noted:
+        def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+            seen.add(threading.get_ident())
+            return Image.new("RGB", (8, 8)), 0
+
+    images = DecodedImages(np.zeros(32, np.int64), 8, Indexed("mine", Noted())).images(np.arange(32))
+    assert images.shape == (32, 8, 8, 3) and seen == {threading.get_ident()}
 
 
 def test_a_folder_without_splits_is_training_data(folder: Path) -> None:
