@@ -25,6 +25,7 @@ class Execution:
             half an hour for a candidate, and any time for trainings.
         cache: whether scores of earlier runs are taken from, and new ones kept in, the user's store.
         tensorboard: write TensorBoard's files into the folder of a training.
+        report: write the run's page, report.html, at its end.
     """
 
     device: str = "auto"
@@ -34,6 +35,7 @@ class Execution:
     patience: float | None = None
     cache: bool = True
     tensorboard: bool = False
+    report: bool = True
 
     def __post_init__(self) -> None:
         if self.workers < 0:

@@ -70,7 +70,9 @@ def _hold_finals(config: SearchConfig, result: SearchResult, run: RunDir, execut
         trained |= {name: Trained(epochs, accuracy) for name, accuracy in accuracies.items()}
         order = sorted(zip(left[:count], student_names(left[:count]), strict=True), key=lambda pair: -accuracies[pair[1]])
         left = [entry for entry, _ in order]
-    return _with_final_winner(result, left[0], trained, run.path)
+    crowned = _with_final_winner(result, left[0], trained, run.path)
+    run.write_result(crowned.summary())
+    return crowned
 
 
 def _round(config: SearchConfig, entries: Sequence[StudentEntry], epochs: int, folder: Path, execution: Execution) -> dict[str, float]:

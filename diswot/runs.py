@@ -22,6 +22,7 @@ from diswot.architecture import canonical_json
 from diswot.errors import DiswotError, RunError, first_line
 
 FORMAT = 2
+RESULT = "result.json"  # what a run came to, written at its end
 interrupted = threading.Event()  # set on Ctrl-C: the exception itself may be lost in a callback of a library
 _BEFORE_CONFIG = re.compile(r"lock|env\.json|arch(-\d+)?\.json|.*\.tmp")  # files that are there before config.yaml is
 _WORTHLESS = ("config.yaml", "inputs.json")  # and these before anything was computed
@@ -263,6 +264,10 @@ class RunDir:
         if repair and sound < len(whole):
             os.truncate(path, sound)
         return records
+
+    def write_result(self, summary: Mapping[str, Any]) -> None:
+        """Write what the run came to, as plain values, into `RESULT`."""
+        write_atomic(self.path / RESULT, json.dumps(dict(summary), indent=2) + "\n")
 
     def check_inputs(self, name: str, values: Mapping[str, Any]) -> None:
         """Write values down the first time; after that they must be the same, or the run would go on as another.

@@ -6,6 +6,8 @@ session holds a plan to a folder, or to none.
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +15,12 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from diswot import runs
-from diswot.errors import ConfigError, RunError
+from diswot.errors import ConfigError, RunError, first_line
 from diswot.execution import Execution
-from diswot.runs import RunDir
+from diswot.runs import RESULT, RunDir
 from diswot.training.distributed import init_distributed
+
+logger = logging.getLogger(__name__)
 
 
 class Plan(Protocol):
@@ -181,7 +185,21 @@ class Session:
         if self._run_dir is None:
             return verb.run(self.plan, None, self._execution)
         with runs.disk_errors(self._run_dir.path), self._run_dir:
-            return verb.run(self.plan, self._run_dir, self._execution)
+            result = verb.run(self.plan, self._run_dir, self._execution)
+            if self.is_main and self._execution.report and (self._run_dir.path / RESULT).exists():
+                self._write_page(self._run_dir.path)
+            return result
+
+    def _write_page(self, folder: Path) -> None:
+        """Write the run's page. What was computed is on the disk already: a fault of the page is told, and costs nothing of it."""
+        try:
+            from diswot.pages import write_page
+
+            write_page(folder)
+        except Exception as error:
+            if os.environ.get("DISWOT_TRACEBACK"):
+                raise
+            logger.warning("the page of the run could not be written (%s); diswot report %s tries again", first_line(error), folder)
 
     def __enter__(self) -> Session:
         return self

@@ -26,6 +26,7 @@ FLOORS = [
     {"benchmarks", "scoring", "training"},
     {"searching", "distillation"},
     {"studies", "tabulation", "finals", "inference", "describe", "model_card", "testing"},
+    {"pages"},
     {"export", "sessions"},
     {"quantization"},
     {"api"},

@@ -59,6 +59,9 @@ _RUNNING = {
         "--from", "searches", multiple=True, help="take networks from the search in this folder; several times for several"
     ),
     "tensorboard": click.option("--tensorboard", is_flag=True, help="write TensorBoard's files into the run's folder too"),
+    "report": click.option(
+        "--report/--no-report", default=True, help="write the run's page, report.html, into its folder at the end \\[report]"
+    ),
     "out": click.option(
         "--out",
         default="arch.json",

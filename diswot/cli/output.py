@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
@@ -12,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from diswot.architecture import Architecture, canonical_json
-from diswot.budget import UNLIMITED
 from diswot.describe import Description
 from diswot.distillation.compare import Comparison
 from diswot.distillation.recipe import DistillResult
@@ -21,13 +19,9 @@ from diswot.progress import duration
 from diswot.quantization import ReducedExport
 from diswot.report.terminal import plain_table
 from diswot.scoring.recipe import ScoreRow
-from diswot.searching.choices import SettledChoice
-from diswot.searching.confidence import describe_confidence
-from diswot.searching.pareto import FrontMember
 from diswot.searching.recipe import SearchResult
 from diswot.space import Cost
 from diswot.tabulation.recipe import TabulateResult
-from diswot.training.evaluation import Accuracy
 
 Json = dict[str, Any]
 _MANY = 2  # times the cost of the others that a user should be told of
@@ -66,26 +60,6 @@ def short_name(arch: Architecture) -> str:
     return arch.choices if isinstance(arch.choices, str) else arch.digest
 
 
-def search_json(result: SearchResult) -> Json:
-    rows = [
-        {"role": r.role, "space": r.arch.space, "choices": r.arch.choices, **_cost(r.cost), "latency_ms": r.latency}
-        | {"scores": r.scores, "rank": r.rank}
-        | ({"trained": dataclasses.asdict(r.trained)} if r.trained else {})
-        for r in result.table
-    ]
-    winner = {"space": result.winner.space, "choices": result.winner.choices}
-    context = {"teacher": _cost(result.teacher) | {"latency_ms": result.teacher_latency}, "lead": dataclasses.asdict(result.lead)}
-    settled = [dataclasses.asdict(choice) for choice in result.settled]
-    outcome = {"winner": winner, "provenance": result.provenance, "evaluations": len(result.trials), "table": rows}
-    return {**outcome, **context, "settled": settled, "front": list(map(_front_member, result.front))}
-
-
-def _front_member(member: FrontMember) -> Json:
-    trial = member.trial
-    arch = {"space": trial.arch.space, "choices": trial.arch.choices}
-    return {**arch, **_cost(trial.cost), "latency_ms": trial.latency, "score": member.score, "knee": member.is_knee}
-
-
 def front_table(result: SearchResult) -> Table:
     """Networks of the front, evenly spread where they are many; the knee among them."""
     front = result.front
@@ -121,39 +95,6 @@ def search_table(result: SearchResult) -> Table:
     name = result.provenance["search"]["teacher"]
     table.add_row("teacher", name, *_cost_cells(result.teacher, result.teacher_latency, timed), *blank, style="dim")
     return table
-
-
-def search_remarks(result: SearchResult) -> list[str]:
-    """Lines below the table: the winner's lead over networks of its size, what the search settled on, and costs without a limit."""
-    lead, bounded = result.lead, sorted(result.settled, key=lambda choice: not choice.at_bound)
-    lines = []
-    if lead.peers:
-        whom = "of its parameters and FLOPs, to a tenth" if lead.same_size else "within the budget; there are none of its size"
-        again = f"under another seed {lead.behind_again} of {lead.peers}"
-        lines.append(f"the ranking puts the winner before {lead.behind} of {lead.peers} random networks {whom}; {again}")
-    if bounded:
-        more = f", and {len(bounded) - _MOST_CHOICES} more" if len(bounded) > _MOST_CHOICES else ""
-        lines.append(f"the search settled on {', '.join(map(_settled, bounded[:_MOST_CHOICES]))}{more}")
-    if any(choice.at_bound for choice in bounded):
-        lines.append("a score that drives a choice to its bound may reward more than the accuracy does: compare the finalists")
-    asked, ranked_first = result.provenance["search"], result.table[0]
-    return [*lines, *_unlimited(result), *describe_confidence(asked["proxy"], ranked_first.arch.space, ranked_first.cost)]
-
-
-def _settled(choice: SettledChoice) -> str:
-    bound = f", the {choice.at_bound} there is" if choice.at_bound else ""
-    return f"{choice.place} = {choice.value} ({choice.early:.0%} of its first candidates, {choice.late:.0%} of its last{bound})"
-
-
-def _unlimited(result: SearchResult) -> list[str]:
-    """A cost without a limit of which the winner has far more than the networks beside it."""
-    asked, (winner, *others) = result.provenance["search"], result.table
-    for what in ("FLOPs", "params"):
-        most = max((getattr(row.cost, what.lower()) for row in others), default=0)
-        times = getattr(winner.cost, what.lower()) / max(most, 1)
-        if most and times >= _MANY and asked[what.lower()] == UNLIMITED and not asked["latency"]:
-            return [f"the winner has {times:.1f} times the {what} of any other here, which the budget leaves free: limit --{what.lower()}"]
-    return []
 
 
 def score_json(rows: Sequence[ScoreRow]) -> list[Json]:
@@ -201,22 +142,6 @@ def show_architecture(found: Description) -> Table:
     return table
 
 
-def distill_json(result: DistillResult) -> Json:
-    def accuracy(found: Accuracy | None) -> Json | None:
-        return None if found is None else _accuracy(found)
-
-    students = {student.name: accuracy(student.accuracy) for student in result.students}
-    outcome = {
-        "student": accuracy(result.student),
-        "students": students,
-        "taught_by": result.taught_by,
-        "teacher": accuracy(result.teacher),
-        "measured_on": result.measured_on,
-        **({"best": {"loss": result.best.loss, "folder": str(result.best.folder)}} if result.best else {}),
-    }
-    return {**outcome, "folder": str(result.folder), "history": result.history}
-
-
 def distill_table(result: DistillResult) -> Table:
     """The curve, thinned to a dozen lines, and the accuracy after the last epoch; of several students the accuracies alone."""
     chosen = "nothing was chosen by these images" if result.best is None else "the best strength is chosen by these images"
@@ -231,31 +156,6 @@ def distill_table(result: DistillResult) -> Table:
         table.add_row(str(line["epoch"]), *(f"{line[key]:.4g}" if key in line else "" for key in keys))
     table.add_section()
     return table
-
-
-def compare_json(found: Comparison) -> Json:
-    first = found.rows[0]
-    rows = [
-        {
-            "name": row.name,
-            "loss": row.loss,
-            "space": row.arch.space,
-            "choices": row.arch.choices,
-            "top1": row.top1,
-            "mean": row.mean,
-            "spread": _number(row.spread),
-            "difference": None if row is first else [_number(value) for value in first.ahead_of(row)],
-            "latency_ms": row.latency,
-            **_cost(row.cost),
-        }
-        for row in found.rows
-    ]
-    return {"students": rows, "teacher": found.teacher, "measured_on": found.measured_on, "folder": str(found.folder)}
-
-
-def _number(value: float) -> float | None:
-    """Return a number that JSON can hold."""
-    return value if math.isfinite(value) else None
 
 
 def compare_table(found: Comparison) -> Table:
@@ -280,14 +180,6 @@ def plus_minus(value: float, width: float, sign: str = "") -> str:
     ('+1.50 ± 0.25', '1.50')
     """
     return f"{value:{sign}.2f}" + (f" ± {width:.2f}" if math.isfinite(width) else "")
-
-
-def tabulate_json(result: TabulateResult) -> Json:
-    trainings = [{**dataclasses.asdict(training), "top1": top1} for training, top1 in result.accuracies.items()]
-    trainings += [{**dataclasses.asdict(training), "failed": reason} for training, reason in result.failed.items()]
-    agreements = [dataclasses.asdict(agreement) for agreement in result.agreements]
-    facts = {"seconds": result.seconds, "table": str(result.table), "folder": str(result.folder)}
-    return {"trainings": trainings, "agreements": agreements, **facts}
 
 
 def tabulate_table(result: TabulateResult) -> Table:
@@ -324,11 +216,7 @@ def reduced_table(found: ReducedExport) -> Table:
 
 
 def evaluate_json(found: Evaluation) -> Json:
-    return {"data": found.data, "split": found.split, **_accuracy(found.accuracy)}
-
-
-def _accuracy(found: Accuracy) -> Json:
-    return {"top1": found.top1, "interval": list(found.interval), "top5": _number(found.top5), "images": found.count}
+    return {"data": found.data, "split": found.split, **found.accuracy.summary()}
 
 
 def _cost(cost: Cost) -> Json:

@@ -115,10 +115,9 @@ class Request:
     def _execution(self, reporter: Reporter) -> Execution:
         from diswot.execution import Execution
 
-        given = {
-            name: self.flags[name] for name in ("device", "workers", "executor", "patience", "cache", "tensorboard") if name in self.flags
-        }
-        return Execution(reporter=reporter, **{name: value for name, value in given.items() if value is not None})
+        names = ("device", "workers", "executor", "patience", "cache", "tensorboard", "report")
+        given = {name: self.flags[name] for name in names if self.flags.get(name) is not None}
+        return Execution(reporter=reporter, **given)
 
 
 def _run_name(*parts: str | None) -> str:

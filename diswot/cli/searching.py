@@ -16,7 +16,7 @@ from diswot.errors import ConfigError
 
 @click.command()
 @flags_of(SearchConfig)
-@running("device", "workers", "executor", "patience", "cache", "quiet", "json", "config", "name", "runs", "resume", "out")
+@running("device", "workers", "executor", "patience", "cache", "quiet", "json", "config", "name", "runs", "resume", "report", "out")
 @words("[KEY=VALUE]...")
 def search(words: tuple[str, ...], out: str, **flags: Any) -> None:
     """Search a space for the student that should distil best within a budget.
@@ -48,12 +48,12 @@ def search(words: tuple[str, ...], out: str, **flags: Any) -> None:
     aside = runs.back_up_file(Path(out))
     runs.write_atomic(Path(out), result.arch_json())
     if flags["as_json"]:
-        click.echo(json.dumps({**output.search_json(result), "folder": str(folder)}))
+        click.echo(json.dumps({**result.summary(), "folder": str(folder)}))
         return
     if result.front:
         output.show_table(output.front_table(result))
     output.show_table(output.search_table(result))
-    for remark in output.search_remarks(result):
+    for remark in result.remarks():
         click.echo(remark)
     moved = f" (the earlier one is now {aside})" if aside else ""
     click.echo(f"{out}: the winner{moved}; the run is in {folder}\nnext: diswot distill {out}")

@@ -37,9 +37,10 @@ def study(words: tuple[str, ...], **flags: Any) -> None:
     request.refuse_subjects(1)
     config = request.config()
     from diswot.cli import output
+    from diswot.report.html import PAGE
     from diswot.report.tables import to_json, to_rich
     from diswot.studies.recipe import StudyPlan
-    from diswot.studies.report import PAGE, terminal_table
+    from diswot.studies.report import terminal_table
 
     def plan() -> StudyPlan:
         earlier = Path(flags["scores_of"]) if flags["scores_of"] else None

@@ -15,7 +15,7 @@ from diswot.config import TabulateConfig
 @click.command()
 @words("[KEY=VALUE]...")
 @flags_of(TabulateConfig)
-@running("from", "device", "workers", "executor", "patience", "quiet", "json", "config", "name", "runs", "resume")
+@running("from", "device", "workers", "executor", "patience", "quiet", "json", "config", "name", "runs", "resume", "report")
 def tabulate(words: tuple[str, ...], searches: tuple[str, ...], **flags: Any) -> None:
     """Train networks of a space by a short recipe, and leave a table of their accuracies that `diswot study` reads.
 
@@ -38,7 +38,7 @@ def tabulate(words: tuple[str, ...], searches: tuple[str, ...], **flags: Any) ->
     outcome = request.carry_out(lambda: plan_tabulation(config, searches), lambda: ["tabulate", config.space])
     result = outcome.result
     if flags["as_json"]:
-        click.echo(json.dumps(output.tabulate_json(result)))
+        click.echo(json.dumps({**result.summary(), "folder": str(result.folder)}))
         return
     output.show_table(output.tabulate_table(result))
     for line in output.tabulate_remarks(result):

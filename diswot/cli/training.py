@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from diswot.distillation.students import StudentEntry
     from diswot.sessions import Plan
 
-_RUNNING = ("device", "quiet", "json", "config", "name", "runs", "resume")
+_RUNNING = ("device", "quiet", "json", "config", "name", "runs", "resume", "report")
 _WORDS = "[ARCH.JSON]... [KEY=VALUE]..."
 
 
@@ -84,7 +84,7 @@ def _train(request: Request, make_plan: Callable[[], Plan], named_after: list[st
     if not outcome.is_main:
         return
     if request.flags["as_json"]:
-        click.echo(json.dumps(output.distill_json(result)))
+        click.echo(json.dumps({**result.summary(), "folder": str(result.folder), "history": result.history}))
         return
     output.show_table(output.distill_table(result))
     teacher = f"; {result.taught_by}, which taught, {result.teacher}" if result.teacher else ""
@@ -118,7 +118,7 @@ def compare(words: tuple[str, ...], **flags: Any) -> None:
     outcome = request.carry_out(lambda: plan_comparison(config, _entries(request)), lambda: ["compare", *request.subjects[:1]])
     found = outcome.result
     if flags["as_json"]:
-        click.echo(json.dumps(output.compare_json(found)))
+        click.echo(json.dumps({**found.summary(), "folder": str(found.folder)}))
         return
     output.show_table(output.compare_table(found))
     if found.teacher:

@@ -6,7 +6,7 @@ import logging
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -84,6 +84,11 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[f
     return statistics.fmean(differences), float(width)
 
 
+def _finite(value: float) -> float | None:
+    """A number that JSON can hold."""
+    return value if math.isfinite(value) else None
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The result of a comparison.
@@ -101,6 +106,26 @@ class Comparison:
     measured_on: str
     images: int
     folder: Path
+
+    def summary(self) -> dict[str, Any]:
+        """The result as plain values, which JSON can hold."""
+        first = self.rows[0]
+        rows = [
+            {
+                "name": row.name,
+                "loss": row.loss,
+                "space": row.arch.space,
+                "choices": row.arch.choices,
+                "top1": row.top1,
+                "mean": row.mean,
+                "spread": _finite(row.spread),
+                "difference": None if row is first else [_finite(value) for value in first.ahead_of(row)],
+                "latency_ms": row.latency,
+                **asdict(row.cost),
+            }
+            for row in self.rows
+        ]
+        return {"students": rows, "teacher": self.teacher, "measured_on": self.measured_on, "images": self.images}
 
 
 @dataclass(frozen=True)
@@ -211,7 +236,9 @@ def run_compare(plan: ComparePlan, run: RunDir | None, execution: Execution) -> 
     here = execution.executor == LOCAL and execution.workers <= 1
     for record in _train_here(plan, run.path, execution, seeds) if here else _train_elsewhere(plan, run.path, execution, seeds):
         run.append(RESULTS, record)
-    return _comparison(plan, run.read(RESULTS), run.path, execution.choose_device())
+    found = _comparison(plan, run.read(RESULTS), run.path, execution.choose_device())
+    run.write_result(found.summary())
+    return found
 
 
 def _train_here(plan: ComparePlan, folder: Path, execution: Execution, seeds: range) -> Iterator[dict[str, Any]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from diswot import plugins, runs
@@ -29,6 +32,7 @@ from diswot.training.splits import uneven_classes
 from diswot.training.student import StudentSpec, make_adapters
 
 logger = logging.getLogger(__name__)
+CONFUSIONS = "confusions.npz"
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,18 @@ class DistillResult:
         """The accuracy of the only student, or of the first."""
         return self.students[0].accuracy
 
+    def summary(self) -> dict[str, Any]:
+        """The result as plain values, which JSON can hold, without the history."""
+        best = {"best": {"loss": self.best.loss, "folder": str(self.best.folder)}} if self.best else {}
+        return {
+            "student": self.student.summary(),
+            "students": {student.name: student.accuracy.summary() for student in self.students},
+            "taught_by": self.taught_by,
+            "teacher": None if self.teacher is None else self.teacher.summary(),
+            "measured_on": self.measured_on,
+            **best,
+        }
+
 
 def run_distill(plan: DistillPlan, run: RunDir, execution: Execution) -> DistillResult:
     """Distil, or go on where the run was left.
@@ -94,9 +110,14 @@ def run_distill(plan: DistillPlan, run: RunDir, execution: Execution) -> Distill
         of_teacher = _measure_teacher(context, teacher)
         trainer, history = _train_students(context, teacher, run, logs)
         students = _save_students(context, trainer, run)
+    if main:
+        _save_confusions(run.path, context, students, of_teacher)
     taught_by = str([plan.config.teacher, *plan.assistants][-1]) if teacher is not None else None
     best = max(students, key=lambda student: student.accuracy.top1) if plan.config.sweep is not None else None
-    return DistillResult(students, context.splits.measured_on, taught_by, of_teacher, history, best, run.path)
+    result = DistillResult(students, context.splits.measured_on, taught_by, of_teacher, history, best, run.path)
+    if main:
+        run.write_result(result.summary())
+    return result
 
 
 def distill_in(folder: Path, plan: DistillPlan, execution: Execution) -> DistillResult:
@@ -163,6 +184,18 @@ def student_specs(context: TrainingContext, teacher: Network | None) -> list[Stu
             make_adapters(losses, seen[number], references, seed)
             specs.append(StudentSpec(student.name, network, losses))
     return specs
+
+
+def _save_confusions(folder: Path, context: TrainingContext, students: Sequence[TrainedStudent], of_teacher: Accuracy | None) -> None:
+    """Write what each network took the images of each class for: the names of classes and networks, and for each network, by its number, an
+    array (classes, classes)."""
+    measured = {student.name: student.accuracy for student in students} | ({"teacher": of_teacher} if of_teacher is not None else {})
+    found = {name: accuracy.confusion for name, accuracy in measured.items() if accuracy.confusion is not None}
+    counts = {f"network{number}": confusion for number, confusion in enumerate(found.values())}
+    names = {"classes": np.array(context.splits.data.class_names, np.str_), "networks": np.array(list(found), np.str_)}
+    out = io.BytesIO()
+    np.savez_compressed(out, **names, **counts)  # type: ignore[arg-type]
+    runs.write_atomic(folder / CONFUSIONS, out.getvalue())
 
 
 def _save_students(context: TrainingContext, trainer: Trainer, run: RunDir) -> list[TrainedStudent]:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from diswot.report.charts import to_svg
+from diswot.report.pictures import SVG, Picture
 from diswot.report.tables import Table, format_rows
 from diswot.report.text import remove_control_characters, replace_minus, single_line
+from diswot.runs import write_atomic
 
-_SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+PAGE, FILES = "report.html", "report"
+_MOST_OPEN_LINES = 12  # of a listing; a longer one is opened by its reader
 _SCREEN_SCALE = 1.25  # a screen is read from farther away than paper
-ET.register_namespace("", _SVG)
-ET.register_namespace("xlink", _XLINK)
 
 _TEMPLATES = Environment(
     loader=PackageLoader("diswot.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -27,11 +29,17 @@ _TEMPLATES.filters.update(single_line=single_line, replace_minus=replace_minus, 
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A figure with a caption below it."""
+class Facts:
+    """What a reader wants to know first: short values with their names, such as `("top-1", "71.3 %")`."""
 
-    figure: Figure
-    caption: str = ""
+    values: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the page comes to, in a sentence or two."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,14 @@ class Listing:
     caption: str = ""
 
 
-Part = str | Table | Figure | Picture | Listing
+@dataclass(frozen=True)
+class Points:
+    """Sentences, each a point of its own."""
+
+    texts: Sequence[str]
+
+
+Part = str | Table | Figure | Picture | Listing | Facts | Verdict | Points
 
 
 @dataclass(frozen=True)
@@ -53,12 +68,29 @@ class Section:
     parts: Sequence[Part]
 
 
-def page(title: str, sections: Sequence[Section]) -> str:
+def write_page(folder: Path, title: str, sections: Sequence[Section]) -> Path:
+    """Writes a report into a run's folder: `PAGE`, and beside it the files of its pictures in the folder `FILES`; returns the page's path.
+
+    Args:
+        folder: of the run.
+        title, sections: see `page`.
+    """
+    (folder / FILES).mkdir(exist_ok=True)
+    for section in sections:
+        for part in section.parts:
+            if isinstance(part, Picture):
+                part.save(folder / FILES)
+    write_atomic(folder / PAGE, page(title, sections, FILES))
+    return folder / PAGE
+
+
+def page(title: str, sections: Sequence[Section], files_in: str = "") -> str:
     """Renders a whole report as one HTML document.
 
     Args:
         title: of the document, and its first heading.
         sections: in order; three headings and more are listed at the top.
+        files_in: the folder beside the page that holds the files of its pictures, to which it links; no links where empty.
 
     Returns:
         HTML, the same for the same values. Whatever a text holds is shown, never run.
@@ -69,7 +101,7 @@ def page(title: str, sections: Sequence[Section]) -> str:
     """
     rendered, part_number = [], 0
     for section_number, section in enumerate(sections, 1):
-        parts = [_render_part(part, part_number + offset) for offset, part in enumerate(section.parts, 1)]
+        parts = [_render_part(part, part_number + offset, files_in) for offset, part in enumerate(section.parts, 1)]
         part_number += len(parts)
         rendered.append({"id": f"s{section_number}", "heading": section.heading, "parts": parts})
     return _render("page.html", title=title, sections=rendered) + "\n"
@@ -80,23 +112,33 @@ def _render(template: str, **values: Any) -> Markup:
     return Markup(_TEMPLATES.get_template(template).render(**values))
 
 
-def _render_part(part: Part, number: int) -> Markup:
-    """Renders one part of the page, the `number`-th."""
+def _render_part(part: Part, number: int, files_in: str) -> Markup:
+    """Renders one part of the page, the `number`-th; links to the files of pictures in `files_in`, where that is not empty."""
     if isinstance(part, str):
         return _render("paragraph.html", text=part)
     if isinstance(part, Table):
         return _render("table.html", title=part.title, columns=part.columns, rows=format_rows(part))
+    if isinstance(part, Facts):
+        return _render("facts.html", values=part.values)
+    if isinstance(part, Points):
+        return _render("points.html", texts=part.texts)
+    if isinstance(part, Verdict):
+        return _render("verdict.html", text=part.text)
     if isinstance(part, Listing):
-        return _render("listing.html", text="\n".join(part.text.splitlines()), caption=part.caption)
+        lines = part.text.splitlines()
+        folded = bool(part.caption) and len(lines) > _MOST_OPEN_LINES
+        return _render("listing.html", text="\n".join(lines), caption=part.caption, folded=folded)
     picture = part if isinstance(part, Picture) else Picture(part)
-    return _render("figure.html", svg=_inline_svg(picture.figure, f"f{number}-"), caption=picture.caption)
+    files = [(suffix.upper(), f"{quote(files_in)}/{quote(picture.name)}.{suffix}") for suffix in picture.suffixes if files_in]
+    svg = _inline_svg(picture, f"f{number}-")
+    return _render("figure.html", svg=svg, caption=picture.caption, photos=picture.has_photos, files=files)
 
 
-def _inline_svg(figure: Figure, prefix: str) -> Markup:
+def _inline_svg(picture: Picture, prefix: str) -> Markup:
     """A figure as an SVG element inside a page: its ids get a prefix, so that no two figures share one, and the page's style applies."""
-    root = ET.fromstring(to_svg(figure))
+    figure, root = picture.figure, ET.fromstring(picture.svg)
     for element in root.iter():
-        for style in element.findall(f"{{{_SVG}}}style"):
+        for style in element.findall(f"{{{SVG}}}style"):
             element.remove(style)
         for name, value in element.attrib.items():
             element.set(name, _add_id_prefix(name, value, prefix))

@@ -33,3 +33,12 @@ def replace_minus(text: str, sign: str = "−") -> str:
     ('−.5 [−0.7, a-b]', '$-$1')
     """
     return _MINUS.sub(sign, text)
+
+
+def file_name(text: str) -> str:
+    """A text as the name of a file, without a suffix: safe whatever characters it holds, and not too long.
+
+    >>> file_name("../x_loss:kd")
+    '.._x_loss_kd'
+    """
+    return re.sub(r"[^\w.+-]", "_", text)[:120]

@@ -67,7 +67,7 @@ def make_scoring_context(
 
 def _check_teacher(config: ScoreConfig, data: Dataset, batch: ProxyBatch) -> None:
     """Refuse weights and a normalisation that cannot be used, though no proxy needs them: the distillation after the search will."""
-    _renormalised(batch.images, config.teacher_norm, data)
+    renormalised(batch.images, config.teacher_norm, data)
     if config.teacher_weights != "random":
         build_teacher(config.teacher, data.spec, config.teacher_weights, needs=_MAPS)
 
@@ -82,7 +82,7 @@ def _observe_teacher(
     summaries = []
     with single_thread(device):
         for batch in batches:
-            images = _renormalised(batch.images, config.teacher_norm, data).to(device)
+            images = renormalised(batch.images, config.teacher_norm, data).to(device)
             if config.teacher_weights == "random":
                 initialise(model, config.init, batch.seed + TEACHER_SEED)
             with batch_statistics(model):
@@ -90,7 +90,7 @@ def _observe_teacher(
     return summaries
 
 
-def _renormalised(images: Tensor, norm: str, data: Dataset) -> Tensor:
+def renormalised(images: Tensor, norm: str, data: Dataset) -> Tensor:
     """Images that are normalised by the statistics of the data set, as the teacher wants them."""
     if norm == "data":
         return images

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,8 +20,10 @@ from diswot.searching.choices import SettledChoice, settled_choices
 from diswot.searching.closing import Finalist, Lead, rank_finalists
 from diswot.searching.loop import Search
 from diswot.searching.pareto import OBJECTIVES, FrontMember
+from diswot.searching.remarks import describe_outcome
 from diswot.searching.strategies import STRATEGIES
 from diswot.searching.trial import Trial
+from diswot.searching.views import view_winner
 from diswot.space import Cost, load_space
 
 FINALISTS, FRONT = "finalists", "front"
@@ -41,6 +43,7 @@ class SearchResult:
         lead: how far the winner is ahead of random networks of its size.
         settled: the choices that the search settled on.
         front: of `--pareto`, from the cheapest network to the dearest; its files lie in `folder / "front"`. The winner is its knee.
+        budget: the limits that held, those of the teacher among them.
         folder: the run's folder, or None; the finalists lie in `folder / "finalists"`.
     """
 
@@ -53,11 +56,47 @@ class SearchResult:
     lead: Lead
     settled: list[SettledChoice]
     front: list[FrontMember]
+    budget: Budget
     folder: Path | None
 
     def arch_json(self) -> str:
         """The text of the winner's arch.json."""
         return arch_json(self.winner, self.provenance)
+
+    def remarks(self) -> list[str]:
+        """Lines about the winner: its lead, what the search settled on, and how far the ranking can be trusted here."""
+        return describe_outcome(self.provenance["search"], self.table, self.lead, self.settled)
+
+    def summary(self) -> dict[str, Any]:
+        """The result as plain values, which JSON can hold, without the trials."""
+        budget = {what: [limit.low, limit.high] for what, limit in vars(self.budget).items() if limit is not None}
+        return {
+            "winner": _identity(self.winner),
+            "provenance": self.provenance,
+            "evaluations": len(self.trials),
+            "table": [_finalist(row) for row in self.table],
+            "teacher": {**asdict(self.teacher), "latency_ms": self.teacher_latency},
+            "budget": budget,
+            "lead": asdict(self.lead),
+            "settled": [asdict(choice) for choice in self.settled],
+            "front": [_front_member(member) for member in self.front],
+            "remarks": self.remarks(),
+        }
+
+
+def _identity(arch: Architecture) -> dict[str, Any]:
+    return {"space": arch.space, "choices": arch.choices}
+
+
+def _finalist(row: Finalist) -> dict[str, Any]:
+    measured = {"latency_ms": row.latency, "scores": row.scores, "rank": row.rank}
+    trained = {"trained": asdict(row.trained)} if row.trained else {}
+    return {"role": row.role, **_identity(row.arch), **asdict(row.cost), **measured, **trained}
+
+
+def _front_member(member: FrontMember) -> dict[str, Any]:
+    trial = member.trial
+    return {**_identity(trial.arch), **asdict(trial.cost), "latency_ms": trial.latency, "score": member.score, "knee": member.is_knee}
 
 
 @dataclass(frozen=True)
@@ -117,12 +156,16 @@ def run_search(plan: SearchPlan, run: RunDir | None, execution: Execution) -> Se
     settled = settled_choices((trial.arch for trial in trials), len(trials), search.space.extremes())
     provenance, folder = _provenance(search, winner), run.path if run else None
     teacher, latency = search.feasibility.teacher, search.feasibility.latency_of_teacher()
-    result = SearchResult(winner.arch, provenance, trials, table, teacher, latency, lead, settled, front, folder)
+    budget = search.feasibility.budget
+    result = SearchResult(winner.arch, provenance, trials, table, teacher, latency, lead, settled, front, budget, folder)
     if run is not None:
         if front:
             _write_front(run.path / FRONT, search, result)
         _write_finalists(run.path / FINALISTS, result)
         runs.write_atomic(run.path / "arch.json", result.arch_json())
+        run.write_result(result.summary())
+        if execution.report:
+            view_winner(search, winner.arch).save(run.path)
     return result
 
 

@@ -11,12 +11,14 @@ import numpy as np
 import yaml
 
 from diswot.config.fields import to_dict
-from diswot.report import charts, tables
-from diswot.report.html import Listing, Picture, Section, page
+from diswot.report import tables
+from diswot.report.html import FILES, Listing, Section, Verdict, write_page
 from diswot.report.tables import Column, Table
+from diswot.report.text import file_name
 from diswot.runs import write_atomic
 from diswot.statistics.bootstrap import Estimate
-from diswot.studies.study import BASELINES
+from diswot.studies.figures import band_names, dataset_charts, looks_of_rankings
+from diswot.studies.verdict import pick_table, verdict
 
 if TYPE_CHECKING:
     from diswot.statistics.ranked_values import Vector
@@ -24,11 +26,8 @@ if TYPE_CHECKING:
     from diswot.studies.ranking_result import RankingResult
     from diswot.studies.study import Study
 
-PAGE = "report.html"
 _TERMINAL_COLUMNS = ("Spearman", "Kendall", "given params", "given FLOPs", "regret")  # the files have all
 _LOWER_IS_BETTER = ("best rank", "worst rank", "regret")  # how the headings of such columns begin
-_REFERENCES = (*BASELINES, "random")  # what a ranking's regret is compared with
-_MAX_SCATTER_PLOTS = 6  # of the best rankings
 _METHODS = (
     "In brackets 95 % bootstrap intervals that resample networks; ± is the standard deviation over seeds, each taken alone. "
     "Regret is the accuracy that a ranking's pick loses against the best network within a FLOPs budget, mean over the budgets. "
@@ -39,25 +38,21 @@ _METHODS = (
 
 def write_report(study: Study, reports: Sequence[DatasetReport], folder: Path) -> Path:
     """Writes every table and chart into `folder / "report"` and the page `PAGE` into `folder`; returns the page's path."""
-    out = folder / "report"
+    out = folder / FILES
     out.mkdir(exist_ok=True)
-    sections = [_introduction(study)]
+    sections, looks = [_introduction(study, reports)], looks_of_rankings(study, reports)
     for report in reports:
-        listed, pictures = dataset_tables(study, report), dataset_charts(study, report)
+        listed, pictures = dataset_tables(study, report), dataset_charts(study, report, looks)
         for name, table in listed.items():
-            tables.write_table(table, out, file_stem(report.dataset, name))
-        for name, picture in pictures.items():
-            charts.save_figure(picture.figure, out / file_stem(report.dataset, name))
+            tables.write_table(table, out, file_name(f"{report.dataset}_{name}"))
         sections.append(Section(report.dataset, [*listed.values(), *pictures.values()]))
-    sections.append(Section("Configuration", [Listing(yaml.safe_dump(to_dict(study.config), sort_keys=False))]))
+    sections.append(Section("Configuration", [Listing(yaml.safe_dump(to_dict(study.config), sort_keys=False), "The options")]))
     write_atomic(out / "scores.csv", tables.to_csv(score_table(study)))
-    path = folder / PAGE
-    write_atomic(path, page(f"How {len(study.rankings)} rankings order {study.benchmark.name}", sections))
-    return path
+    return write_page(folder, f"How {len(study.rankings)} rankings order {study.benchmark.name}", sections)
 
 
-def _introduction(study: Study) -> Section:
-    """The first section: what was scored and how, how to read the numbers, and which rankings failed where."""
+def _introduction(study: Study, reports: Sequence[DatasetReport]) -> Section:
+    """The first section: what it comes to, what was scored and how, how to read the numbers, and which rankings failed where."""
     config = study.config
     networks = f"{len(study.rows):,} rows of {study.benchmark.name}, {len(np.unique(study.groups)):,} different networks"
     setting = (
@@ -65,16 +60,8 @@ def _introduction(study: Study) -> Section:
         f"initialisation {config.init}, teacher {config.teacher} ({config.teacher_weights} weights)."
     )
     failures = [f"{result.name} ({result.failed}, the first because {result.reason})" for result in study.rankings if result.failed]
-    return Section("", [setting, _METHODS, *([f"Rows without a score: {', '.join(failures)}."] if failures else [])])
-
-
-def file_stem(dataset: str, name: str) -> str:
-    """A file's name for a table or chart of a data set, safe whatever characters the names hold.
-
-    >>> file_stem("../x", "scatter_loss:kd")
-    '.._x_scatter_loss_kd'
-    """
-    return re.sub(r"[^\w.+-]", "_", f"{dataset}_{name}")[:120]
+    verdicts = [Verdict(verdict(study, report)) for report in reports]
+    return Section("", [*verdicts, setting, _METHODS, *([f"Rows without a score: {', '.join(failures)}."] if failures else [])])
 
 
 def column_key(heading: str) -> str:
@@ -88,8 +75,8 @@ def column_key(heading: str) -> str:
 
 def dataset_tables(study: Study, report: DatasetReport) -> dict[str, Table]:
     """All tables of one data set, by the names of their files."""
-    listed = {"correlations": correlation_table(study, report), "regret": regret_table(report), "bands": band_table(report)}
-    return listed | ({"searches": search_table(report)} if report.searched else {})
+    listed = {"correlations": correlation_table(study, report), "regret": regret_table(report), "picks": pick_table(study, report)}
+    return listed | {"bands": band_table(report)} | ({"searches": search_table(report)} if report.searched else {})
 
 
 def correlation_table(study: Study, report: DatasetReport, headings: Sequence[str] = ()) -> Table:
@@ -166,17 +153,13 @@ def _budget_table(report: DatasetReport, picked: str, means: Mapping[str, Any], 
 def band_table(report: DatasetReport) -> Table:
     """Spearman's correlation inside bands of about equal FLOPs."""
     columns = [Column("ranking", "ranking")]
-    columns += [Column(f"band_{number}", heading, "estimate", 2, "high") for number, heading in enumerate(_band_names(report), 1)]
+    columns += [Column(f"band_{number}", heading, "estimate", 2, "high") for number, heading in enumerate(band_names(report), 1)]
     rows = [
         {"ranking": name, **{f"band_{number}": estimate for number, estimate in enumerate(banded, 1)}}
         for name, banded in report.banded.items()
     ]
     counts = ", ".join(f"{band.count:,}" for band in report.bands)
     return Table(f"{report.dataset}: Spearman inside bands of FLOPs ({counts} rows)", columns, rows)
-
-
-def _band_names(report: DatasetReport) -> list[str]:
-    return [f"{band.low / 1e6:.3g} to {band.high / 1e6:.3g}M" for band in report.bands]
 
 
 def score_table(study: Study) -> Table:
@@ -205,61 +188,3 @@ def _mean_scores(results: Iterable[RankingResult]) -> dict[str, Vector]:
         for result in results
         for index, part in enumerate(result.ranking.parts)
     }
-
-
-def dataset_charts(study: Study, report: DatasetReport) -> dict[str, Picture]:
-    """All charts of one data set, by the names of their files."""
-    names, dataset = [result.name for result in study.rankings], report.dataset
-    spearman = [_spearman(report, name) for name in names]
-    by_band = {band: [report.banded[name][index] for name in names] for index, band in enumerate(_band_names(report))}
-    band_title = f"Rank correlation among networks of one size, {dataset}"
-    pictures = {
-        "intervals": Picture(charts.forest_plot(names, spearman, title=f"Rank correlation on {dataset}", baselines=BASELINES)),
-        "regret": _regret_picture(report),
-        "bands": Picture(charts.band_plot(names, by_band, title=band_title, xlabel="FLOPs")),
-        "matrix": Picture(charts.correlation_heatmap(names, report.matrix, title="How alike the rankings are")),
-    }
-    timed = [result for result in study.rankings if result.milliseconds > 0]
-    if timed:
-        pictures["cost"] = _cost_picture(timed, report)
-    return pictures | _scatter_pictures(study, report)
-
-
-def _spearman(report: DatasetReport, name: str) -> Estimate:
-    return report.statistics[name]["Spearman"]
-
-
-def _regret_picture(report: DatasetReport) -> Picture:
-    figure = charts.regret_plot(
-        report.budgets,
-        {name: regrets for name, regrets in report.regrets.items() if name not in _REFERENCES},
-        {name: report.regrets[name] for name in _REFERENCES if name in report.regrets},
-        title=f"What the pick loses on {report.dataset}",
-    )
-    return Picture(figure, "Accuracy of the best network within the budget minus that of the pick; params and flops pick the largest.")
-
-
-def _cost_picture(timed: Sequence[RankingResult], report: DatasetReport) -> Picture:
-    estimates = [_spearman(report, result.name) for result in timed]
-    figure = charts.cost_plot(
-        [result.name for result in timed],
-        [result.milliseconds for result in timed],
-        [estimate.value for estimate in estimates],
-        [(estimate.low, estimate.high) for estimate in estimates],
-        title=f"What a correlation costs, {report.dataset}",
-    )
-    return Picture(figure)
-
-
-def _scatter_pictures(study: Study, report: DatasetReport) -> dict[str, Picture]:
-    """Scatter plots of the best rankings, over the rows whose accuracy is known."""
-    known = ~np.isnan(study.accuracies[report.dataset])
-    accuracy, flops = study.accuracies[report.dataset][known], study.size("flops")[known]
-    best = sorted(study.rankings, key=lambda result: _descending(_spearman(report, result.name)))[:_MAX_SCATTER_PLOTS]
-    pictures = {}
-    for result in best:
-        corner_text = f"Spearman {tables.format_estimate(_spearman(report, result.name))}"
-        title = f"{result.name} on {report.dataset}"
-        figure = charts.rank_scatter(result.fitness[known], accuracy, flops, title=title, corner_text=corner_text)
-        pictures[f"scatter_{result.name}"] = Picture(figure)
-    return pictures

@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,6 +59,13 @@ class TabulateResult:
     seconds: float | None
     table: Path
     folder: Path
+
+    def summary(self) -> dict[str, Any]:
+        """The result as plain values, which JSON can hold."""
+        trainings = [{**asdict(training), "top1": top1} for training, top1 in self.accuracies.items()]
+        trainings += [{**asdict(training), "failed": reason} for training, reason in self.failed.items()]
+        agreements = [asdict(agreement) for agreement in self.agreements]
+        return {"trainings": trainings, "agreements": agreements, "seconds": self.seconds, "table": str(self.table)}
 
 
 @dataclass(frozen=True)
@@ -221,7 +228,9 @@ class _Tabulation:
         path = self._write_table()
         config = self.config
         agreeing = agreements(self.accuracies, config.loss, config.seed, config.seed + config.seeds)
-        return TabulateResult(self.networks, self.accuracies, self.failed, agreeing, runner.median_seconds(), path, self.run.path)
+        result = TabulateResult(self.networks, self.accuracies, self.failed, agreeing, runner.median_seconds(), path, self.run.path)
+        self.run.write_result(result.summary())
+        return result
 
     @property
     def _ended(self) -> int:

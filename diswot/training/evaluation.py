@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from diswot.training.augment import to_float
 from diswot.training.distributed import DistributedContext
 
 _BATCH = 500
+_MOST_CLASSES = 1000  # whose confusions are counted
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,13 @@ class Network:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Top-1 and top-5 accuracy in percent on `count` images; top-5 is NaN for five classes or fewer.
+    """The accuracy on a set of images.
+
+    Attributes:
+        top1: in percent.
+        count: images.
+        top5: in percent; NaN for five classes or fewer.
+        confusion: (classes, classes) images by their class and by the class that they were taken for; None of more than 1,000 classes.
 
     >>> print(Accuracy(75.0, 1200))
     75.00 % (72.47 to 77.37, 1,200 images)
@@ -51,12 +59,18 @@ class Accuracy:
     top1: float
     count: int
     top5: float = math.nan
+    confusion: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
 
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of top-1, in percent, that so many images allow (Wilson 1927)."""
         found = stats.binomtest(round(self.top1 * self.count / 100), self.count).proportion_ci(method="wilson")
         return 100 * found.low, 100 * found.high
+
+    def summary(self) -> dict[str, Any]:
+        """The accuracy as plain values, which JSON can hold."""
+        top5 = None if math.isnan(self.top5) else self.top5
+        return {"top1": self.top1, "interval": list(self.interval), "top5": top5, "images": self.count}
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -78,13 +92,20 @@ def _batches(images: ImageSet, device: str, chosen: NDArray[np.int64]) -> Iterat
 def evaluate(network: Network, images: ImageSet, device: str, distributed: DistributedContext | None = None) -> Accuracy:
     """Measure the accuracy in evaluation mode; under torchrun every process takes its share of the images."""
     distributed = distributed or DistributedContext()
-    model = network.model.eval()
-    right = torch.zeros(2, dtype=torch.int64)
-    for indices, pixels in _batches(images, device, np.arange(distributed.rank, len(images.labels), distributed.world_size)):
+    model, labels = network.model.eval(), images.labels
+    right, confusion = torch.zeros(2, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.int64)
+    for indices, pixels in _batches(images, device, np.arange(distributed.rank, len(labels), distributed.world_size)):
         logits = model(network.normalise(pixels))
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices.cpu()
-        hits = best == torch.from_numpy(images.labels[indices])[:, None]
+        target = torch.from_numpy(labels[indices])
+        hits = best == target[:, None]
         right += torch.stack([hits[:, 0].sum(), hits.sum()])
-    total = distributed.sum(right).tolist()
-    count = len(images.labels)
-    return Accuracy(100 * total[0] / count, count, 100 * total[1] / count if logits.shape[1] > 5 else math.nan)
+        if not len(confusion) and labels.max() < logits.shape[1] <= _MOST_CLASSES:
+            confusion = torch.zeros(logits.shape[1], logits.shape[1], dtype=torch.int64)
+        if len(confusion):
+            confusion.index_put_((target, best[:, 0]), torch.ones(len(target), dtype=torch.int64), accumulate=True)
+    total, count = distributed.sum(right).tolist(), len(labels)
+    if distributed.world_size > 1 and distributed.world_size <= count:  # else a process has no image, and knows no number of classes
+        confusion = distributed.sum(confusion)
+    top5 = 100 * total[1] / count if logits.shape[1] > 5 else math.nan
+    return Accuracy(100 * total[0] / count, count, top5, confusion.numpy() if len(confusion) else None)

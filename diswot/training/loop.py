@@ -39,6 +39,7 @@ from diswot.training.student import StudentSpec, StudentState
 
 logger = logging.getLogger(__name__)
 METRICS = "metrics.jsonl"
+TIMINGS = "timings.jsonl"  # apart, since they differ from run to run
 _CHECK_INTERVAL = 50  # steps between two checks that the loss is finite, where a check waits for the device
 _REMEDY = ": use a smaller --lr; the last good state is that of epoch {}"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -330,6 +331,7 @@ def fit(
         history.append(line)
         if main:
             run.append(METRICS, line)
+            run.append(TIMINGS, {"epoch": epoch + 1, "images_per_second": trainer.images_per_second}, sync=False)
             trainer.save(run.path, epoch + 1, notes)
             if logs is not None:
                 logs.write(history)

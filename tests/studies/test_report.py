@@ -150,7 +150,7 @@ def test_report_writes_every_table_and_chart_and_one_page(study: Any, report: Da
     study.accuracies["../away"] = study.accuracies["toy"]
     other = dataclasses.replace(report, dataset="../away")
     path = study_report.write_report(study, [report, other], tmp_path)
-    assert path == tmp_path / study_report.PAGE and sorted(tmp_path.iterdir()) == [tmp_path / "report", path]
+    assert path == tmp_path / "report.html" and sorted(tmp_path.iterdir()) == [tmp_path / "report", path]
     tables = {f"{name}.{kind}" for name in ("correlations", "regret", "bands", "searches") for kind in ("csv", "json", "md", "tex")}
     drawn = ("intervals", "regret", "bands", "matrix", "cost", *(f"scatter_{name.replace(':', '_')}" for name in NAMES))
     names = tables | {f"{name}.{kind}" for name in drawn for kind in ("svg", "png")}

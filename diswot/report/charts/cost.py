@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,34 +11,36 @@ from numpy.typing import ArrayLike, NDArray
 
 from diswot.report.charts.axes import draw_zero_line, set_log_xaxis
 from diswot.report.charts.labels import label_points, missing_value_notes
-from diswot.report.charts.style import DOTTED, GREY, PALETTE, fix_layout, new_figure, to_vector, with_chart_style
+from diswot.report.charts.style import DOTTED, GREY, PALETTE, Look, fix_layout, new_figure, to_vector, with_chart_style
 from diswot.statistics.ranked_values import Vector
 
 
 @with_chart_style
 def cost_plot(
     names: Sequence[str],
-    milliseconds: ArrayLike,
-    correlation: ArrayLike,
+    cost: ArrayLike,
+    value: ArrayLike,
     interval: ArrayLike | None = None,
     *,
     title: str,
     xlabel: str = "cost (milliseconds per network)",
     ylabel: str = "Spearman correlation with accuracy",
+    looks: Mapping[str, Look] | None = None,
 ) -> Figure:
-    """Scatter plot of each proxy's correlation over its cost, the Pareto front in colour and joined by steps.
+    """Scatter plot of a value over its cost: a proxy's correlation, or a student's accuracy; the Pareto front is joined by steps.
 
     Args:
-        names: of the p proxies.
-        milliseconds: (p,), positive, per network; proxies without a cost or a correlation are named below the figure.
-        correlation: (p,) in [-1, 1].
-        interval: (p, 2) bounds of each correlation.
+        names: of the p proxies or students.
+        cost: (p,), positive; those without a cost or a value are named below the figure.
+        value: (p,) higher is better.
+        interval: (p, 2) bounds of each value.
+        looks: of the names that have a colour of their own; None for a colour for those on the front.
 
     >>> figure = cost_plot(["params", "nwot"], [0.1, 12.0], [0.72, 0.78], title="cost")
     >>> sorted(text.get_text() for text in figure.axes[0].texts)
     ['nwot', 'params']
     """
-    points = np.column_stack([to_vector(milliseconds), to_vector(correlation)])
+    points = np.column_stack([to_vector(cost), to_vector(value)])
     bounds = np.full((len(points), 2), np.nan) if interval is None else np.asarray(interval, np.float64).reshape(len(points), 2)
     known = np.isfinite(points).all(1) & (points[:, 0] > 0)
     notes = missing_value_notes([name for name, is_known in zip(names, known, strict=True) if not is_known])
@@ -46,14 +48,16 @@ def cost_plot(
     points, bounds = points[known], bounds[known]
     x, y = points.T
     is_best = pareto_front(x, y)
+    known_names = [name for name, is_known in zip(names, known, strict=True) if is_known]
     colors = np.where(is_best, PALETTE[0], GREY)
+    if looks is not None:
+        colors = np.array([looks[name].color if name in looks else GREY for name in known_names], dtype=object)
     front = points[is_best][np.argsort(x[is_best])]
     axes.vlines(x, bounds[:, 0], bounds[:, 1], color=colors, lw=0.9, alpha=0.55)
     axes.step(front[:, 0], front[:, 1], where="post", color=GREY, lw=0.8, ls=DOTTED, zorder=1)
     axes.scatter(x, y, s=18, color=colors, linewidths=0, zorder=3)
     set_log_xaxis(axes, np.concatenate([x / 1.3, x * 1.3]))
     draw_zero_line(axes, y)
-    known_names = [name for name, is_known in zip(names, known, strict=True) if is_known]
     label_points(figure, axes, known_names, points, colors.tolist(), _lines_to_avoid(axes, points, bounds, front))
     return fix_layout(figure)
 

@@ -60,7 +60,8 @@ def label_line_ends(figure: Figure, axes: Axes, lines: Sequence[Line2D]) -> None
         return
     fix_limits(figure, axes)
     axes_height = axes.get_window_extent().height / figure.dpi * 72  # points
-    ends = [_last_point(line) for line in lines]
+    low, high = sorted(axes.get_ylim())
+    ends = [(x, min(max(y, low), high)) for x, y in map(_last_point, lines)]  # of a line that leaves the chart, where it does
     fractions = axes.transAxes.inverted().transform(axes.transData.transform(ends))
     right = float(fractions[:, 0].max()) + 0.035
     heights = spread_apart(fractions[:, 1], 1.22 * SMALL_SIZE / axes_height)

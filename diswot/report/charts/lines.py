@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from diswot.report.charts.axes import draw_zero_line, set_log_xaxis
 from diswot.report.charts.labels import label_line_ends, missing_value_notes, short_label
-from diswot.report.charts.style import LINE_STYLES, MARKERS, PAGE_WIDTH, PALETTE, fix_layout, new_figure, to_vector, with_chart_style
+from diswot.report.charts.style import LINE_STYLES, PAGE_WIDTH, Look, fix_layout, looks_of, new_figure, to_vector, with_chart_style
 from diswot.report.tables import to_estimate
 from diswot.statistics.ranked_values import Vector
 
@@ -47,13 +47,15 @@ def band_plot(
     title: str,
     xlabel: str = "budget band",
     ylabel: str = "Spearman correlation inside the band",
+    looks: Mapping[str, Look] | None = None,
 ) -> Figure:
-    """Line chart of how well each proxy ranks the networks of one budget band, the best six on average in colour.
+    """Line chart of how well each proxy ranks the networks of one budget band, six of them in colour.
 
     Args:
         names: of the p proxies.
         bands: for each band's label, in order, p correlations in [-1, 1]: numbers or estimates, NaN where there is none. The intervals
             of estimates are drawn where there are at most three proxies; more would hide the lines.
+        looks: of the proxies that are in colour; None for the best six on average.
 
     >>> figure = band_plot(["nwot", "params"], {"to 50M": [0.5, 0.1], "50M to 100M": [0.6, float("nan")]}, title="within budgets")
     >>> [line.get_label() for line in figure.axes[0].lines]
@@ -63,7 +65,7 @@ def band_plot(
     figure, axes = new_figure(_height(len(curves)), title, xlabel, ylabel, notes=_missing_notes(curves))
     x = np.arange(len(bands), dtype=np.float64)
     _set_band_ticks(axes, x, list(bands), max((len(short_label(curve.name)) for curve in curves), default=0))
-    styles = _highlight_best(curves)
+    styles = _styles(curves, looks)
     lines = _draw_curves(axes, x, curves, styles)
     if len(curves) <= _MAX_CURVES_WITH_INTERVALS:
         for curve, style in zip(curves, styles, strict=True):
@@ -96,13 +98,16 @@ def regret_plot(
     title: str,
     xlabel: str = "budget (FLOPs)",
     ylabel: str = "regret (accuracy points)",
+    looks: Mapping[str, Look] | None = None,
 ) -> Figure:
     """Line chart of the accuracy that is lost by taking a proxy's favourite within each budget, instead of the best network there.
 
     Args:
         budgets: (k,), positive, in FLOPs.
-        curves: for each proxy (k,) regrets in accuracy points, 0 is best; the six lowest on average are in colour.
-        baselines: the same for what needs no proxy ("most FLOPs", "random"): dashed and grey.
+        curves: for each proxy (k,) regrets in accuracy points, 0 is best.
+        baselines: the same for what needs no proxy ("most FLOPs", "random"): dashed and grey. Where they lie far above all proxies, the
+            chart ends below them; a note says how high they reach.
+        looks: of the proxies that are in colour; None for the six lowest on average.
 
     >>> figure = regret_plot([1e7, 1e8], {"nwot": [1.0, 0.5]}, {"random": [3.0, 2.0]}, title="regret")
     >>> figure.axes[0].get_xscale(), [line.get_label() for line in figure.axes[0].lines]
@@ -113,12 +118,14 @@ def regret_plot(
     dashed, solid = (
         _merge_equal([_curve_of(name, to_vector(y)[order].tolist()) for name, y in group.items()]) for group in (baselines, curves)
     )
-    figure, axes = new_figure(_height(len(dashed) + len(solid)), title, xlabel, ylabel, notes=_missing_notes([*dashed, *solid]))
+    top = _top(dashed, solid)
+    notes = [*_missing_notes([*dashed, *solid]), *_notes_above(dashed, top)]
+    figure, axes = new_figure(_height(len(dashed) + len(solid)), title, xlabel, ylabel, notes=notes)
     lines = _draw_curves(axes, x[order], dashed, _dashed_styles(len(dashed), marker="_" if len(x) == 1 else ""))
-    lines += _draw_curves(axes, x[order], solid, _highlight_best(solid, lower_is_better=True))
+    lines += _draw_curves(axes, x[order], solid, _styles(solid, looks, lower_is_better=True))
     set_log_xaxis(axes, x)
     if lines:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, top)
     label_line_ends(figure, axes, lines)
     return fix_layout(figure)
 
@@ -144,15 +151,37 @@ def _height(count: int) -> float:
     return max(3.4, 0.155 * count + 1.2)
 
 
-def _highlight_best(curves: Sequence[_Curve], lower_is_better: bool = False) -> list[LineStyle]:
-    """A style for each line: the best six on average in colour, with a marker of their own, the rest thin and grey."""
-    sign = -1 if lower_is_better else 1
-    means = [sign * np.mean(curve.y[curve.finite]) if curve.finite.any() else -np.inf for curve in curves]
-    order = sorted(range(len(curves)), key=lambda index: -means[index])
-    styles: list[LineStyle] = [{"color": "#a8a8a8", "lw": 0.9, "marker": ".", "ms": 3.5, "zorder": 2} for _ in curves]
-    for place, (index, color, marker) in enumerate(zip(order, PALETTE, MARKERS, strict=False)):
-        styles[index] = {"color": color, "lw": 1.6, "marker": marker, "ms": 4.2, "mew": 0, "zorder": 4 - 0.1 * place}
-    return styles
+def _top(baselines: Sequence[_Curve], curves: Sequence[_Curve]) -> float | None:
+    """Where the y axis ends: a little above the proxies, where baselines would take up more than half of the chart; else None."""
+    highest = max((float(np.nanmax(curve.y)) for curve in curves if curve.finite.any()), default=0.0)
+    above = max((float(np.nanmax(curve.y)) for curve in baselines if curve.finite.any()), default=0.0)
+    return 1.25 * highest if above > 2 * highest > 0 else None
+
+
+def _notes_above(curves: Sequence[_Curve], top: float | None) -> list[str]:
+    """The note that says how high the curves reach that leave the chart."""
+    if top is None:
+        return []
+    highest = {short_label(curve.name): float(np.nanmax(curve.y)) for curve in curves if curve.finite.any()}
+    reach = [f"{name} reaches {value:.3g}" for name, value in highest.items() if value > top]
+    return [f"above the chart: {', '.join(reach)}"] if reach else []
+
+
+def _styles(curves: Sequence[_Curve], looks: Mapping[str, Look] | None, lower_is_better: bool = False) -> list[LineStyle]:
+    """A style for each line: in colour, with a marker of its own, where it has a look; the others thin and grey. Without looks the best six
+    on average have one."""
+    if looks is None:
+        sign = -1 if lower_is_better else 1
+        means = [sign * np.mean(curve.y[curve.finite]) if curve.finite.any() else -np.inf for curve in curves]
+        looks = looks_of([curves[index].name for index in sorted(range(len(curves)), key=lambda index: -means[index])])
+    found = [next((looks[name] for name in (curve.name, *curve.name.split(", ")) if name in looks), None) for curve in curves]
+    order = list(looks.values())
+    return [
+        {"color": "#a8a8a8", "lw": 0.9, "marker": ".", "ms": 3.5, "zorder": 2}
+        if look is None
+        else {"color": look.color, "lw": 1.6, "marker": look.marker, "ms": 4.2, "mew": 0, "zorder": 4 - 0.1 * order.index(look)}
+        for look in found
+    ]
 
 
 def _dashed_styles(count: int, marker: str) -> list[LineStyle]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, LogNorm
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from diswot.report.charts.axes import add_colorbar, set_log_ticks, slice_colormap
-from diswot.report.charts.style import GREY, LIGHT_GREY, PALETTE, TEXT_SIZE, fix_layout, new_figure, to_vector, with_chart_style
+from diswot.report.charts.axes import add_colorbar, set_log_ticks, set_log_xaxis, slice_colormap
+from diswot.report.charts.style import GREY, LIGHT_GREY, MARKERS, PALETTE, TEXT_SIZE, fix_layout, new_figure, to_vector, with_chart_style
 from diswot.report.text import single_line
 from diswot.statistics.ranked_values import Vector
 
+POINTS = "points"  # the id of the points, which are in the order of what was given
 MAX_POINTS = 2000  # more are drawn as a density
 _XLABEL = "rank of the score (percent of networks below)"
 _COUNT_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000)  # networks in a cell of a density
@@ -56,7 +58,7 @@ def rank_scatter(
     visible = y >= lower_limit
     left_out, below = int((~finite).sum()), int((~visible).sum())
     notes = [f"{left_out:,} of {len(finite):,} without a finite value are not shown"] if left_out else []
-    notes += [f"{below:,} below {lower_limit:.3g} are only marked at the foot"] if below else []
+    notes += [f"{below:,} between {y.min():.3g} and {y[~visible].max():.3g} are only marked at the foot"] if below else []
     figure, axes = new_figure(3.6, title, _XLABEL, ylabel, notes=notes)
     axes.set_xlim(-2, 102)
     if visible.sum() > MAX_POINTS:
@@ -67,6 +69,14 @@ def rank_scatter(
     _mark_below(axes, x[~visible])
     _write_in_corner(axes, x[visible], y[visible], corner_text)
     return fix_layout(figure)
+
+
+def shown_points(score: ArrayLike, accuracy: ArrayLike) -> NDArray[np.intp]:
+    """The numbers of the networks that `rank_scatter` draws a point for, in order; none where it draws a density."""
+    scores, accuracies = to_vector(score), to_vector(accuracy)
+    finite = np.isfinite(scores) & np.isfinite(accuracies)
+    shown = np.flatnonzero(finite & (accuracies >= _lower_limit(accuracies[finite])))
+    return shown if len(shown) <= MAX_POINTS else shown[:0]
 
 
 def _percent_below(scores: Vector) -> Vector:
@@ -109,13 +119,13 @@ def _draw_points(figure: Figure, axes: Axes, x: Vector, y: Vector, size: Vector 
     """Draws points, coloured by size on a logarithmic scale; grey where a point has no positive size."""
     area = 14 if len(x) < 500 else 7
     if size is None or not (size[np.isfinite(size)] > 0).any():
-        axes.scatter(x, y, s=area, color=PALETTE[0], alpha=0.6, linewidths=0)
+        axes.scatter(x, y, s=area, color=PALETTE[0], alpha=0.6, linewidths=0, gid=POINTS)
         return
     positive = np.where(size > 0, size, np.nan)
     low, high = np.nanmin(positive), np.nanmax(positive)
     colormap = slice_colormap("viridis_r", 40, 0.08).with_extremes(bad=LIGHT_GREY)  # 40: a bar of 50 or more becomes a bitmap
     norm = LogNorm(low, max(high, low * 1.01))
-    points = axes.scatter(x, y, s=area, c=positive, cmap=colormap, norm=norm, linewidths=0, plotnonfinite=True)
+    points = axes.scatter(x, y, s=area, c=positive, cmap=colormap, norm=norm, linewidths=0, plotnonfinite=True, gid=POINTS)
     set_log_ticks(add_colorbar(figure, points, axes, size_label).ax.yaxis)
 
 
@@ -130,3 +140,33 @@ def _write_in_corner(axes: Axes, x: Vector, y: Vector, text: str) -> None:
     sides = {"ha": "left" if across < 0.5 else "right", "va": "bottom" if up < 0.5 else "top"}
     box = {"boxstyle": "square,pad=0.25", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
     axes.text(across, up, single_line(text), transform=axes.transAxes, fontsize=TEXT_SIZE + 0.5, bbox=box, **sides)  # type: ignore[arg-type]
+
+
+@with_chart_style
+def cost_scatter(
+    cost: ArrayLike, accuracy: ArrayLike, groups: Sequence[str], *, title: str, xlabel: str, ylabel: str = "accuracy (%)"
+) -> Figure:
+    """Scatter plot of accuracy over a cost, on a logarithmic axis, in a colour for each group; the points of a group have the id
+    `points-GROUP`.
+
+    Args:
+        cost: (n,) positive.
+        accuracy: (n,).
+        groups: (n,) names, six different ones at most.
+
+    >>> figure = cost_scatter([1e5, 2e5], [60, 61], ["random", "random"], title="t", xlabel="parameters")
+    >>> len(figure.axes[0].collections[0].get_offsets()), figure.axes[0].get_xscale()
+    (2, 'log')
+    """
+    x, y, names = to_vector(cost), to_vector(accuracy), list(dict.fromkeys(groups))
+    figure, axes = new_figure(3.4, title, xlabel, ylabel)
+    of_group = np.array([names.index(group) for group in groups], np.int64)
+    for number, (name, color, marker) in enumerate(zip(names, PALETTE, MARKERS, strict=False)):
+        own = of_group == number
+        axes.scatter(
+            x[own], y[own], s=16, color=color, marker=marker, alpha=0.75, linewidths=0, label=single_line(name), gid=f"{POINTS}-{name}"
+        )
+    set_log_xaxis(axes, x)
+    if len(names) > 1:
+        axes.legend(frameon=False, fontsize=TEXT_SIZE, loc="best")
+    return fix_layout(figure)

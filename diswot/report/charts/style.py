@@ -7,6 +7,7 @@ import io
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -57,6 +58,23 @@ RC_PARAMS = {
     "svg.fonttype": "path",  # a reader without the font sees the same figure
     "svg.hashsalt": "diswot",
 }
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one ranking or network looks in every chart of a page."""
+
+    color: str
+    marker: str
+
+
+def looks_of(names: Sequence[str]) -> dict[str, Look]:
+    """A look for each of the first six names, the most important first; the others are drawn grey.
+
+    >>> list(looks_of(["a", "b"])), looks_of(["a"])["a"].marker
+    (['a', 'b'], 'o')
+    """
+    return {name: Look(color, marker) for name, color, marker in zip(names, PALETTE, MARKERS, strict=False)}
 
 
 def with_chart_style(function: Callable[P, T]) -> Callable[P, T]:
@@ -121,11 +139,15 @@ def to_svg(figure: Figure) -> str:
     return _encode(figure, "svg").decode()
 
 
-def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Writes `<path>.svg` and `<path>.png` (300 dots per inch), each whole or not at all, and returns their paths."""
+def save_figure(figure: Figure, path: Path, svg: str | None = None) -> list[Path]:
+    """Writes `<path>.svg` and `<path>.png` (300 dots per inch), each whole or not at all, and returns their paths.
+
+    Args:
+        svg: the figure as SVG, where it is known.
+    """
     paths = [path.with_name(f"{path.name}.{kind}") for kind in ("svg", "png")]
-    for target in paths:
-        write_atomic(target, _encode(figure, target.suffix[1:]))
+    write_atomic(paths[0], to_svg(figure) if svg is None else svg)
+    write_atomic(paths[1], _encode(figure, "png"))
     return paths
 
 
