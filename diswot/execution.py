@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
@@ -25,7 +26,7 @@ class Execution:
             half an hour for a candidate, and any time for trainings.
         cache: whether scores of earlier runs are taken from, and new ones kept in, the user's store.
         tensorboard: write TensorBoard's files into the folder of a training.
-        report: write the run's page, report.html, at its end.
+        report: write the run's page, report.html, at its end; by default unless the environment says DISWOT_REPORT=off.
     """
 
     device: str = "auto"
@@ -35,7 +36,7 @@ class Execution:
     patience: float | None = None
     cache: bool = True
     tensorboard: bool = False
-    report: bool = True
+    report: bool = field(default_factory=lambda: os.environ.get("DISWOT_REPORT") != "off")
 
     def __post_init__(self) -> None:
         if self.workers < 0:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
+import io
 import json
 import os
 import platform
 import re
 import sys
 import threading
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from diswot.architecture import canonical_json
 from diswot.errors import DiswotError, RunError, first_line
@@ -66,6 +71,22 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RunError(f"{path}: damaged (no object in it): restore it, or start a new run")
     return found
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays as a compressed .npz file, whole or not at all."""
+    out = io.BytesIO()
+    np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
+    write_atomic(path, out.getvalue())
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
+    """The arrays of an .npz file of a run; None where there is no such file, or none that can be read."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error):
+        return None
 
 
 def back_up_file(path: Path) -> Path | None:

@@ -28,6 +28,13 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing a test does touches the user's own cache, and what it computes twice is computed twice."""
     monkeypatch.setenv("DISWOT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DISWOT_CACHE", "off")
+    monkeypatch.setenv("DISWOT_REPORT", "off")  # a page takes seconds; tests/pages asks for its own
+
+
+@pytest.fixture
+def _pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs leave their page, as they do for users."""
+    monkeypatch.delenv("DISWOT_REPORT")
 
 
 @pytest.fixture(autouse=True)

@@ -77,7 +77,6 @@ def desk(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> It
     torch.save(ZOO["resnet56"](num_classes=4).state_dict(), "resnet56.th")
     monkeypatch.setattr("diswot.searching.finalists._SAMPLES", 20)  # each of the reader's own space is traced, in some 50 ms
     monkeypatch.setattr("diswot.tabulation.networks._TRACED_SAMPLES", 20)
-    monkeypatch.setattr("diswot.studies.report.write_report", lambda *arguments: None)  # seconds, and tested with the study
     yield tmp_path
     for name in MODULES:
         sys.modules.pop(name, None)

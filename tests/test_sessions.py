@@ -42,7 +42,7 @@ def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """A study without its page and figures, which take seconds and are tested with the study."""
-    monkeypatch.setattr("diswot.studies.report.write_report", lambda *arguments: None)
+    monkeypatch.setattr("diswot.studies.report.write_report", lambda *arguments, **options: None)
 
 
 @dataclass(frozen=True)

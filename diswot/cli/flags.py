@@ -60,7 +60,7 @@ _RUNNING = {
     ),
     "tensorboard": click.option("--tensorboard", is_flag=True, help="write TensorBoard's files into the run's folder too"),
     "report": click.option(
-        "--report/--no-report", default=True, help="write the run's page, report.html, into its folder at the end \\[report]"
+        "--report/--no-report", default=None, help="write the run's page, report.html, into its folder at the end \\[report]"
     ),
     "out": click.option(
         "--out",

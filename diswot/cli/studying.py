@@ -17,7 +17,7 @@ from diswot.errors import DataError, brief_repr
 @click.command()
 @words("[TABLE.CSV] [KEY=VALUE]...")
 @flags_of(StudyConfig)
-@running("device", "workers", "executor", "patience", "cache", "quiet", "json", "config", "name", "runs", "resume", "scores-of")
+@running("device", "workers", "executor", "patience", "cache", "quiet", "json", "config", "name", "runs", "resume", "report", "scores-of")
 def study(words: tuple[str, ...], **flags: Any) -> None:
     """Measure how well proxies rank the networks of a benchmark table, whose accuracies are known.
 
@@ -53,7 +53,8 @@ def study(words: tuple[str, ...], **flags: Any) -> None:
         return
     for table in tables:
         output.show_table(to_rich(table))
-    click.echo(f"{outcome.folder / PAGE}: all tables and figures" if outcome.folder is not None else "")
+    if outcome.folder is not None and (outcome.folder / PAGE).exists():
+        click.echo(f"{outcome.folder / PAGE}: all tables and figures")
 
 
 @click.command()

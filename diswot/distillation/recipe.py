@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -193,9 +192,7 @@ def _save_confusions(folder: Path, context: TrainingContext, students: Sequence[
     found = {name: accuracy.confusion for name, accuracy in measured.items() if accuracy.confusion is not None}
     counts = {f"network{number}": confusion for number, confusion in enumerate(found.values())}
     names = {"classes": np.array(context.splits.data.class_names, np.str_), "networks": np.array(list(found), np.str_)}
-    out = io.BytesIO()
-    np.savez_compressed(out, **names, **counts)  # type: ignore[arg-type]
-    runs.write_atomic(folder / CONFUSIONS, out.getvalue())
+    runs.write_arrays(folder / CONFUSIONS, {**names, **counts})
 
 
 def _save_students(context: TrainingContext, trainer: Trainer, run: RunDir) -> list[TrainedStudent]:

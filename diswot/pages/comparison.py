@@ -102,7 +102,7 @@ def _facts(run: RunFiles, rows: Sequence[Row], records: Sequence[Mapping[str, An
     teachers = [record["teacher"] for record in records if record.get("teacher") is not None]
     if teachers:
         facts.append(("teacher", f"{np.mean(teachers):.2f} %"))
-    return [*facts, ("images", f"{records[0]['images']:,} of {records[0]['measured_on']}"), ("data", str(run.config["data"]))]
+    return [*facts, ("images", f"{records[0]['images']:,} of {records[0]['measured_on']}"), ("data", run.data_name)]
 
 
 def _table(rows: Sequence[Row]) -> Table:

@@ -17,6 +17,7 @@ from diswot.report.charts import confusion_plot, gains_plot
 from diswot.report.pictures import Picture
 from diswot.report.tables import Column, Table
 from diswot.report.text import file_name
+from diswot.runs import read_arrays
 from diswot.statistics.ranked_values import Vector
 
 TEACHER = "teacher"  # what the teacher is called among the networks
@@ -38,12 +39,11 @@ class Confusions:
     @classmethod
     def read(cls, folder: Path) -> Confusions | None:
         """Read those of a training's folder; None where there are none that can be read."""
-        try:
-            with np.load(folder / CONFUSIONS, allow_pickle=False) as found:
-                names, classes = found["networks"].tolist(), [str(name) for name in found["classes"]]
-                counts = {str(name): np.asarray(found[f"network{number}"], np.int64) for number, name in enumerate(names)}
-        except (OSError, ValueError, KeyError, EOFError):
+        found = read_arrays(folder / CONFUSIONS)
+        if found is None or not {"networks", "classes"} <= set(found):
             return None
+        classes = [str(name) for name in found["classes"]]
+        counts = {str(name): np.asarray(found.get(f"network{number}", [])) for number, name in enumerate(found["networks"])}
         counts = {name: table for name, table in counts.items() if table.shape == (len(classes), len(classes))}
         return cls(classes, counts) if counts else None
 

@@ -38,6 +38,11 @@ class RunFiles:
         """The name of the folder."""
         return self.path.resolve().name
 
+    @property
+    def data_name(self) -> str:
+        """The data as it was asked for; of a file or folder its name alone."""
+        return Path(str(self.config["data"])).name
+
     def journal(self, name: str) -> list[dict[str, Any]]:
         """The records of a journal, without a last line that is being written; none where there is no such file."""
         return self.run.read(name)

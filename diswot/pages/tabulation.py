@@ -52,7 +52,7 @@ def _introduction(run: RunFiles, networks: Sequence[Mapping[str, Any]]) -> Secti
     facts = [
         ("networks trained", f"{len(networks)} of {planned}"),
         ("epochs", str(run.config["epochs"])),
-        ("data", str(run.config["data"])),
+        ("data", run.data_name),
     ]
     if trained:
         facts = [("best top-1", f"{max(trained):.2f} %"), ("worst", f"{min(trained):.2f} %"), *facts]

@@ -41,12 +41,15 @@ def _introduction(run: RunFiles, curves: Curves) -> Section:
     asked, speeds = run.config, curves.speeds()
     facts = [
         ("epochs", f"{curves.epochs_done} of {asked['epochs']}"),
-        ("data", str(asked["data"])),
+        ("data", run.data_name),
         ("loss", str(asked.get("loss", "none"))),
     ]
     if run.result:
-        student = run.result["student"]
-        facts = [("top-1", f"{student['top1']:.2f} %"), ("95 % interval", "{:.2f} to {:.2f}".format(*student["interval"])), *facts]
+        students = run.result["students"]
+        best = max(students, key=lambda name: students[name]["top1"])
+        named = [("best", best)] if len(students) > 1 else []
+        interval = "{:.2f} to {:.2f}".format(*students[best]["interval"])
+        facts = [*named, ("top-1", f"{students[best]['top1']:.2f} %"), ("95 % interval", interval), *facts]
         if run.result.get("teacher"):
             facts.append(("teacher", f"{run.result['teacher']['top1']:.2f} %"))
     if speeds:

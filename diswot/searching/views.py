@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from diswot.errors import DataError, TeacherError, first_line
 from diswot.models.init import initialise
 from diswot.models.teachers import build_teacher
 from diswot.observe import batch_statistics, disable_inplace, observe, watch_blocks
-from diswot.runs import write_atomic
+from diswot.runs import read_arrays, write_arrays
 from diswot.scoring.context import TEACHER_SEED, renormalised
 from diswot.searching.setup import SearchSetup
 from diswot.similarity import cam_gram, channel_weights, normalise_gram, sample_gram
@@ -58,18 +57,13 @@ class Views:
 
     def save(self, folder: Path) -> None:
         """Write the views into a run's folder, whole or not at all."""
-        out = io.BytesIO()
-        np.savez_compressed(out, **asdict(self))
-        write_atomic(folder / VIEWS, out.getvalue())
+        write_arrays(folder / VIEWS, asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> Views | None:
         """The views of a run's folder; None where it has none that can be read."""
-        try:
-            with np.load(folder / VIEWS, allow_pickle=False) as found:
-                return cls(**{name: found[name] for name in cls.__dataclass_fields__})
-        except (OSError, ValueError, KeyError, EOFError):
-            return None
+        found = read_arrays(folder / VIEWS)
+        return cls(**found) if found is not None and set(found) == set(cls.__dataclass_fields__) else None
 
 
 def view_winner(search: SearchSetup, winner: Architecture) -> Views:

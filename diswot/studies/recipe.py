@@ -118,7 +118,7 @@ def run_study(plan: StudyPlan, run: RunDir | None, execution: Execution) -> Stud
     if run is not None:
         from diswot.studies.report import write_report  # matplotlib with it, which takes a second
 
-        write_report(study, reports, run.path)
+        write_report(study, reports, run.path, with_page=execution.report)
     return StudyResult(study, reports, run.path if run is not None else None)
 
 

@@ -36,19 +36,33 @@ _METHODS = (
 )
 
 
-def write_report(study: Study, reports: Sequence[DatasetReport], folder: Path) -> Path:
-    """Writes every table and chart into `folder / "report"` and the page `PAGE` into `folder`; returns the page's path."""
+def write_report(study: Study, reports: Sequence[DatasetReport], folder: Path, with_page: bool = True) -> None:
+    """Write the report of a study.
+
+    Args:
+        study, reports: the figures.
+        folder: of the run. Every table goes into `folder / "report"`, and the scores of every network.
+        with_page: whether the charts are drawn too, and `report.html` is written.
+    """
     out = folder / FILES
     out.mkdir(exist_ok=True)
-    sections, looks = [_introduction(study, reports)], looks_of_rankings(study, reports)
     for report in reports:
-        listed, pictures = dataset_tables(study, report), dataset_charts(study, report, looks)
-        for name, table in listed.items():
+        for name, table in dataset_tables(study, report).items():
             tables.write_table(table, out, file_name(f"{report.dataset}_{name}"))
-        sections.append(Section(report.dataset, [*listed.values(), *pictures.values()]))
-    sections.append(Section("Configuration", [Listing(yaml.safe_dump(to_dict(study.config), sort_keys=False), "The options")]))
     write_atomic(out / "scores.csv", tables.to_csv(score_table(study)))
-    return write_page(folder, f"How {len(study.rankings)} rankings order {study.benchmark.name}", sections)
+    if with_page:
+        write_page(folder, f"How {len(study.rankings)} rankings order {study.benchmark.name}", _sections(study, reports))
+
+
+def _sections(study: Study, reports: Sequence[DatasetReport]) -> list[Section]:
+    """The sections of the page: the verdict, the tables and charts of each data set, the options."""
+    looks = looks_of_rankings(study, reports)
+    of_datasets = [
+        Section(report.dataset, [*dataset_tables(study, report).values(), *dataset_charts(study, report, looks).values()])
+        for report in reports
+    ]
+    options = Listing(yaml.safe_dump(to_dict(study.config), sort_keys=False), "The options")
+    return [_introduction(study, reports), *of_datasets, Section("Configuration", [options])]
 
 
 def _introduction(study: Study, reports: Sequence[DatasetReport]) -> Section:

@@ -61,7 +61,7 @@ def test_scatter_says_what_it_leaves_out() -> None:
     score, accuracy = np.arange(300.0), np.linspace(80, 90, 300)
     score[:4], accuracy[10], accuracy[20:25] = NAN, math.inf, 10.0
     figure = charts.rank_scatter(score, accuracy, title="nwot")
-    assert note(figure).startswith("5 of 300 without a finite value are not shown; 5 below 7")
+    assert note(figure).startswith("5 of 300 without a finite value are not shown; 5 between ")
     assert len(figure.axes[0].collections[0].get_offsets()) == 290 and figure.axes[0].get_ylim()[0] > 77
     arrows = next(line for line in figure.axes[0].lines if line.get_marker() == "v")
     assert 1 <= len(arrows.get_xdata()) <= 5  # type: ignore[arg-type]

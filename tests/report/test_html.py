@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
-from diswot.report.html import Listing, Picture, Section, page
+from diswot.report.html import Facts, Listing, Points, Section, Verdict, page, write_page
+from diswot.report.pictures import Picture
 from diswot.report.tables import Column, Table
 from tests.report.samples import EVIL, TABLE, all_charts
 
@@ -63,7 +65,7 @@ def test_page_shows_everything_and_runs_nothing(reader: Reader) -> None:
     assert reader.open == [] and "script" not in tags and tags.count("svg") == 4 and tags.count("table") == 1
     assert reader.text["h1"] == ["Study " + EVIL] == reader.text["title"] and EVIL in reader.text["p"]
     assert reader.text["h2"] == ["Overall", "Cost & more", "Made with"] and reader.text["pre"] == ["a: 1\n  b: <2>"]
-    assert [text for text in reader.text["figcaption"] if text.strip()] == [TABLE.title, "What it costs " + EVIL, "config.yaml"]
+    assert [text.strip() for text in reader.text["figcaption"] if text.strip()] == [TABLE.title, "What it costs " + EVIL, "config.yaml"]
     assert not [key for _, attributes in reader.tags for key in attributes if key.startswith("on")]
 
 
@@ -96,7 +98,6 @@ def test_page_table_says_which_numbers_are_best_and_stays_in_its_box(reader: Rea
     assert EVIL in reader.text["th"] and {"proxy", "Spearman", "ms per network", "networks"} <= set(reader.text["th"])
     tags = [(tag, attributes.get("class")) for tag, attributes in reader.tags]
     assert tags[tags.index(("table", None)) - 1] == ("div", "scroll")
-    assert all(tags[index - 1] == ("div", "scroll") for index, (tag, _) in enumerate(tags) if tag == "svg")
 
 
 def test_page_lists_its_contents_where_there_are_many() -> None:
@@ -104,7 +105,7 @@ def test_page_lists_its_contents_where_there_are_many() -> None:
         tags = Reader(page("t", [Section(f"h{index}", ["x"]) for index in range(count)])).tags
         return [attributes["href"] for tag, attributes in tags if tag == "a"]
 
-    assert links(2) == [] and links(3) == ["#s1", "#s2", "#s3"]
+    assert links(2) == ["#main"] and links(3) == ["#main", "#s1", "#s2", "#s3"]
 
 
 def test_page_is_the_same_for_the_same_values(html: str) -> None:
@@ -121,12 +122,38 @@ def test_user_text_is_escaped_wherever_it_stands() -> None:
     table = Table(EVIL, [Column("a", EVIL), Column("b", EVIL)], [{"a": EVIL, "b": EVIL}])
     reader = Reader(page(EVIL, [Section(EVIL, [EVIL, table, Listing(EVIL, EVIL)])] * 3))
     assert reader.open == [] and not {"script", "svg"} & {tag for tag, _ in reader.tags}
-    for tag, count in {"title": 1, "h1": 1, "a": 3, "h2": 3, "p": 3, "figcaption": 6, "th": 9, "td": 3, "pre": 3}.items():
+    for tag, count in {"title": 1, "h1": 1, "h2": 3, "p": 3, "figcaption": 6, "th": 9, "td": 3, "pre": 3}.items():
         assert [text for text in reader.text[tag] if text.strip()] == [EVIL] * count, tag
+    assert reader.text["a"] == ["To the content", *[EVIL] * 3]
     labels = [attributes.get("aria-label") for tag, attributes in reader.tags if tag == "div"]
-    assert labels == [EVIL] * 3 and [attributes["title"] for _, attributes in reader.tags if "title" in attributes] == [EVIL] * 3
+    assert labels == [EVIL] * 3 and [attributes["title"] for _, attributes in reader.tags if "title" in attributes] == [EVIL] * 6
 
 
 def test_empty_captions_and_titles_leave_no_element() -> None:
     reader = Reader(page("t", [Section("", [Table("", [Column("a", "a")]), Listing("x")])]))
     assert not {"figcaption", "h2", "nav"} & {tag for tag, _ in reader.tags}
+
+
+def test_facts_verdicts_and_points_are_shown_and_never_run() -> None:
+    reader = Reader(page("t", [Section("", [Verdict(EVIL), Facts([(EVIL, "-1.5 %")]), Points([EVIL, "two"])])]))
+    assert reader.open == [] and "script" not in {tag for tag, _ in reader.tags}
+    assert reader.text["p"] == [EVIL] and reader.text["dt"] == [EVIL] and reader.text["dd"] == ["−1.5 %"]
+    assert [text for text in reader.text["li"] if text.strip()] == [EVIL, "two"]
+
+
+def test_long_listings_are_opened_by_their_reader() -> None:
+    short, long = (Reader(page("t", [Section("", [Listing("a\n" * lines, "options")])])) for lines in (12, 13))
+    assert "summary" not in short.text and long.text["summary"] == ["options"]
+
+
+def test_a_written_page_links_to_files_that_are_there(tmp_path: Path) -> None:
+    table = Table("numbers", [Column("x", "x", "integer")], [{"x": 3}])
+    picture = Picture(all_charts()["points"], "c", table, {"points": [f"network {number}" for number in range(300)]}, name="a b")
+    path = write_page(tmp_path, "t", [Section("", [picture, Picture(all_charts()["cost"])])])
+    reader = Reader(path.read_text())
+    links = [str(attributes["href"]) for tag, attributes in reader.tags if tag == "a"][1:]
+    assert links == ["report/a%20b.svg", "report/a%20b.png", "report/a%20b.csv"]
+    assert {file.name for file in (tmp_path / "report").iterdir()} == {"a b.svg", "a b.png", "a b.csv"}
+    assert (tmp_path / "report" / "a b.csv").read_text() == "x\n3\n"
+    titles = [text for text in reader.text["title"] if text.startswith("network ")]
+    assert titles == [f"network {number}" for number in range(300)]

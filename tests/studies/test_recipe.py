@@ -30,6 +30,7 @@ from tests.studies.samples import QUICK, SPACE, begin_scores, resume_scores, sco
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_pages")
 def test_as_a_function_with_a_folder_it_leaves_the_report(table: Path, tmp_path: Path) -> None:
     options = {**QUICK, "proxy": "params"}
     kept = diswot.study(table, folder=tmp_path / "kept", **options)

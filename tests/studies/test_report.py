@@ -15,6 +15,8 @@ from diswot.statistics.bootstrap import Estimate
 from diswot.statistics.correlation import SizeBand
 from diswot.studies import report as study_report
 from diswot.studies.dataset_report import DatasetReport
+from diswot.studies.figures import dataset_charts, looks_of_rankings
+from diswot.studies.verdict import pick_table, verdict
 from tests.report.samples import EVIL, NAN
 
 NAMES = ["nwot", "relation:kd", "params", "flops"]
@@ -129,7 +131,7 @@ def test_score_table_has_a_row_for_each_network_and_no_score_where_a_ranking_has
 
 
 def test_charts_show_the_best_rankings_over_known_accuracies(study: Any, report: DatasetReport) -> None:
-    pictures = study_report.dataset_charts(study, report)
+    pictures = dataset_charts(study, report, looks_of_rankings(study, [report]))
     assert list(pictures)[:5] == ["intervals", "regret", "bands", "matrix", "cost"]
     assert list(pictures)[5:] == ["scatter_params", "scatter_nwot", "scatter_flops", "scatter_relation:kd"]
     axes = pictures["scatter_params"].figure.axes[0]
@@ -141,7 +143,7 @@ def test_charts_show_the_best_rankings_over_known_accuracies(study: Any, report:
 
 def test_without_times_and_searches_there_is_no_chart_of_cost_and_no_table_of_searches(study: Any, report: DatasetReport) -> None:
     study.rankings = [SimpleNamespace(**{**vars(result), "milliseconds": 0.0}) for result in study.rankings]
-    assert "cost" not in study_report.dataset_charts(study, report)
+    assert "cost" not in dataset_charts(study, report, looks_of_rankings(study, [report]))
     assert "searches" not in study_report.dataset_tables(study, dataclasses.replace(report, searched={}))
 
 
@@ -149,16 +151,56 @@ def test_without_times_and_searches_there_is_no_chart_of_cost_and_no_table_of_se
 def test_report_writes_every_table_and_chart_and_one_page(study: Any, report: DatasetReport, tmp_path: Path) -> None:
     study.accuracies["../away"] = study.accuracies["toy"]
     other = dataclasses.replace(report, dataset="../away")
-    path = study_report.write_report(study, [report, other], tmp_path)
-    assert path == tmp_path / "report.html" and sorted(tmp_path.iterdir()) == [tmp_path / "report", path]
-    tables = {f"{name}.{kind}" for name in ("correlations", "regret", "bands", "searches") for kind in ("csv", "json", "md", "tex")}
+    path = tmp_path / "report.html"
+    study_report.write_report(study, [report, other], tmp_path)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "report", path]
+    tables = {
+        f"{name}.{kind}" for name in ("correlations", "regret", "picks", "bands", "searches") for kind in ("csv", "json", "md", "tex")
+    }
     drawn = ("intervals", "regret", "bands", "matrix", "cost", *(f"scatter_{name.replace(':', '_')}" for name in NAMES))
-    names = tables | {f"{name}.{kind}" for name in drawn for kind in ("svg", "png")}
+    names = tables | {f"{name}.{kind}" for name in drawn for kind in ("svg", "png", "csv")}
     written = {file.name for file in (tmp_path / "report").iterdir()}
     assert written == {f"{dataset}_{name}" for dataset in ("toy", ".._away") for name in names} | {"scores.csv"}
     text = path.read_text()
     assert "How 4 rankings order bench" in text and "30 rows of bench, 15 different networks" in text and "2 seeds x 8 images" in text
     assert "relation:kd (2, the first because no gradient)" in text and "<script" not in text
-    assert text.count("<table") == 8 and text.count("<svg") == 2 * len(drawn)
+    assert text.count("<table") == 10 and text.count("<svg") == 2 * len(drawn)
     with open(tmp_path / "report" / "scores.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 30
+
+
+def test_a_ranking_keeps_its_colour_in_every_chart(study: Any, report: DatasetReport) -> None:
+    """Also where it is best in one chart and worst in another."""
+    banded = {**report.banded, "nwot": [Estimate(-0.5), Estimate(-0.6)], "relation:kd": [Estimate(0.9), Estimate(0.8)]}
+    regrets = {**report.regrets, "nwot": np.array([9.0, 9.5]), "relation:kd": np.array([0.5, 0.1])}
+    swapped = dataclasses.replace(report, banded=banded, regrets=regrets)
+    looks = looks_of_rankings(study, [swapped])
+    pictures = dataset_charts(study, swapped, looks)
+    for name in ("regret", "bands"):
+        colors = {str(line.get_label()): line.get_color() for line in pictures[name].figure.axes[0].lines}
+        assert {ranking: colors[ranking] for ranking in ("nwot", "relation:kd")} == {ranking: looks[ranking].color for ranking in looks}
+    dots = {line.get_label(): line.get_color() for line in pictures["intervals"].figure.axes[0].lines}
+    assert dots["nwot"] == looks["nwot"].color != looks["relation:kd"].color == dots["relation:kd"]
+
+
+def test_the_verdict_says_whether_a_ranking_is_better_than_counting(study: Any, report: DatasetReport) -> None:
+    def said(rho: float, width: float) -> str:
+        best = {"nwot": {**report.statistics["nwot"], "Spearman": Estimate(rho, rho - width, rho + width)}}
+        return verdict(study, dataclasses.replace(report, statistics={**report.statistics, **best}))
+
+    assert "nwot orders the 29 networks best: Spearman's ρ 0.95 (0.90 to 1.00)" in said(0.95, 0.05) and "clearly worse" in said(0.95, 0.05)
+    assert "intervals that overlap" in said(0.75, 0.2) and "as well or better" in said(0.6, 0.1)
+    assert "lose 1.50 points" in said(0.6, 0.1) and "random ones 6.00" in said(0.6, 0.1)
+
+
+def test_picks_are_the_best_scored_within_each_budget(study: Any, report: DatasetReport) -> None:
+    rows = pick_table(study, report).rows
+    flops, accuracy = study.size("flops"), study.accuracies["toy"]
+    assert {row["budget"] for row in rows} == {"100M", "900M"} and {row["ranking"] for row in rows} == set(NAMES)
+    for row in rows:
+        (result,) = [one for one in study.rankings if one.name == row["ranking"]]
+        limit = float(row["budget"].rstrip("M")) * 1e6
+        candidates = [index for index in range(29) if flops[index] <= limit]
+        pick = max(candidates, key=lambda index: result.fitness[index])
+        assert row["network"] == f"cell{pick}" and row["accuracy"] == accuracy[pick]
+        assert row["lost"] == max(accuracy[index] for index in candidates) - accuracy[pick]

@@ -45,18 +45,30 @@ def test_every_process_measures_its_share(monkeypatch: pytest.MonkeyPatch) -> No
     labels = np.arange(30) % 10
     source = of_colours(np.where(np.arange(30) < 20, labels, (labels + 1) % 10), labels)
     network = Network(TellsTheColour(), AS_THEY_ARE)
-    found: list[list[int]] = []
+    found: list[Tensor] = []
 
     def keep(_context: DistributedContext, values: Tensor) -> Tensor:
-        found.append(values.tolist())
+        found.append(values)
         return values
 
     monkeypatch.setattr(DistributedContext, "sum", keep)
     whole = evaluate(network, source, "cpu")
+    (rights,) = found
+    found.clear()
     for rank in range(3):
         evaluate(network, source, "cpu", DistributedContext(rank, 3))
     assert whole.top1 == pytest.approx(100 * 20 / 30)
-    assert np.sum(found[1:], axis=0).tolist() == found[0] and [right for right, _ in found[1:]] == [7, 7, 6]
+    assert torch.stack(found[::2]).sum(0).tolist() == rights.tolist() and [int(right[0]) for right in found[::2]] == [7, 7, 6]
+    assert np.array_equal(torch.stack(found[1::2]).sum(0), whole.confusion)
+
+
+def test_confusions_count_every_image_by_its_class_and_by_what_it_was_taken_for() -> None:
+    labels, seen = np.arange(30) % 10, (np.arange(30) ** 2) % 10
+    found = evaluate(Network(TellsTheColour(), AS_THEY_ARE), of_colours(seen, labels), "cpu").confusion
+    expected = np.zeros((10, 10), np.int64)
+    for label, taken_for in zip(labels, seen, strict=True):
+        expected[label, taken_for] += 1
+    assert np.array_equal(found, expected)
 
 
 def test_top5_counts_the_five_likeliest() -> None:

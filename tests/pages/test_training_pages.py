@@ -1,0 +1,81 @@
+"""The pages of trainings and of comparisons, held against what the runs left."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diswot.pages import write_page
+from diswot.pages.confusions import Confusions
+from tests.report.test_html import Reader
+
+pytestmark = pytest.mark.slow  # trainings with their pages take some twenty seconds
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def training(compared: Path, tmp_path: Path) -> Path:
+    """A training of three students side by side."""
+    return Path(shutil.copytree(compared / "seed-0", tmp_path / "run"))
+
+
+def test_the_page_of_a_training_shows_accuracies_terms_and_confusions(training: Path) -> None:
+    reader = Reader(write_page(training).read_text())
+    result = json.loads((training / "result.json").read_text())
+    assert reader.open == [] and reader.text["h1"] == ["Training of 3 students under resnet8"]
+    assert {"Accuracy", "The terms of the loss", "Class by class", "Speed", "To repeat it"} <= set(reader.text["h2"])
+    cells = [text.strip() for text in reader.text["td"]]
+    assert all(f"{found['top1']:.2f}" in cells for found in result["students"].values())
+    history = [json.loads(line) for line in (training / "metrics.jsonl").read_text().splitlines()]
+    drawn = read_csv(training / "report" / "accuracy.csv")
+    for name in result["students"]:
+        assert [float(row[f"{name}/test"]) for row in drawn] == [line[f"{name}/test_top1"] for line in history]
+
+
+def test_confusions_add_up_to_the_accuracy(compared: Path) -> None:
+    result, found = json.loads((compared / "seed-0" / "result.json").read_text()), Confusions.read(compared / "seed-0")
+    assert found is not None and list(found.counts) == [*result["students"], "teacher"]
+    for name, accuracy in {**result["students"], "teacher": result["teacher"]}.items():
+        assert found.counts[name].sum() == 40 and 100 * found.counts[name].trace() / 40 == pytest.approx(accuracy["top1"])
+
+
+def test_a_training_under_way_has_a_page(training: Path) -> None:
+    (training / "result.json").unlink()
+    (training / "confusions.npz").write_bytes(b"")
+    lines = (training / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (training / "metrics.jsonl").write_text(lines[0] + lines[1][:30])
+    reader = Reader(write_page(training).read_text())
+    assert any("not at its end: 1 of 2 epochs" in text for text in reader.text["p"]) and "Class by class" not in reader.text["h2"]
+
+
+def test_the_page_of_a_comparison_names_the_best_and_its_lead(compared: Path) -> None:
+    write_page(compared)
+    reader = Reader((compared / "report.html").read_text())
+    records = [json.loads(line) for line in (compared / "results.jsonl").read_text().splitlines()]
+    means = {loss: np.mean([record["top1"][number] for record in records]) for number, loss in enumerate(records[0]["losses"])}
+    best = max(means, key=lambda loss: means[loss])
+    (verdict,) = [text for text in reader.text["p"] if " is best, " in text]
+    assert verdict.startswith(f"{best} is best, ") and reader.text["h1"] == ["Comparison of 3 students"]
+    drawn = read_csv(compared / "report" / "accuracy.csv")
+    assert {row["label"]: pytest.approx(float(row["top1"])) for row in drawn} == means
+    curves = read_csv(compared / "report" / "curves.csv")
+    assert list(curves[0]) == ["epoch", "none", "kd", "rkd"] and {name: float(curves[-1][name]) for name in means} == pytest.approx(means)
+    assert {path.name for path in (compared / "report").glob("gains_*.csv")} == {"gains_kd_over_none.csv", "gains_rkd_over_none.csv"}
+
+
+def test_a_comparison_under_way_shows_what_its_first_seed_does(compared: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(compared, tmp_path / "run"))
+    (run / "results.jsonl").unlink()
+    (run / "result.json").unlink()
+    shutil.rmtree(run / "seed-1")
+    reader = Reader(write_page(run).read_text())
+    assert "No seed is done yet, of 2." in reader.text["p"] and "Over the epochs" in reader.text["h2"]
