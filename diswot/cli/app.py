@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 
 import rich_click as click
@@ -12,7 +11,6 @@ from click.exceptions import Exit
 from diswot.cli import cache, latency, listing, network, searching, studying, tabulating, training
 from diswot.errors import DiswotError, speaking_flags
 from diswot.plugins import part_at_fault
-from diswot.processes import skip_collection_at_exit
 
 WAIT_FOR_FIRST = 10.0
 """Seconds that the second and further processes of a training wait for the first to print an error."""
@@ -40,13 +38,13 @@ for _command in (
     cli.add_command(_command)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; every mistake of the user's is one line on stderr and code 2."""
     with speaking_flags():
-        return _main(arguments)
+        return _run(arguments)
 
 
-def _main(arguments: list[str] | None) -> int:
+def _run(arguments: list[str] | None) -> int:
     try:
         code = cli.main(arguments, prog_name="diswot", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -87,9 +85,3 @@ def _fail(message: str) -> int:
         message = f"process {rank}: {message}"
     click.echo(f"diswot: {' '.join(message.split())}", err=True)
     return 2
-
-
-def entry() -> None:
-    """The console script."""
-    skip_collection_at_exit()
-    sys.exit(main())

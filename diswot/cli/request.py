@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
-import signal
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from diswot.cli.interruption import stop_signals
 from diswot.cli.progress import progress_shown
 from diswot.config import resolve
 from diswot.config.fields import flag_of
@@ -127,30 +127,16 @@ def _run_name(*parts: str | None) -> str:
     return re.sub(r"[^\w.-]+", "_", plain)[:60] + time.strftime("-%Y%m%d-%H%M%S") + f"-{os.getpid()}"
 
 
-class _resumable:
+@contextlib.contextmanager
+def _resumable(folder: Path | None, verb: str, reporter: Reporter) -> Iterator[None]:
     """Inside, Ctrl-C, or being asked to end (SIGTERM, as schedulers do), says how to go on, and exits as interrupted programs do."""
-
-    def __init__(self, folder: Path | None, verb: str, reporter: Reporter) -> None:
-        self.folder, self.verb, self.reporter = folder, verb, reporter
-
-    def __enter__(self) -> None:
-        from diswot.runs import interrupted
-
-        def note(number: int, _frame: object) -> None:
-            self.number = number
-            interrupted.set()
-            raise KeyboardInterrupt
-
-        self.interrupted, self.number, self.before = interrupted, int(signal.SIGINT), {}
-        if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        self.interrupted.clear()
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self.reporter.stop()  # how to go on is the last line
-            how = f"; go on with: diswot {self.verb} --resume {self.folder}" if self.folder is not None else ""
-            click.echo(f"stopped{how}", err=True)
-            raise SystemExit(128 + self.number)
+    how = f"; go on with: diswot {verb} --resume {folder}" if folder is not None else ""
+    with stop_signals() as signals:
+        signals.last_words = f"stopped{how}"
+        try:
+            yield
+        except KeyboardInterrupt:
+            reporter.stop()  # how to go on is the last line
+            click.echo(signals.last_words, err=True)
+            signals.last_words = ""
+            raise SystemExit(signals.exit_code) from None
