@@ -20,8 +20,10 @@ from filelock import FileLock, Timeout
 
 from diswot.architecture import canonical_json
 from diswot.errors import DiswotError, RunError, first_line
+from diswot.files import read_text, require_regular
 
 FORMAT = 2
+_MOST_TEXT = 64 << 20  # bytes of config.yaml and other files that are written once
 interrupted = threading.Event()  # set on Ctrl-C: the exception itself may be lost in a callback of a library
 _BEFORE_CONFIG = re.compile(r"lock|env\.json|arch(-\d+)?\.json|.*\.tmp")  # files that are there before config.yaml is
 _WORTHLESS = ("config.yaml", "inputs.json")  # and these before anything was computed
@@ -59,12 +61,20 @@ def read_object(path: Path) -> dict[str, Any]:
         RunError: the file is missing or holds none.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(read_text(path, _MOST_TEXT))
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: damaged or missing ({first_line(error, 80)}): restore it, or start a new run") from None
     if not isinstance(found, dict):
         raise RunError(f"{path}: damaged (no object in it): restore it, or start a new run")
     return found
+
+
+def _read_journal(path: Path) -> bytes:
+    try:
+        require_regular(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}): restore it, or start a new run") from None
 
 
 def back_up_file(path: Path) -> Path | None:
@@ -90,10 +100,10 @@ def kind_of(path: Path) -> str:
 def _read_document(path: Path) -> dict[str, Any]:
     config_path = path / "config.yaml"
     try:
-        document = yaml.safe_load(config_path.read_text(encoding="utf-8"))
+        document = yaml.safe_load(read_text(config_path, _MOST_TEXT))
     except FileNotFoundError:
         raise RunError(f"{path}: no run is there (it has no config.yaml)") from None
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError, RecursionError) as error:
         raise RunError(f"{config_path}: cannot be read ({first_line(error)})") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         found = document.get("format") if isinstance(document, dict) else None
@@ -247,14 +257,14 @@ class RunDir:
         path = self.path / name
         if not path.exists():
             return []
-        whole, sound = path.read_bytes(), 0
+        whole, sound = _read_journal(path), 0
         records = []
         for number, line in enumerate(whole.splitlines(keepends=True), 1):
             try:
                 record = json.loads(line)
                 if not line.endswith(b"\n") or not isinstance(record, dict):
                     raise ValueError
-            except ValueError:
+            except (ValueError, RecursionError):
                 if sound + len(line) == len(whole):
                     break
                 raise RunError(f"{path}, line {number}: damaged, and not the last line: restore it, or start a new run") from None
@@ -283,7 +293,7 @@ class RunDir:
         """Cut a journal down to its first `count` records."""
         path = self.path / name
         if path.exists():
-            write_atomic(path, b"".join(path.read_bytes().splitlines(keepends=True)[:count]))
+            write_atomic(path, b"".join(_read_journal(path).splitlines(keepends=True)[:count]))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from diswot.cli import cache, latency, listing, network, searching, studying, tabulating, training
-from diswot.errors import DiswotError, speaking_flags
+from diswot.errors import DiswotError, readable, speaking_flags
 from diswot.plugins import part_at_fault
 
 WAIT_FOR_FIRST = 10.0
@@ -83,5 +83,5 @@ def _fail(message: str) -> int:
     if (rank := os.environ.get("RANK", "0")) != "0":
         time.sleep(WAIT_FOR_FIRST)
         message = f"process {rank}: {message}"
-    click.echo(f"diswot: {' '.join(message.split())}", err=True)
+    click.echo(f"diswot: {readable(message)}", err=True)
     return 2

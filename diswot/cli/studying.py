@@ -17,7 +17,7 @@ from diswot.errors import DataError, brief_repr
 @click.command()
 @words("[TABLE.CSV] [KEY=VALUE]...")
 @flags_of(StudyConfig)
-@running("device", "workers", "executor", "patience", "cache", "quiet", "json", "config", "name", "runs", "resume", "scores-of")
+@running("device", "workers", "executor", "patience", "cache", "quiet", "json", "config", "name", "runs", "resume", "allow", "scores-of")
 def study(words: tuple[str, ...], **flags: Any) -> None:
     """Measure how well proxies rank the networks of a benchmark table, whose accuracies are known.
 

@@ -15,7 +15,7 @@ from diswot.config import TabulateConfig
 @click.command()
 @words("[KEY=VALUE]...")
 @flags_of(TabulateConfig)
-@running("from", "device", "workers", "executor", "patience", "quiet", "json", "config", "name", "runs", "resume")
+@running("from", "device", "workers", "executor", "patience", "quiet", "json", "config", "name", "runs", "resume", "allow")
 def tabulate(words: tuple[str, ...], searches: tuple[str, ...], **flags: Any) -> None:
     """Train networks of a space by a short recipe, and leave a table of their accuracies that `diswot study` reads.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from diswot.distillation.students import StudentEntry
     from diswot.sessions import Plan
 
-_RUNNING = ("device", "quiet", "json", "config", "name", "runs", "resume")
+_RUNNING = ("device", "quiet", "json", "config", "name", "runs", "resume", "allow")
 _WORDS = "[ARCH.JSON]... [KEY=VALUE]..."
 
 

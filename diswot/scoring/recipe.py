@@ -20,6 +20,7 @@ from diswot.data import GENERATED_SOURCES, load_data
 from diswot.devices import kind_of_device
 from diswot.errors import ArchitectureError, RunError
 from diswot.execution import Execution
+from diswot.files import is_file
 from diswot.models.weights import file_digest
 from diswot.progress import Forecast
 from diswot.proxies import Ranking, adapt_to_teacher, resolve_ranking
@@ -69,7 +70,7 @@ def input_digests(config: ScoreConfig, context: ScoringContext, *names: str) -> 
     for batch in context.batches:
         pixels.update(batch.images.contiguous().numpy().tobytes() + batch.target.numpy().tobytes())
     path = Path(config.teacher_weights)
-    weights = file_digest(path) if path.is_file() else config.teacher_weights
+    weights = file_digest(path) if is_file(path) else config.teacher_weights
     digests = {"images": pixels.hexdigest()[:12], "shape": str(context.spec), "teacher weights": weights}
     digests["device"] = kind_of_device(context.device)
     own = plugins.code_digests(config.teacher, config.data, *map(part_name, context.proxies), *names)
