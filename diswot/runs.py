@@ -69,6 +69,28 @@ def read_object(path: Path) -> dict[str, Any]:
     return found
 
 
+def is_count(value: Any) -> bool:
+    """Whether something read from a journal is a whole number from 0 on.
+
+    >>> is_count(3), is_count(True), is_count(-1), is_count("3")
+    (True, False, False, False)
+    """
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def is_number(value: Any) -> bool:
+    """Whether something read from a journal is a finite number.
+
+    >>> is_number(0.5), is_number(float("nan")), is_number(10**400), is_number("0.5"), is_number(False)
+    (True, False, False, False, False)
+    """
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
 def _read_journal(path: Path) -> bytes:
     try:
         require_regular(path)
@@ -105,6 +127,8 @@ def _read_document(path: Path) -> dict[str, Any]:
         raise RunError(f"{path}: no run is there (it has no config.yaml)") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError, RecursionError) as error:
         raise RunError(f"{config_path}: cannot be read ({first_line(error)})") from None
+    if isinstance(document, dict) and not all(isinstance(key, str) for key in document):
+        raise RunError(f"{config_path}: cannot be read (a key is no text)")
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         found = document.get("format") if isinstance(document, dict) else None
         raise RunError(f"{path}: a run of format {found}, and this version resumes format {FORMAT}: use the version that began it")
@@ -261,7 +285,7 @@ class RunDir:
         records = []
         for number, line in enumerate(whole.splitlines(keepends=True), 1):
             try:
-                record = json.loads(line)
+                record = json.loads(line, parse_constant=_refuse_constant)
                 if not line.endswith(b"\n") or not isinstance(record, dict):
                     raise ValueError
             except (ValueError, RecursionError):
@@ -302,7 +326,9 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"{error.filename or path}: {error.strerror}; what was done is kept, go on with --resume {path}") from None
+        raise RunError(
+            f"{error.filename or path}: {error.strerror or first_line(error)}; what was done is kept, go on with --resume {path}"
+        ) from None
 
 
 def environment(device: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import rich_click as click
 from diswot.cli.flags import flags_of, running, words
 from diswot.cli.request import Request
 from diswot.config import StudyConfig
-from diswot.errors import DataError, brief_repr
+from diswot.errors import DataError, brief_repr, first_line
 
 
 @click.command()
@@ -71,5 +71,5 @@ def convert(source: str, table: str, trust: bool) -> None:
     try:
         rows = convert_files(Path(source), Path(table), trust=trust)
     except OSError as error:
-        raise DataError(f"{brief_repr(table)}: {error.strerror}") from None
+        raise DataError(f"{brief_repr(table)}: {error.strerror or first_line(error)}") from None
     click.echo(f"{table}: {rows:,} architectures")

@@ -25,7 +25,7 @@ from diswot.models.weights import file_digest
 from diswot.progress import Forecast
 from diswot.proxies import Ranking, adapt_to_teacher, resolve_ranking
 from diswot.proxies.base import part_name
-from diswot.runs import RunDir
+from diswot.runs import RunDir, is_number
 from diswot.scoring.candidates import ScoreResult
 from diswot.scoring.context import ScoringContext, make_scoring_context
 from diswot.scoring.engine import Engine
@@ -84,8 +84,8 @@ def fitness_of(ranking: Ranking, scores: Sequence[Mapping[str, Sequence[float]]]
 
 
 def is_number_list(values: Any, count: int) -> bool:
-    """Whether a journal's entry is a list of `count` numbers."""
-    return isinstance(values, list) and len(values) == count and all(isinstance(value, float | int) for value in values)
+    """Whether a journal's entry is a list of `count` finite numbers."""
+    return isinstance(values, list) and len(values) == count and all(map(is_number, values))
 
 
 def read_scores(record: Mapping[str, Any], context: ScoringContext, cost: Cost) -> ScoreResult:
@@ -100,6 +100,8 @@ def read_scores(record: Mapping[str, Any], context: ScoringContext, cost: Cost) 
     lacking = [name for name in context.proxies if name not in failed and not is_number_list(scores.get(name), len(context.batches))]
     if lacking:
         raise ValueError(f"its {lacking[0]} is not that of this run")
+    if not all(isinstance(reason, str) for reason in failed.values()):
+        raise ValueError("a reason in it is no text")
     reasons = {name: failed[name] for name in context.proxies if name in failed}
     return ScoreResult(cost, {name: scores[name] for name in context.proxies if name not in failed}, reasons)
 
