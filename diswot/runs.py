@@ -141,6 +141,7 @@ class RunDir:
 
     def __init__(self, path: Path, made: Sequence[Path] = ()) -> None:
         self.path, self._made = path, made  # `made`: the folders this run brought into being, the innermost first
+        self._found: set[str] = set()  # names that were there before
         self._lock = FileLock(path / "lock", timeout=0, thread_local=False)
 
     @classmethod
@@ -170,12 +171,20 @@ class RunDir:
         except OSError as error:
             raise RunError(f"{path} cannot be made ({error.strerror}): choose another --runs") from None
         run._refuse_if_begun()
+        run._found = {p.name for p in path.iterdir()}
         run._take_lock()
         run._refuse_if_begun()  # another process may have begun and ended between the two
         document = {"format": FORMAT, "kind": kind, "diswot": version(), **config}
-        for name, text in {"env.json": json.dumps(dict(environment), indent=2) + "\n", **(files or {})}.items():
-            write_atomic(path / name, text)
-        write_atomic(path / "config.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+        try:
+            for name, text in {"env.json": json.dumps(dict(environment), indent=2) + "\n", **(files or {})}.items():
+                write_atomic(path / name, text)
+            write_atomic(path / "config.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+        except BaseException as error:
+            run._discard_if_empty()
+            run.close()
+            if isinstance(error, OSError):
+                raise RunError(f"{path}: {error.strerror or first_line(error)}; nothing was begun: choose another --runs") from None
+            raise
         return run
 
     @classmethod
@@ -241,7 +250,7 @@ class RunDir:
     def _discard_if_empty(self) -> None:
         names = {p.name for p in self.path.iterdir()}
         if all(name in _WORTHLESS or _BEFORE_CONFIG.fullmatch(name) for name in names):
-            for name in names:
+            for name in names - self._found:
                 (self.path / name).unlink()
             with contextlib.suppress(OSError):  # another run may have begun beside it
                 for folder in self._made:

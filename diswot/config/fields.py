@@ -190,7 +190,10 @@ def coerce(hint: Any, value: Any) -> Any:
         except (TypeError, ValueError, OverflowError):
             pass
     if hint is str and isinstance(value, str | int | float | os.PathLike) and not isinstance(value, bool):
-        return str(value)
+        text = str(value)
+        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError("text that a file can hold")
+        return text
     raise ValueError(_TYPES.get(hint, str(hint)))
 
 
