@@ -235,12 +235,14 @@ def resume(
     patience: float | None = None,
     cache: bool = True,
     reporter: Reporter | None = None,
+    allow: Sequence[str] = (),
 ) -> Any:
     """Go on with a run of any verb that was cut off, and return what it gives: `diswot VERB --resume FOLDER` as a function.
 
     Args:
         folder: of the run.
         device, workers, executor, patience, cache, reporter: as in `search`.
+        allow: parts of your own, as `module:name`, that may be imported although the run was begun elsewhere.
 
     Returns:
         What the verb's function returns.
@@ -248,7 +250,7 @@ def resume(
     Raises:
         RunError: there is no run in the folder, or one that this version cannot resume.
     """
-    with Session.resume(folder, _execution(device, workers, executor, patience, reporter, cache)) as session:
+    with Session.resume(folder, _execution(device, workers, executor, patience, reporter, cache), allow=allow) as session:
         return session.run()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diswot.errors import ArchitectureError, first_line
+from diswot.files import read_text
 
 FORMAT = 2
 MAX_BYTES = 1_000_000
@@ -134,10 +135,7 @@ def read_arch_json(path: str | Path) -> tuple[Architecture, dict[str, Any]]:
 
 def _parse(path: Path) -> Any:
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise ArchitectureError(f"{path}: {size:,} bytes is no arch.json (at most {MAX_BYTES:,})")
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, MAX_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ArchitectureError(f"{path}: cannot be read ({reason}): give the arch.json that `diswot search` wrote") from None

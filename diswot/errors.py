@@ -23,6 +23,8 @@ _FLAG = re.compile(r"(?<![\w-])--(?P<no>no-)?(?P<name>[a-z][a-z0-9]*(?:-[a-z0-9]
 _RESUME = re.compile(r"(?<![\w-])--resume (?P<folder>[^\s,;:]+)")
 _ARGUMENTS = {"name": "folder", "runs": "folder"}  # where a flag and the argument of the Python function have different names
 _MAX_SUGGESTIONS = 100  # names that an error message has room for
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_MOST_OF_WORD, _MOST = 200, 1500  # characters of a message
 _flags_spoken = False
 
 
@@ -52,11 +54,30 @@ def flags_to_arguments(message: str) -> str:
     return _FLAG.sub(argument, message)
 
 
+def readable(message: str) -> str:
+    """A message as one line that a terminal can show, whatever file or argument a part of it comes from.
+
+    Control characters, which could move the cursor or turn the direction of writing, are written as their codes; long words and long
+    messages lose their middle.
+
+    >>> readable("a.csv\\n line 1: \\x1b[31m" + "x" * 5000)[:40]
+    'a.csv line 1: \\\\x1b[31mxxxxxxxxxxxxxxxxxx'
+    >>> len(readable("x" * 5000)), len(readable("a " * 5000))
+    (200, 1500)
+    """
+    words = (_CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), word) for word in message.split())
+    return _without_middle(" ".join(_without_middle(word, _MOST_OF_WORD) for word in words), _MOST)
+
+
+def _without_middle(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - length // 4 - 1]}…{text[-(length // 4) :]}"
+
+
 class DiswotError(Exception):
     """Base of every error that a user can mend; the command line prints it as one line and exits with 2."""
 
     def __str__(self) -> str:
-        message = super().__str__()
+        message = readable(super().__str__())
         return message if _flags_spoken else flags_to_arguments(message)
 
 
@@ -102,7 +123,10 @@ def brief_repr(value: object, length: int = 60) -> str:
     """
     if not (isinstance(value, str | int | float | bool) or value is None):
         return f"a {type(value).__name__}"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
     closing = text[0] if isinstance(value, str) else ""
     return text if len(text) <= length else text[:length] + "…" + closing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from dataclasses import dataclass
@@ -104,20 +105,18 @@ def relative_difference(found: Tensor, expected: Tensor) -> float:
 
 
 def _export_onnx(model: Model, net: nn.Module, images: Tensor, target: Path) -> Tensor:
-    write_onnx(net, images, target, any_batch=True)
-    import onnx
+    write_onnx(net, images, target, any_batch=True, facts={key: json.dumps(value) for key, value in _images(model).items()})
     import onnxruntime
 
-    written = onnx.load(str(target))
-    onnx.helper.set_model_props(written, {key: json.dumps(value) for key, value in _images(model).items()})
-    onnx.save_model(written, str(target))
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
 def _export_torch(model: Model, net: nn.Module, images: Tensor, target: Path) -> Tensor:
     program = torch.export.export(net, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
-    torch.export.save(program, str(target.with_suffix(".pt2")), extra_files={"images.json": json.dumps(_images(model))})
+    content = io.BytesIO()  # torch ends the process where it meets a full disk
+    torch.export.save(program, content, extra_files={"images.json": json.dumps(_images(model))})
+    write_atomic(target, content.getvalue())
     return torch.export.load(str(target)).module()(images)
 
 

@@ -18,6 +18,7 @@ from diswot.data.sources import GENERATED_SOURCES, LIST_SUFFIXES, Files
 from diswot.devices import to_device
 from diswot.distillation.students import WEIGHTS, load_student, teacher_normalisation
 from diswot.errors import ConfigError, DataError, brief_repr
+from diswot.files import is_file, is_folder
 from diswot.models.teachers import build_teacher
 from diswot.training.evaluation import Accuracy, Network, Normalise, evaluate
 
@@ -52,9 +53,9 @@ def student_model(folder: str | Path, space: str | None = None) -> Model:
         DiswotError: nothing is there, or it is damaged.
     """
     path = Path(folder)
-    if not (path / WEIGHTS).is_file() and (path / "student" / WEIGHTS).is_file():
+    if not is_file(path / WEIGHTS) and is_file(path / "student" / WEIGHTS):
         path = path / "student"
-    if not (path / WEIGHTS).is_file():
+    if not is_file(path / WEIGHTS):
         raise ConfigError(f"{path}: no student is there (a folder with arch.json and {WEIGHTS}, as runs/NAME/student)")
     model = load_student(path, space=space)
     cfg: Any = model.pretrained_cfg
@@ -107,7 +108,7 @@ def run_evaluate(what: str, data: str, options: EvaluateOptions | None = None, d
     if model is not None and (norm is not None or crop_pct is not None):
         raise ConfigError(f"{'--norm' if norm is not None else '--crop-pct'}: a student knows its own; leave it out")
     image_options: dict[str, Any] = {"data_dir": options.data_dir, "input_size": options.input_size}
-    if model is None and Path(what).is_dir():
+    if model is None and is_folder(what):
         raise ConfigError(f"--weights: {what} is a student's folder and has its own; leave it out")
     if model is not None and _has_any_size(data):
         image_options["input_size"] = model.input_size[1]
@@ -152,7 +153,7 @@ def _named(name: str, weights: str, norm: str, data: Dataset) -> Network:
 
 def _has_any_size(data: str) -> bool:
     """Whether the images of a source are generated or decoded at the size that is asked for."""
-    return data in GENERATED_SOURCES or Path(data).is_dir() or Path(data).suffix in LIST_SUFFIXES
+    return data in GENERATED_SOURCES or is_folder(data) or Path(data).suffix in LIST_SUFFIXES
 
 
 def _relabelled(model: Model, images: ImageSet, names: list[str], data: str) -> ImageSet:
@@ -218,7 +219,7 @@ def run_predict(model: Model, images: Sequence[str | Path], device: str = "cpu",
 
 def _image_files(path: Path) -> list[Path]:
     """The image itself, or all images in a folder and in those below it."""
-    if not path.is_dir():
+    if not is_folder(path):
         return [path]
     found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
     if not found:
@@ -243,7 +244,7 @@ def predictions_csv(predictions: Sequence[Prediction]) -> str:
 
 def _pixels(paths: Sequence[Path], side: int, channels: int, crop_pct: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The images as evaluation shows them: (n, side, side, channels) uint8."""
-    missing = next((path for path in paths if not path.is_file()), None)
+    missing = next((path for path in paths if not is_file(path)), None)
     if missing:
         raise DataError(f"{missing}: no such image")
     everything = np.arange(len(paths))

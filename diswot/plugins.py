@@ -39,6 +39,15 @@ def is_reference(name: str) -> bool:
     return _REFERENCE.fullmatch(name) is not None
 
 
+def find_references(text: str) -> list[str]:
+    """Every `module:name` in a text, which may be an expression.
+
+    >>> find_references("kd + 0.5*mylab:Mine(beta=2)"), find_references("resnet56")
+    (['mylab:Mine'], [])
+    """
+    return _REFERENCE.findall(text)
+
+
 def load_object(reference: str, kind: str, *, trusted: bool = True) -> Any:
     """Import what `module:name` names.
 

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from diswot.data.images import ImageSet
-from diswot.errors import ConfigError
+from diswot.errors import ConfigError, DiswotError, first_line
 from diswot.export import Exported, check_target, relative_difference, run_export
 from diswot.inference import Model, images_for
 from diswot.latency.measure import Patience, time_interleaved
+from diswot.latency.runtimes import onnx_bytes
+from diswot.runs import write_atomic
 from diswot.training.evaluation import Accuracy, Network, evaluate
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -112,7 +114,7 @@ def _write_fp16(source: Path, target: Path) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of numbers too small for the format, which become the smallest there are
-        onnx.save(convert_float_to_float16(onnx.load(str(source)), keep_io_types=True), str(target))
+        write_atomic(target, onnx_bytes(convert_float_to_float16(onnx.load(str(source)), keep_io_types=True), {}))
 
 
 def _write_int8(source: Path, target: Path, batches: Iterator[NDArray[np.float32]]) -> None:
@@ -125,16 +127,16 @@ def _write_int8(source: Path, target: Path, batches: Iterator[NDArray[np.float32
             return None if batch is None else {"images": batch}
 
     prepared = source.with_name("prepared.onnx")
-    quant_pre_process(str(source), str(prepared))
-    quantize_static(
-        str(prepared),
-        str(target),
-        Reader(),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-    )
+    kinds = {"quant_format": QuantFormat.QDQ, "activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+    try:
+        quant_pre_process(str(source), str(prepared))
+        quantize_static(str(prepared), str(target), Reader(), per_channel=True, **kinds)
+    except DiswotError:
+        raise
+    except Exception as error:  # of whatever kind, where ONNX Runtime cannot write its own files
+        raise ConfigError(
+            f"--precision int8: ONNX Runtime cannot quantise the network here ({first_line(error)}): is the disk full?"
+        ) from None
 
 
 def _normalised(model: Model, images: ImageSet, count: int) -> Iterator[NDArray[np.float32]]:

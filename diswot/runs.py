@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 
 from diswot.architecture import canonical_json
 from diswot.errors import DiswotError, RunError, first_line
+from diswot.files import read_text, require_regular
 
 FORMAT = 2
 RESULT = "result.json"  # what a run came to, written at its end
+_MOST_TEXT = 64 << 20  # bytes of config.yaml and other files that are written once
 interrupted = threading.Event()  # set on Ctrl-C: the exception itself may be lost in a callback of a library
 _BEFORE_CONFIG = re.compile(r"lock|env\.json|arch(-\d+)?\.json|.*\.tmp")  # files that are there before config.yaml is
 _WORTHLESS = ("config.yaml", "inputs.json")  # and these before anything was computed
@@ -65,8 +67,8 @@ def read_object(path: Path) -> dict[str, Any]:
         RunError: the file is missing or holds none.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(read_text(path, _MOST_TEXT))
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: damaged or missing ({first_line(error, 80)}): restore it, or start a new run") from None
     if not isinstance(found, dict):
         raise RunError(f"{path}: damaged (no object in it): restore it, or start a new run")
@@ -87,6 +89,36 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
             return {name: found[name] for name in found.files}
     except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error):
         return None
+
+
+def is_count(value: Any) -> bool:
+    """Whether something read from a journal is a whole number from 0 on.
+
+    >>> is_count(3), is_count(True), is_count(-1), is_count("3")
+    (True, False, False, False)
+    """
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def is_number(value: Any) -> bool:
+    """Whether something read from a journal is a finite number.
+
+    >>> is_number(0.5), is_number(float("nan")), is_number(10**400), is_number("0.5"), is_number(False)
+    (True, False, False, False, False)
+    """
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _read_journal(path: Path) -> bytes:
+    try:
+        require_regular(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}): restore it, or start a new run") from None
 
 
 def back_up_file(path: Path) -> Path | None:
@@ -112,11 +144,13 @@ def kind_of(path: Path) -> str:
 def _read_document(path: Path) -> dict[str, Any]:
     config_path = path / "config.yaml"
     try:
-        document = yaml.safe_load(config_path.read_text(encoding="utf-8"))
+        document = yaml.safe_load(read_text(config_path, _MOST_TEXT))
     except FileNotFoundError:
         raise RunError(f"{path}: no run is there (it has no config.yaml)") from None
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError, RecursionError) as error:
         raise RunError(f"{config_path}: cannot be read ({first_line(error)})") from None
+    if isinstance(document, dict) and not all(isinstance(key, str) for key in document):
+        raise RunError(f"{config_path}: cannot be read (a key is no text)")
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         found = document.get("format") if isinstance(document, dict) else None
         raise RunError(f"{path}: a run of format {found}, and this version resumes format {FORMAT}: use the version that began it")
@@ -129,6 +163,7 @@ class RunDir:
 
     def __init__(self, path: Path, made: Sequence[Path] = ()) -> None:
         self.path, self._made = path, made  # `made`: the folders this run brought into being, the innermost first
+        self._found: set[str] = set()  # names that were there before
         self._lock = FileLock(path / "lock", timeout=0, thread_local=False)
 
     @classmethod
@@ -158,12 +193,20 @@ class RunDir:
         except OSError as error:
             raise RunError(f"{path} cannot be made ({error.strerror}): choose another --runs") from None
         run._refuse_if_begun()
+        run._found = {p.name for p in path.iterdir()}
         run._take_lock()
         run._refuse_if_begun()  # another process may have begun and ended between the two
         document = {"format": FORMAT, "kind": kind, "diswot": version(), **config}
-        for name, text in {"env.json": json.dumps(dict(environment), indent=2) + "\n", **(files or {})}.items():
-            write_atomic(path / name, text)
-        write_atomic(path / "config.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+        try:
+            for name, text in {"env.json": json.dumps(dict(environment), indent=2) + "\n", **(files or {})}.items():
+                write_atomic(path / name, text)
+            write_atomic(path / "config.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+        except BaseException as error:
+            run._discard_if_empty()
+            run.close()
+            if isinstance(error, OSError):
+                raise RunError(f"{path}: {error.strerror or first_line(error)}; nothing was begun: choose another --runs") from None
+            raise
         return run
 
     @classmethod
@@ -229,7 +272,7 @@ class RunDir:
     def _discard_if_empty(self) -> None:
         names = {p.name for p in self.path.iterdir()}
         if all(name in _WORTHLESS or _BEFORE_CONFIG.fullmatch(name) for name in names):
-            for name in names:
+            for name in names - self._found:
                 (self.path / name).unlink()
             with contextlib.suppress(OSError):  # another run may have begun beside it
                 for folder in self._made:
@@ -269,14 +312,14 @@ class RunDir:
         path = self.path / name
         if not path.exists():
             return []
-        whole, sound = path.read_bytes(), 0
+        whole, sound = _read_journal(path), 0
         records = []
         for number, line in enumerate(whole.splitlines(keepends=True), 1):
             try:
-                record = json.loads(line)
+                record = json.loads(line, parse_constant=_refuse_constant)
                 if not line.endswith(b"\n") or not isinstance(record, dict):
                     raise ValueError
-            except ValueError:
+            except (ValueError, RecursionError):
                 if sound + len(line) == len(whole):
                     break
                 raise RunError(f"{path}, line {number}: damaged, and not the last line: restore it, or start a new run") from None
@@ -309,7 +352,7 @@ class RunDir:
         """Cut a journal down to its first `count` records."""
         path = self.path / name
         if path.exists():
-            write_atomic(path, b"".join(path.read_bytes().splitlines(keepends=True)[:count]))
+            write_atomic(path, b"".join(_read_journal(path).splitlines(keepends=True)[:count]))
 
 
 @contextlib.contextmanager
@@ -318,7 +361,9 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"{error.filename or path}: {error.strerror}; what was done is kept, go on with --resume {path}") from None
+        raise RunError(
+            f"{error.filename or path}: {error.strerror or first_line(error)}; what was done is kept, go on with --resume {path}"
+        ) from None
 
 
 def environment(device: str) -> dict[str, Any]:

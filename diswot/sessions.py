@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from diswot import runs
+from diswot import consent, runs
 from diswot.errors import ConfigError, RunError, first_line
 from diswot.execution import Execution
 from diswot.runs import RESULT, RunDir
@@ -145,18 +145,20 @@ class Session:
             is_main = distributed.is_main
         if is_main:
             run_dir = RunDir.create(path, plan.kind, plan.document(), runs.environment(device), plan.files())
+            consent.remember_begun(path, plan.document())
         if verb.distributes:
             path = Path(distributed.broadcast(str(path)))  # the name may hold the time: all processes share the first one's
         return cls(plan, run_dir if is_main else RunDir(path), execution, is_main)
 
     @classmethod
-    def resume(cls, folder: str | Path, execution: Execution, kind: str | None = None) -> Session:
+    def resume(cls, folder: str | Path, execution: Execution, kind: str | None = None, allow: Collection[str] = ()) -> Session:
         """Go on with a run that was cut off.
 
         Args:
             folder: of the run.
             execution: how it is carried out.
             kind: the verb that must have begun it; any by default.
+            allow: parts of the user's own, as `module:name`, that may be imported though the run was not begun on this machine.
 
         Raises:
             RunError: there is no run in the folder, it is another verb's, another version's, or in use.
@@ -170,6 +172,7 @@ class Session:
             is_main = init_distributed(execution.choose_device())[0].is_main
         run_dir, document = RunDir.open(path, kind, lock=is_main)
         try:
+            consent.check_allowed(path, document, allow)
             return cls(verb.restore(document, path), run_dir, execution, is_main)
         except BaseException:
             run_dir.close()

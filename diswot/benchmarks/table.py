@@ -11,6 +11,7 @@ import math
 import re
 import zlib
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ from diswot.space import SearchSpace, load_space
 
 MAX_BYTES = 1 << 30  # of text, after unpacking
 _MAX_LINE = 1_000_000  # bytes
+_MOST_COLUMNS = 2_000
+_EMPTY = {"", "nan", "+nan", "-nan"}
+_MOST_ACCURACY = 100.0  # percent
 _ARCH_COLUMNS = ("arch_str", "arch", "architecture", "choices", "name")  # the first that a table has is taken
 _ACCURACY = re.compile(r"(?P<dataset>.+)_(?P<split>valid|test|given)_acc(?P<epochs>_\d+ep)?")
 _GIVEN = "accuracy_given_acc"  # name of a column that the caller chooses, since its split is unknown
@@ -109,8 +113,8 @@ def read_benchmark(
             NAS-Bench-101, NATS-Bench's size space, NAS-Bench-Macro, Channel-Bench-Macro), whose choices no other space has.
         arch_column: name of the column of architectures, whose cells are the choices in the search space, as text (a string, a name) or
             as JSON. By default, the first that exists of arch_str, arch, architecture, choices, name.
-        accuracy_column: name of the one column of accuracies, which becomes the split `given` of the data set `accuracy`. By default,
-            all columns named `{dataset}_valid_acc` or `{dataset}_test_acc` are accuracies, also with a suffix such as `_12ep`.
+        accuracy_column: name of the one column of accuracies (0 to 100), which becomes the split `given` of the data set `accuracy`. By
+            default, all columns named `{dataset}_valid_acc` or `{dataset}_test_acc` are accuracies, also with a suffix such as `_12ep`.
 
     Raises:
         DataError: the file is not a table, is damaged, is larger than 1 GiB, has no rows, or has a cell that cannot be used, in which case
@@ -141,7 +145,7 @@ def read_benchmark(
     return Benchmark(_stem(path), archs[0].space, archs, arrays)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Column:
     """A column while it is being read.
 
@@ -220,9 +224,11 @@ def _header(path: Path, rows: Iterator[tuple[int, list[str]]]) -> list[str]:
     names = [" ".join(name.splitlines()).strip() for name in next(rows, (0, []))[1]]
     if not names:
         raise DataError(f"{path}: the file is empty: give a table whose first line names the columns")
-    duplicates = [name for index, name in enumerate(names) if name in names[:index]]
-    if duplicates:
-        raise DataError(f"{path}: two columns are named {brief_repr(duplicates[0])}: rename one")
+    if len(names) > _MOST_COLUMNS:
+        raise DataError(f"{path}: {len(names):,} columns, and {_MOST_COLUMNS:,} are the most: leave out those that are not needed")
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"{path}: two columns are named {brief_repr(twice)}: rename one")
     return names
 
 
@@ -317,21 +323,29 @@ def _read_rows(
             except ArchitectureError as error:
                 raise DataError(f"{path} line {line}: {error}") from None
         archs.append(parsed[text])
-        for column in [c for c in columns if not _append(c, row[c.index])]:
-            if column.needed:
-                value = row[column.index]
-                raise DataError(
-                    f"{path} line {line}: {column.heading} is {brief_repr(value)}, not a number: leave it empty where it is unknown"
-                )
-            columns.remove(column)
+        refused = [column for column in columns if not _append(column, row[column.index])]
+        if needed := next((column for column in refused if column.needed), None):
+            what = "not a number" if math.isnan(_number(row[needed.index])) else "not an accuracy from 0 to 100"
+            raise DataError(
+                f"{path} line {line}: {needed.heading} is {brief_repr(row[needed.index])}, {what}: leave it empty where it is unknown"
+            )
+        if refused:
+            columns[:] = [column for column in columns if column not in refused]
     return archs
 
 
-def _append(column: _Column, cell: str) -> bool:
-    """Append a cell to a column and return whether it is empty or a finite number."""
+def _number(cell: str) -> float:
+    """The number in a cell; NaN where there is none."""
     try:
-        value = float(cell.strip() or math.nan)
+        return float(cell)
     except ValueError:
+        return math.nan
+
+
+def _append(column: _Column, cell: str) -> bool:
+    """Append a cell to a column and return whether it is empty or a finite number, in a column of accuracies one from 0 to 100."""
+    value = _number(cell)
+    if math.isnan(value) and cell.strip().lower() not in _EMPTY:
         return False
     column.values.append(value)
-    return not math.isinf(value)
+    return not (math.isinf(value) or (column.needed and not math.isnan(value) and not 0 <= value <= _MOST_ACCURACY))

@@ -1,5 +1,33 @@
 """The command line. torch is imported inside the verbs, so that help answers at once."""
 
-from diswot.cli.app import entry, main
+from __future__ import annotations
+
+import sys
+
+from diswot.cli.interruption import own_signals
+from diswot.processes import skip_collection_at_exit
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; every mistake of the user's is one line on stderr and code 2."""
+    from diswot.cli.app import run
+
+    return run(arguments)
+
+
+def entry() -> None:
+    """The console script."""
+    signals = own_signals()  # before anything else is imported, which Ctrl-C may interrupt too
+    skip_collection_at_exit()
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        code = signals.exit_code
+    finally:
+        if signals.number is not None:
+            signals.say_last_words()
+            signals.ignore()
+    sys.exit(code if signals.number is None else signals.exit_code)
+
 
 __all__ = ["entry", "main"]

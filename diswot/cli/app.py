@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 
 import rich_click as click
 from click.exceptions import Exit
 
 from diswot.cli import cache, latency, listing, network, reporting, searching, studying, tabulating, training
-from diswot.errors import DiswotError, speaking_flags
+from diswot.errors import DiswotError, readable, speaking_flags
 from diswot.plugins import part_at_fault
-from diswot.processes import skip_collection_at_exit
 
 WAIT_FOR_FIRST = 10.0
 """Seconds that the second and further processes of a training wait for the first to print an error."""
@@ -40,13 +38,13 @@ for _command in (
     cli.add_command(_command)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; every mistake of the user's is one line on stderr and code 2."""
     with speaking_flags():
-        return _main(arguments)
+        return _run(arguments)
 
 
-def _main(arguments: list[str] | None) -> int:
+def _run(arguments: list[str] | None) -> int:
     try:
         code = cli.main(arguments, prog_name="diswot", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -85,11 +83,5 @@ def _fail(message: str) -> int:
     if (rank := os.environ.get("RANK", "0")) != "0":
         time.sleep(WAIT_FOR_FIRST)
         message = f"process {rank}: {message}"
-    click.echo(f"diswot: {' '.join(message.split())}", err=True)
+    click.echo(f"diswot: {readable(message)}", err=True)
     return 2
-
-
-def entry() -> None:
-    """The console script."""
-    skip_collection_at_exit()
-    sys.exit(main())

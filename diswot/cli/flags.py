@@ -54,6 +54,9 @@ _RUNNING = {
     "name": click.option("--name", help="name of the run's folder \\[made from the options and the time]"),
     "runs": click.option("--runs", "runs_folder", default="runs", help="folder of all runs \\[runs]"),
     "resume": click.option("--resume", help="go on with the run in this folder"),
+    "allow": click.option(
+        "--allow", multiple=True, help="with --resume of a run that was begun elsewhere: import this module:name; several times for several"
+    ),
     "scores-of": click.option("--scores-of", help="take over the scores of this study's folder, where it has them"),
     "from": click.option(
         "--from", "searches", multiple=True, help="take networks from the search in this folder; several times for several"
@@ -68,6 +71,8 @@ _RUNNING = {
         help="the winner; an earlier one is kept beside it, and --resume needs it again \\[arch.json]",
     ),
 }
+
+OF_A_RUN = ("quiet", "json", "config", "name", "runs", "resume", "allow", "report")  # flags of every verb that leaves a run
 
 click.rich_click.STYLE_HELPTEXT_FIRST_LINE = "bold"
 click.rich_click.STYLE_HELPTEXT = ""

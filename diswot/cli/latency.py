@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,8 +127,9 @@ def _networks(names: tuple[str, ...], setup: Setup, own: str | None, flags: dict
             {"name": name, "space": arch.space, "choices": arch.choices, "params": cost.params, "flops": cost.flops, **_times(found, index)}
             for index, (name, arch, cost) in enumerate(zip(names, archs, costs, strict=True))
         ]
+        load = None if math.isnan(found.load) else found.load
         how = {"device": setup.device, "runtime": setup.runtime, "threads": setup.threads, "batch_size": setup.batch_size}
-        click.echo(json.dumps({**how, "networks": rows, "on_processor": found.on_processor, "warning": warning or None}))
+        click.echo(json.dumps({**how, "networks": rows, "on_processor": found.on_processor, "load": load, "warning": warning or None}))
         return
     show_table(_timing_table(names, archs, costs, found, setup))
     if warning:
@@ -141,9 +143,10 @@ def _times(found: Measurement, index: int) -> dict[str, float]:
 
 def _timing_table(names: tuple[str, ...], archs: list[Architecture], costs: list[Any], found: Measurement, setup: Setup) -> Table:
     from diswot.cli.output import millions, short_name
+    from diswot.latency.measure import describe_load
     from diswot.report.terminal import plain_table
 
-    title = f"milliseconds for a forward pass: {setup}"
+    title = "; ".join(filter(None, (f"milliseconds for a forward pass: {setup}", describe_load(found.load))))
     table = plain_table(title, ["network", "params", "FLOPs", "median", "10 %", "90 %", "repeats"], left=1)
     for name, arch, cost, timing in zip(names, archs, costs, found.timings, strict=True):
         shown = name if name.endswith(".json") else short_name(arch)
@@ -185,7 +188,6 @@ def _table(plan: TablePlan, path: Path, folder: str | None, reporter: Any, as_js
 
 def _table_json(table: LatencyTable, plan: TablePlan) -> dict[str, Any]:
     import dataclasses
-    import math
 
     quality = dataclasses.asdict(table.quality(plan.space))
     errors = {f"{name}_error": value if math.isfinite(value) else None for name, value in quality.items()}

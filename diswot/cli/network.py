@@ -10,7 +10,7 @@ from typing import Any
 import rich_click as click
 
 from diswot.cli.flags import own_space, running
-from diswot.errors import ConfigError, brief_repr
+from diswot.errors import ConfigError, brief_repr, first_line
 
 _MAX = 100_000  # classes, channels or pixels that a file may ask for
 
@@ -153,7 +153,7 @@ def export(
         else:
             written = run_export(model, Path(target))
     except OSError as error:
-        raise ConfigError(f"{brief_repr(target)}: {error.strerror}") from None
+        raise ConfigError(f"{brief_repr(target)}: {error.strerror or first_line(error)}") from None
     what = "float32's" if precision != "fp32" else "torch's"
     click.echo(f"{written.path}: {written.kind}, its outputs differ from {what} by {written.difference:.1g} of the largest")
     if written.kind == "timm":

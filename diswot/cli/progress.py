@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from diswot.errors import readable
 from diswot.progress import Clock, NullReporter, PlainLines, Reporter
 
 
@@ -62,7 +63,7 @@ class _ToReporter(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        self._reporter.log(prefix + record.getMessage())
+        self._reporter.log(prefix + readable(record.getMessage()))
 
 
 @contextlib.contextmanager

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
-import signal
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from diswot.cli.interruption import stop_signals
 from diswot.cli.progress import progress_shown
 from diswot.config import resolve
 from diswot.config.fields import flag_of
 from diswot.errors import ConfigError, RunError, brief_repr
+from diswot.files import is_there
 
 if TYPE_CHECKING:
     from diswot.execution import Execution
@@ -63,15 +64,19 @@ class Request:
 
     def __init__(self, verb: str, config: type, words: tuple[str, ...], flags: dict[str, Any], needed: str | None = None) -> None:
         self.verb, self.config_type, self.flags = verb, config, flags
-        self.subjects = [word for word in words if not _is_option(word) or Path(word).exists()]
+        self.subjects = [word for word in words if not _is_option(word) or is_there(word)]
         self.words = [word for word in words if word not in self.subjects]
         names = [field.name for field in dataclasses.fields(config)]
         self.options = {name: flags[name] for name in names}
         self.resumes: str | None = flags.get("resume")
         if self.resumes is not None:
             self._refuse_changes()
+        elif flags.get("allow"):
+            raise ConfigError("--allow is of a run that is resumed: add --resume, or leave it out")
         elif needed is not None and not self.subjects:
             raise ConfigError(needed)
+        if (name := flags.get("name")) is not None and (Path(name).name != name or name == ".."):
+            raise ConfigError(f"--name {brief_repr(name)}: a name without a path is needed; --runs says in which folder it stands")
 
     def _refuse_changes(self) -> None:
         apart = {"name": self.flags.get("name"), "from": self.flags.get("from"), "config": self.flags.get("config_file")}
@@ -104,7 +109,7 @@ class Request:
         with progress_shown(flags.get("quiet", False), silent=not is_main_process()) as reporter:
             execution = self._execution(reporter)
             if self.resumes is not None:
-                session = Session.resume(self.resumes, execution, self.verb)
+                session = Session.resume(self.resumes, execution, self.verb, flags["allow"])
             else:
                 plan, named = make_plan(), flags.get("name")
                 folder = Path(flags["runs_folder"]) / (named or _run_name(*name_parts())) if named or keep else None
@@ -123,33 +128,19 @@ class Request:
 def _run_name(*parts: str | None) -> str:
     """A name that is readable and new: what was asked for, and the time to the second."""
     plain = "-".join(part for part in parts if part)
-    return re.sub(r"[^\w.-]+", "_", plain)[:60] + time.strftime("-%Y%m%d-%H%M%S") + f"-{os.getpid()}"
+    return re.sub(r"[^a-zA-Z0-9_.-]+", "_", plain)[:60] + time.strftime("-%Y%m%d-%H%M%S") + f"-{os.getpid()}"
 
 
-class _resumable:
+@contextlib.contextmanager
+def _resumable(folder: Path | None, verb: str, reporter: Reporter) -> Iterator[None]:
     """Inside, Ctrl-C, or being asked to end (SIGTERM, as schedulers do), says how to go on, and exits as interrupted programs do."""
-
-    def __init__(self, folder: Path | None, verb: str, reporter: Reporter) -> None:
-        self.folder, self.verb, self.reporter = folder, verb, reporter
-
-    def __enter__(self) -> None:
-        from diswot.runs import interrupted
-
-        def note(number: int, _frame: object) -> None:
-            self.number = number
-            interrupted.set()
-            raise KeyboardInterrupt
-
-        self.interrupted, self.number, self.before = interrupted, int(signal.SIGINT), {}
-        if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        self.interrupted.clear()
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self.reporter.stop()  # how to go on is the last line
-            how = f"; go on with: diswot {self.verb} --resume {self.folder}" if self.folder is not None else ""
-            click.echo(f"stopped{how}", err=True)
-            raise SystemExit(128 + self.number)
+    how = f"; go on with: diswot {verb} --resume {folder}" if folder is not None else ""
+    with stop_signals() as signals:
+        signals.last_words = f"stopped{how}"
+        try:
+            yield
+        except KeyboardInterrupt:
+            reporter.stop()  # how to go on is the last line
+            click.echo(signals.last_words, err=True)
+            signals.last_words = ""
+            raise SystemExit(signals.exit_code) from None

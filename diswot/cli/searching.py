@@ -8,7 +8,7 @@ from typing import Any
 
 import rich_click as click
 
-from diswot.cli.flags import flags_of, own_space, running, words
+from diswot.cli.flags import OF_A_RUN, flags_of, own_space, running, words
 from diswot.cli.request import Request
 from diswot.config import ScoreConfig, SearchConfig
 from diswot.errors import ConfigError
@@ -16,7 +16,7 @@ from diswot.errors import ConfigError
 
 @click.command()
 @flags_of(SearchConfig)
-@running("device", "workers", "executor", "patience", "cache", "quiet", "json", "config", "name", "runs", "resume", "report", "out")
+@running("device", "workers", "executor", "patience", "cache", *OF_A_RUN, "out")
 @words("[KEY=VALUE]...")
 def search(words: tuple[str, ...], out: str, **flags: Any) -> None:
     """Search a space for the student that should distil best within a budget.
@@ -63,7 +63,7 @@ def search(words: tuple[str, ...], out: str, **flags: Any) -> None:
 @click.command()
 @words("ARCHITECTURE... [KEY=VALUE]...")
 @flags_of(ScoreConfig)
-@running("device", "workers", "executor", "patience", "cache", "quiet", "json", "config", "name", "runs", "resume")
+@running("device", "workers", "executor", "patience", "cache", "quiet", "json", "config", "name", "runs", "resume", "allow")
 @own_space
 def score(words: tuple[str, ...], space: str | None, **flags: Any) -> None:
     """Score given architectures: arch.json files, NAS-Bench-201 strings, names of hand-made networks.

@@ -11,13 +11,28 @@ import rich_click as click
 from diswot.cli.flags import flags_of, running, words
 from diswot.cli.request import Request
 from diswot.config import StudyConfig
-from diswot.errors import DataError, brief_repr
+from diswot.errors import DataError, brief_repr, first_line
 
 
 @click.command()
 @words("[TABLE.CSV] [KEY=VALUE]...")
 @flags_of(StudyConfig)
-@running("device", "workers", "executor", "patience", "cache", "quiet", "json", "config", "name", "runs", "resume", "report", "scores-of")
+@running(
+    "device",
+    "workers",
+    "executor",
+    "patience",
+    "cache",
+    "quiet",
+    "json",
+    "config",
+    "name",
+    "runs",
+    "resume",
+    "allow",
+    "report",
+    "scores-of",
+)
 def study(words: tuple[str, ...], **flags: Any) -> None:
     """Measure how well proxies rank the networks of a benchmark table, whose accuracies are known.
 
@@ -73,5 +88,5 @@ def convert(source: str, table: str, trust: bool) -> None:
     try:
         rows = convert_files(Path(source), Path(table), trust=trust)
     except OSError as error:
-        raise DataError(f"{brief_repr(table)}: {error.strerror}") from None
+        raise DataError(f"{brief_repr(table)}: {error.strerror or first_line(error)}") from None
     click.echo(f"{table}: {rows:,} architectures")

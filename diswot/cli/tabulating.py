@@ -7,7 +7,7 @@ from typing import Any
 
 import rich_click as click
 
-from diswot.cli.flags import flags_of, running, words
+from diswot.cli.flags import OF_A_RUN, flags_of, running, words
 from diswot.cli.request import Request
 from diswot.config import TabulateConfig
 
@@ -15,7 +15,7 @@ from diswot.config import TabulateConfig
 @click.command()
 @words("[KEY=VALUE]...")
 @flags_of(TabulateConfig)
-@running("from", "device", "workers", "executor", "patience", "quiet", "json", "config", "name", "runs", "resume", "report")
+@running("from", "device", "workers", "executor", "patience", *OF_A_RUN)
 def tabulate(words: tuple[str, ...], searches: tuple[str, ...], **flags: Any) -> None:
     """Train networks of a space by a short recipe, and leave a table of their accuracies that `diswot study` reads.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from diswot.cli.flags import flags_of, running, words
+from diswot.cli.flags import OF_A_RUN, flags_of, running, words
 from diswot.cli.request import Request
 from diswot.config import CompareConfig, DistillConfig, TrainConfig
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from diswot.distillation.students import StudentEntry
     from diswot.sessions import Plan
 
-_RUNNING = ("device", "quiet", "json", "config", "name", "runs", "resume", "report")
+_RUNNING = ("device", *OF_A_RUN)
 _WORDS = "[ARCH.JSON]... [KEY=VALUE]..."
 
 

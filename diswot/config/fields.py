@@ -14,8 +14,10 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from diswot.errors import ConfigError, brief_repr, first_line, suggest
+from diswot.files import read_text
 
 C = TypeVar("C")
+_MOST_YAML = 1_000_000  # bytes of a file of options
 _TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -118,7 +120,7 @@ def range_fault(field: dataclasses.Field[Any], value: Any) -> str:
         return ""
     ge, gt, le, lt = map(limits.get, ("ge", "gt", "le", "lt"))
     inside = (ge is None or value >= ge) and (gt is None or value > gt) and (le is None or value <= le) and (lt is None or value < lt)
-    return "" if inside and math.isfinite(value) else f"{_range_text(ge, gt, le, lt)} is needed"
+    return "" if inside and (isinstance(value, int) or math.isfinite(value)) else f"{_range_text(ge, gt, le, lt)} is needed"
 
 
 def _range_text(ge: float | None, gt: float | None, le: float | None, lt: float | None) -> str:
@@ -131,11 +133,11 @@ def _range_text(ge: float | None, gt: float | None, le: float | None, lt: float 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.safe_load(read_text(path, _MOST_YAML))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"{path}: cannot be read ({reason})") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as error:  # the latter of a tag without its value
         reason = getattr(error, "problem", None) or first_line(error)
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -153,7 +155,7 @@ def _yaml_scalar(text: str) -> Any:
     """The YAML scalar that a text is, so that 3 is a number and true is a truth value; other text stays text."""
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError, KeyError):  # the middle one of `!!timestamp x`
         return text
     return value if isinstance(value, str | int | float | bool) or value is None else text
 
@@ -180,15 +182,18 @@ def coerce(hint: Any, value: Any) -> Any:
         return value
     if hint is bool and isinstance(value, bool):
         return value
-    if hint is int and not isinstance(value, bool) and isinstance(value, int | float) and float(value).is_integer():
+    if hint is int and not isinstance(value, bool) and isinstance(value, int | float) and value == value // 1:
         return int(value)
     if hint is float and not isinstance(value, bool):
         try:
             return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     if hint is str and isinstance(value, str | int | float | os.PathLike) and not isinstance(value, bool):
-        return str(value)
+        text = str(value)
+        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError("text that a file can hold")
+        return text
     raise ValueError(_TYPES.get(hint, str(hint)))
 
 

@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diswot import plugins
+from diswot.data.archives import check_members
 from diswot.data.images import IMAGE_SUFFIXES, ArrayImages, Dataset, DecodedImages, ImageSet, check_labels, generate_dataset, read_image
 from diswot.data.shards import CLASS_NAMES, copy_stream, load_shards, shards_in
 from diswot.errors import DataError, DiswotError, brief_repr, first_line, suggest
+from diswot.files import is_file, is_folder, is_there, read_text, require_regular
 
 SOURCES = {
     "synthetic": "dead-leaves images generated in code: natural statistics, no download (the default of search and score)",
@@ -38,6 +40,8 @@ _CIFAR_FOLDERS = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar10
 GENERATED_SOURCES = ("synthetic", "noise")
 LIST_SUFFIXES = {".txt", ".lst", ".list", ".tsv"}
 _DEFAULT_SIZE = 32  # pixels
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")  # of an .npz
+_MOST_TEXT = 1 << 30  # bytes of an image list
 _TEST_FOLDERS = ("test", "val", "validation")
 
 
@@ -133,15 +137,15 @@ def _load(request: DataRequest) -> Dataset:
         return _generated(request)
     if source in ("cifar10", "cifar100"):
         return _cifar(source, request.data_dir, request.download)
-    if path.name in _CIFAR_FOLDERS and path.is_dir():
+    if path.name in _CIFAR_FOLDERS and is_folder(path):
         return _cifar(_CIFAR_FOLDERS[path.name], path.parent, download=False)
-    if source.startswith("wds/") and not path.exists():
+    if source.startswith("wds/") and not is_there(path):
         return _shards(source, request.data_dir / source.removeprefix("wds/"), side)
-    if source.split("/")[0] in _TIMM_PREFIXES and "/" in source and not path.exists():
+    if source.split("/")[0] in _TIMM_PREFIXES and "/" in source and not is_there(path):
         return _timm(source, request.data_dir, request.download, side)
     if path.suffix == ".npz":
         return _npz(path)
-    if path.is_dir():
+    if is_folder(path):
         return _folder(path, side)
     if path.suffix in LIST_SUFFIXES:
         return _image_list(path, side)
@@ -189,12 +193,21 @@ def _checked(name: str, images: ImageSet, num_classes: int) -> ImageSet:
 
 def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
+        require_regular(path)
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files if key in ("x_train", "y_train", "x_test", "y_test", "classes")}
+            names = [key for key in archive.files if key in _ARRAYS]
+            check_members(path, archive.zip, [f"{name}.npy" for name in names])
+            return {key: archive[key] for key in names}
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except Exception as error:  # whatever a damaged or a hostile file makes numpy raise
-        reason = "no .npz, or one with Python objects in it" if "pickle" in str(error) else first_line(error, 100)
+        reason = (
+            "no .npz, or one with Python objects in it"
+            if "pickle" in str(error)
+            else getattr(error, "strerror", None) or first_line(error, 100)
+        )
         raise DataError(f"{path}: not a readable .npz of plain arrays ({reason})") from None
 
 
@@ -299,9 +312,9 @@ def load_unlabelled(source: str, shape: tuple[int, int, int]) -> ImageSet:
             raise DataError(f"{path}: the array x_train is needed")
         no_labels = np.full(len(array), -1, np.int64)
         found: ImageSet = ArrayImages(_check_images(f"{path}: x_train", array, no_labels), no_labels)
-    elif path.is_dir():
+    elif is_folder(path):
         found = _unlabelled(source, sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES), shape[0])
-    elif path.suffix in LIST_SUFFIXES and path.is_file():
+    elif path.suffix in LIST_SUFFIXES and is_file(path):
         found = _unlabelled(source, [path.parent / line for line in _lines(path)], shape[0])
     else:
         raise DataError(f"--unlabelled {brief_repr(source)}: a folder of images, an .npz or a list of paths (.txt) is needed")
@@ -319,15 +332,21 @@ def _unlabelled(source: str, files: list[Path], side: int) -> ImageSet:
 
 def _lines(path: Path) -> list[str]:
     """The lines of a file that are not empty."""
+    return [line for _, line in _numbered_lines(path)]
+
+
+def _numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a file that are not empty, with their numbers."""
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        text = read_text(path, _MOST_TEXT)
+        return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise DataError(f"{path}: cannot be read ({reason})") from None
 
 
 def _refuse_missing(source: object, files: list[Path]) -> None:
-    missing = next((file for file in files if not file.is_file()), None)
+    missing = next((file for file in files if not is_file(file)), None)
     if missing:
         raise DataError(f"{source}: it names {missing}, which is no file")
 
@@ -365,10 +384,9 @@ class Indexed:
 
 def _image_list(path: Path, side: int) -> Dataset:
     files, labels = [], []
-    for line in _lines(path):
+    for number, line in _numbered_lines(path):
         name, _, label = line.replace("\t", " ").rpartition(" ")
         if not name or not (label.isascii() and label.isdigit() and len(label) < 10):
-            number = path.read_text(encoding="utf-8").splitlines().index(line) + 1
             raise DataError(f"{path}, line {number}: {brief_repr(line)} is not a path and a label (a whole number)")
         files.append(path.parent / name.strip())
         labels.append(int(label))

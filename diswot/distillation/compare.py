@@ -27,7 +27,7 @@ from diswot.executors.named import LOCAL
 from diswot.latency.measure import measure_networks
 from diswot.latency.runtimes import Setup
 from diswot.losses.together import trained_together
-from diswot.runs import RunDir
+from diswot.runs import RunDir, is_count, is_number
 from diswot.space import Cost, load_space
 from diswot.training.distributed import launched_by_torchrun
 
@@ -236,9 +236,25 @@ def run_compare(plan: ComparePlan, run: RunDir | None, execution: Execution) -> 
     here = execution.executor == LOCAL and execution.workers <= 1
     for record in _train_here(plan, run.path, execution, seeds) if here else _train_elsewhere(plan, run.path, execution, seeds):
         run.append(RESULTS, record)
-    found = _comparison(plan, run.read(RESULTS), run.path, execution.choose_device())
+    records = run.read(RESULTS)
+    for number, record in enumerate(records):
+        if not _is_result(plan, number, record):
+            raise RunError(f"{run.path / RESULTS}, line {number + 1}: damaged: remove this line and those after it, then --resume")
+    found = _comparison(plan, records, run.path, execution.choose_device())
     run.write_result(found.summary())
     return found
+
+
+def _is_result(plan: ComparePlan, number: int, record: Mapping[str, Any]) -> bool:
+    """Whether a line of the journal is what `_train_losses` writes."""
+    count = len(plan.losses) * len(plan.entries)
+    names, losses, top1 = (record.get(name) for name in ("names", "losses", "top1"))
+    if not all(isinstance(found, list) and len(found) == count for found in (names, losses, top1)):
+        return False
+    if record.get("seed") != plan.config.seed + number or not (record.get("teacher") is None or is_number(record.get("teacher"))):
+        return False
+    texts = [record.get("measured_on"), *(names or ()), *(losses or ())]
+    return is_count(record.get("images")) and all(map(is_number, top1 or ())) and all(isinstance(text, str) for text in texts)
 
 
 def _train_here(plan: ComparePlan, folder: Path, execution: Execution, seeds: range) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ from diswot.config import DistillConfig, Recipe, TrainConfig, resolve, to_dict
 from diswot.data import GENERATED_SOURCES, REMOTE
 from diswot.distillation.students import StudentEntry, display_name, numbered, student_names
 from diswot.errors import ConfigError, TeacherError, brief_repr
+from diswot.files import is_file
 from diswot.losses import Loss, SupervisedLoss
 from diswot.losses.together import common_scheme, trained_together
 from diswot.models.weights import file_digest
@@ -199,7 +200,7 @@ def weights_digests(config: DistillConfig) -> dict[str, str]:
     digests = {}
     for name, values in given.items():
         files = [Path(value) for value in values if value not in (None, "random", "pretrained")]
-        if missing := next((file for file in files if not file.is_file()), None):
+        if missing := next((file for file in files if not is_file(file)), None):
             raise TeacherError(f"{missing}: no such {'file' if name == 'teacher_classes' else 'weights file'}")
         if files:
             digests[f"{name}_digest"] = "+".join(map(file_digest, files))

@@ -16,7 +16,7 @@ from torch import nn
 from diswot import runs
 from diswot.architecture import Architecture, arch_json, read_arch_json
 from diswot.data import Dataset
-from diswot.errors import ConfigError, RunError, first_line
+from diswot.errors import ConfigError, RunError, brief_repr, first_line
 from diswot.models.init import initialise, seeded
 from diswot.models.teachers import normalisation
 from diswot.models.timm_choice import TIMM, create_timm
@@ -28,6 +28,7 @@ from diswot.training.evaluation import Network, Normalise
 STUDENT, STUDENTS = "student", "students"
 PRETRAINED = "pretrained"
 WEIGHTS = "model.safetensors"
+_MOST = 100_000  # classes, channels or pixels that a file may name
 
 
 @dataclass(frozen=True)
@@ -171,10 +172,30 @@ def teacher_normalisation(norm: str, weights: str, data: Dataset, option: str = 
     """
     if norm == "data" and weights.endswith(".safetensors"):
         _, facts = load_tensors(Path(weights))
-        if len(facts.get("mean", ())) == len(facts.get("std", ())) == data.in_chans:
+        if _are_numbers(facts.get("mean"), data.in_chans) and _are_numbers(facts.get("std"), data.in_chans):
             return Normalise(torch.tensor(facts["mean"]), torch.tensor(facts["std"]))
     mean, std = (torch.from_numpy(values) for values in data.statistics)
     return Normalise(*normalisation(norm, mean, std, option))
+
+
+def _are_numbers(value: Any, count: int) -> bool:
+    """Whether something read from a file is a list of so many finite numbers."""
+    return isinstance(value, list) and len(value) == count and all(type(one) in (int, float) and abs(one) < _MOST for one in value)
+
+
+def _fault_of_facts(facts: Mapping[str, Any]) -> str:
+    """What of the facts on its images that a student's file holds cannot be used, or ""."""
+    for name in ("num_classes", "in_chans", "input_size"):
+        if type(facts.get(name)) is not int or not 1 <= facts[name] <= _MOST:
+            return f"{name} {brief_repr(facts.get(name))}"
+    if not _are_numbers([facts.get("crop_pct")], 1) or not 0 < facts["crop_pct"] <= 1:
+        return f"crop_pct {brief_repr(facts.get('crop_pct'))}"
+    for name in ("mean", "std"):
+        if not _are_numbers(facts.get(name), facts["in_chans"]) or (name == "std" and min(facts[name]) <= 0):
+            return f"{name} {brief_repr(facts.get(name))}"
+    names = facts.get("class_names")
+    fit = isinstance(names, list) and len(names) >= facts["num_classes"] and all(isinstance(one, str) for one in names)
+    return "" if fit else f"class_names, {brief_repr(names)},"
 
 
 def load_student(folder: str | Path, *, space: str | None = None) -> nn.Module:
@@ -193,9 +214,13 @@ def load_student(folder: str | Path, *, space: str | None = None) -> nn.Module:
     folder = Path(folder)
     arch, _ = read_arch_json(folder / "arch.json")
     tensors, facts = load_tensors(folder / WEIGHTS)
+    if fault := _fault_of_facts(facts):
+        raise RunError(f"{folder / WEIGHTS}: its {fault} cannot be used: was it written by `diswot distill`?")
     try:
         spec = ImageSpec(facts["num_classes"], facts["in_chans"], facts["input_size"])
         model = build_student(arch, spec, 0, trusted=space == arch.space)
+        if any(tensors[name].dtype != tensor.dtype for name, tensor in model.state_dict().items()):
+            raise TypeError
         model.load_state_dict(tensors)
         model.pretrained_cfg = {  # type: ignore[assignment]
             "input_size": spec.shape,

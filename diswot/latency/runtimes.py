@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from diswot.errors import ConfigError, first_line
+from diswot.runs import write_atomic
 
 RUNTIMES = ("torch", "onnx", "compile")
 MAX_THREADS = 1024
@@ -129,25 +130,38 @@ def _packages() -> Any:
     return onnxruntime
 
 
-def write_onnx(model: nn.Module, images: Tensor, target: Path, any_batch: bool = False) -> None:
+def write_onnx(model: nn.Module, images: Tensor, target: Path, any_batch: bool = False, facts: Mapping[str, str] | None = None) -> None:
     """Write a network as one ONNX file, its input called `images`, its output `logits`.
 
     Args:
         model: in evaluation mode.
         images: (B, ...) an example of the input, on the model's device.
         any_batch: whether the file takes any number of images, and not only B.
+        facts: what stands in the file beside the network, by name.
 
     Raises:
         ConfigError: a package is missing.
     """
     _packages()
-    import onnx
-
     dynamic = ({0: torch.export.Dim("batch", min=1)},) if any_batch else None
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits"]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, on its own insides
-        torch.onnx.export(model, (images,), str(target), dynamo=True, dynamic_shapes=dynamic, verbose=False, **names)
-    written = onnx.load(str(target))
-    onnx.save_model(written, str(target), save_as_external_data=False)
-    target.with_name(f"{target.name}.data").unlink(missing_ok=True)  # the weights are in the file itself
+        program = torch.onnx.export(model, (images,), dynamo=True, dynamic_shapes=dynamic, verbose=False, **names)
+    assert program is not None
+    write_atomic(target, onnx_bytes(program.model_proto, facts or {}))  # exporters of others end the process where the disk is full
+
+
+def onnx_bytes(model: Any, facts: Mapping[str, str]) -> bytes:
+    """An ONNX model with its weights as the content of one file.
+
+    Args:
+        model: an `onnx.ModelProto`.
+        facts: what stands in it beside the network, by name.
+    """
+    import onnx
+
+    if facts:
+        onnx.helper.set_model_props(model, dict(facts))
+    found: bytes = model.SerializeToString()
+    return found

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from diswot.architecture import Architecture, canonical_json
 from diswot.errors import ArchitectureError, ConfigError, first_line
+from diswot.files import read_text
 from diswot.latency.fill_in import FillIn, held_out_error
 from diswot.latency.measure import Timing
 from diswot.latency.runtimes import describe_setup
@@ -177,10 +178,7 @@ def read_rows(path: Path) -> tuple[TableSetup, list[Row]]:
 
 def _read_text(path: Path) -> str:
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise ConfigError(f"{path}: {size:,} bytes is no latency table (at most {MAX_BYTES:,})")
-        return path.read_text(encoding="utf-8")
+        return read_text(path, MAX_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"{path}: cannot be read ({reason}): give a table that `diswot latency --table` made") from None

@@ -13,9 +13,11 @@ import yaml
 from torch import Tensor, nn
 
 from diswot.errors import TeacherError, brief_repr, suggest
+from diswot.files import read_text
 
 _FORMAT = "classes: {name in the data: name or number of the teacher's class, or a list of them}"
 _IMAGENET = 1000
+_MOST_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,8 @@ def read_class_map(path: str | Path) -> ClassMap:
         TeacherError: it is missing, or no such mapping.
     """
     try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError):
+        document = yaml.safe_load(read_text(path, _MOST_BYTES))
+    except (OSError, yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         raise TeacherError(f"--teacher-classes {path}: no readable YAML file of {_FORMAT}") from None
     if not isinstance(document, dict) or set(document) - {"classes", "teacher_classes"} or not isinstance(document.get("classes"), dict):
         raise TeacherError(f"{path}: {_FORMAT}, and teacher_classes, are what it may hold")

@@ -8,6 +8,7 @@ from typing import Any
 
 from diswot.architecture import Architecture, read_arch_json
 from diswot.errors import ArchitectureError, brief_repr, suggest
+from diswot.files import is_file, is_folder
 
 
 def read_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
@@ -24,7 +25,7 @@ def read_architecture(text: str) -> tuple[Architecture, dict[str, Any]]:
 
     if text.startswith("|"):
         return Architecture("nasbench201", text), {}
-    if Path(text).is_file() or text.endswith(".json"):
+    if is_file(text) or text.endswith(".json"):
         return read_arch_json(text)
     if zoo_name(text) in ZOO:
         return Architecture("zoo", zoo_name(text)), {}
@@ -46,7 +47,7 @@ def expand_folders(texts: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for text in texts:
-        if not Path(text).is_dir():
+        if not is_folder(text):
             found.append(text)
         elif files := sorted(str(path) for path in Path(text).glob("*.json")):
             found += files

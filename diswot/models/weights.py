@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -11,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from diswot.errors import TeacherError, first_line
+from diswot.errors import TeacherError, brief_repr, first_line
+from diswot.files import digest, require_regular
 from diswot.models.zoo import ZOO, zoo_name
 
 _WRAPPERS = ("state_dict", "model", "net", "model_state", "state_dict_ema", "model_ema")
@@ -21,7 +21,7 @@ _CLASSIFIERS = ("linear.", "fc.", "head.", "classifier.", "head.fc.", "out.")
 
 def file_digest(path: str | Path) -> str:
     """First 12 hexadecimal digits of a file's SHA-256."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
+    return digest(path)[:12]
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -32,6 +32,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
+        require_regular(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch.load, on how an old or a foreign file was pickled
             loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
@@ -49,6 +50,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     tensors = {str(k): v for k, v in loaded.items() if isinstance(v, Tensor)} if isinstance(loaded, Mapping) else {}
     if not tensors:
         raise TeacherError(f"{path}: it holds no tensors by name; the state_dict of a network is needed")
+    for key, value in tensors.items():
+        if value.layout is not torch.strided or value.is_meta or value.is_complex() or value.is_quantized:
+            kind = "without values" if value.is_meta else f"{value.dtype}, {value.layout}".replace("torch.", "")
+            raise TeacherError(f"{path}: the tensor {brief_repr(key)} is {kind}: dense tensors of real numbers are needed")
     return {_strip(key): value for key, value in tensors.items()}
 
 
@@ -71,10 +76,13 @@ def load_weights(model: nn.Module, path: Path, name: str) -> None:
     missing = [k for k in wanted if k not in weights and not k.endswith("num_batches_tracked")]
     unknown = [k for k in weights if k not in wanted]
     unlike = [k for k in wanted if k in weights and weights[k].shape != wanted[k].shape]
+    if whole := next((k for k in wanted if k in weights and wanted[k].is_floating_point() and not weights[k].is_floating_point()), None):
+        raise TeacherError(f"{path}: {whole} holds {str(weights[whole].dtype).removeprefix('torch.')}: floating-point weights are needed")
     if not (missing or unknown or unlike):
         model.load_state_dict(weights, strict=False)
         return
-    if unlike and not (missing or unknown) and all(wanted[k].shape[1:] == weights[k].shape[1:] for k in unlike):
+    others_fit = all(weights[k].ndim and wanted[k].shape[1:] == weights[k].shape[1:] for k in unlike)
+    if unlike and not (missing or unknown) and others_fit:
         theirs, ours = len(weights[unlike[0]]), len(wanted[unlike[0]])
         raise TeacherError(f"{path}: these weights know {theirs} classes, the data has {ours}: use data of {theirs} classes")
     faults = [

@@ -20,11 +20,12 @@ from diswot.data import GENERATED_SOURCES, load_data
 from diswot.devices import kind_of_device
 from diswot.errors import ArchitectureError, RunError
 from diswot.execution import Execution
+from diswot.files import is_file
 from diswot.models.weights import file_digest
 from diswot.progress import Forecast
 from diswot.proxies import Ranking, adapt_to_teacher, resolve_ranking
 from diswot.proxies.base import part_name
-from diswot.runs import RunDir
+from diswot.runs import RunDir, is_number
 from diswot.scoring.candidates import ScoreResult
 from diswot.scoring.context import ScoringContext, make_scoring_context
 from diswot.scoring.engine import Engine
@@ -69,7 +70,7 @@ def input_digests(config: ScoreConfig, context: ScoringContext, *names: str) -> 
     for batch in context.batches:
         pixels.update(batch.images.contiguous().numpy().tobytes() + batch.target.numpy().tobytes())
     path = Path(config.teacher_weights)
-    weights = file_digest(path) if path.is_file() else config.teacher_weights
+    weights = file_digest(path) if is_file(path) else config.teacher_weights
     digests = {"images": pixels.hexdigest()[:12], "shape": str(context.spec), "teacher weights": weights}
     digests["device"] = kind_of_device(context.device)
     own = plugins.code_digests(config.teacher, config.data, *map(part_name, context.proxies), *names)
@@ -83,8 +84,8 @@ def fitness_of(ranking: Ranking, scores: Sequence[Mapping[str, Sequence[float]]]
 
 
 def is_number_list(values: Any, count: int) -> bool:
-    """Whether a journal's entry is a list of `count` numbers."""
-    return isinstance(values, list) and len(values) == count and all(isinstance(value, float | int) for value in values)
+    """Whether a journal's entry is a list of `count` finite numbers."""
+    return isinstance(values, list) and len(values) == count and all(map(is_number, values))
 
 
 def read_scores(record: Mapping[str, Any], context: ScoringContext, cost: Cost) -> ScoreResult:
@@ -99,6 +100,8 @@ def read_scores(record: Mapping[str, Any], context: ScoringContext, cost: Cost) 
     lacking = [name for name in context.proxies if name not in failed and not is_number_list(scores.get(name), len(context.batches))]
     if lacking:
         raise ValueError(f"its {lacking[0]} is not that of this run")
+    if not all(isinstance(reason, str) for reason in failed.values()):
+        raise ValueError("a reason in it is no text")
     reasons = {name: failed[name] for name in context.proxies if name in failed}
     return ScoreResult(cost, {name: scores[name] for name in context.proxies if name not in failed}, reasons)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,14 +16,15 @@ from diswot.architecture import Architecture
 from diswot.budget import UNLIMITED, Budget, CostCounter, Range
 from diswot.config.scoring import SearchConfig
 from diswot.errors import BudgetError, ConfigError
-from diswot.latency.measure import measure_latency
+from diswot.latency.measure import Patience, describe_load, measure_latency, system_load
 from diswot.latency.table import LatencyTable
 from diswot.models.teachers import build_teacher, teacher_cost
 from diswot.searching.trial import Trial
 from diswot.space import ImageSpec, SearchSpace, load_space
 
 logger = logging.getLogger(__name__)
-_SECONDS = 0.1  # that a candidate is timed for
+_PATIENCE = Patience(seconds=0.1, longest=1.0)  # a candidate is timed so long
+_MOST_REJECTED, _MOST_SECONDS = 20, 60.0  # networks that are too slow, and seconds spent on them, before none is looked for any more
 _SAMPLES = 500  # random networks among which the nearest to an unreachable budget is named
 
 
@@ -62,6 +65,8 @@ class BudgetFeasibility:
         limits = {what: Range(0.0, float(getattr(self.teacher, what))) for what in self.of_teacher}
         self.budget = Budget.parse(config.limits()).intersect(limits)
         self.latencies: dict[Architecture, float] = {}
+        self._rejected: list[float] = []  # milliseconds, until one network was admitted
+        self._measuring = self._doubts = 0.0  # seconds; times that a figure was doubtful
         self.table = self._read_table() if config.latency_table is not None else None
         self._check_reachable()
 
@@ -69,7 +74,16 @@ class BudgetFeasibility:
         """Whether a network is within the budget; latency is measured only where the rest is."""
         if not self.budget.admits(self.cost(arch)):
             return False
-        return self.budget.latency is None or self.latency(arch) in self.budget.latency
+        if self.budget.latency is None:
+            return True
+        found = self.latency(arch)
+        if found in self.budget.latency:
+            self._measuring = -math.inf  # there are such networks
+            return True
+        self._rejected.append(found)
+        if len(self._rejected) >= _MOST_REJECTED and self._measuring >= _MOST_SECONDS:
+            raise self._too_slow()
+        return False
 
     def excess(self, arch: Architecture) -> float:
         """Return the distance of a network from the counted limits; 0 within."""
@@ -110,7 +124,31 @@ class BudgetFeasibility:
         return self.budget.latency is not None or "latency" in self.config.pareto_costs
 
     def _measure(self, model: nn.Module) -> float:
-        return measure_latency(model, self.spec.shape, self.device, self.config.latency_batch_size, _SECONDS)
+        begun = time.monotonic()
+        found = measure_latency(model, self.spec.shape, self.device, self.config.latency_batch_size, _PATIENCE, self._doubt)
+        self._measuring += time.monotonic() - begun
+        return found
+
+    def _doubt(self, warning: str) -> None:
+        """Tell once that measured times cannot be trusted."""
+        if not self._doubts:
+            logger.warning("latency: %s", warning)
+        self._doubts += 1
+
+    def _too_slow(self) -> BudgetError:
+        """The error of a search that has measured for a while and found no network within the budget."""
+        count, fastest = len(self._rejected), min(self._rejected)
+        return BudgetError(
+            f"--latency {self.config.latency}: none of the {count:,} networks of {self.space.name} that were measured is within it; the "
+            f"fastest took {fastest:.3g} ms{self._where()}: raise the limit, limit --flops too, or use a --latency-table measured at rest"
+        )
+
+    def _where(self) -> str:
+        """What a measured time depends on besides the network, in brackets; "" where times are read from a table."""
+        if self.table is not None:
+            return ""
+        threads = "one thread" if self.device.type == "cpu" else self.device.type
+        return f" ({', '.join(filter(None, (threads, describe_load(system_load()))))})"
 
     def _read_table(self) -> LatencyTable:
         table = LatencyTable.read(str(self.config.latency_table))
@@ -128,6 +166,8 @@ class BudgetFeasibility:
 
     def remember(self, trials: Sequence[Trial]) -> None:
         """Take over the latencies that earlier trials were admitted by."""
+        if trials:
+            self._measuring = -math.inf
         self.latencies |= {trial.arch: trial.latency for trial in trials if trial.latency is not None}
 
     def nothing_found(self) -> BudgetError:
@@ -166,4 +206,6 @@ class BudgetFeasibility:
         if self.budget.latency is not None:
             fastest = self.latency(min(extremes, key=lambda arch: self.cost(arch).flops))
             if fastest > 2 * self.budget.latency.high:
-                raise BudgetError(f"--latency {self.config.latency}: the smallest network of {name} takes {fastest:.2g} ms here")
+                raise BudgetError(
+                    f"--latency {self.config.latency}: the smallest network of {name} takes {fastest:.2g} ms here{self._where()}"
+                )

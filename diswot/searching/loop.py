@@ -11,7 +11,7 @@ import numpy as np
 
 from diswot.architecture import Architecture
 from diswot.config import SearchConfig
-from diswot.errors import RunError
+from diswot.errors import ArchitectureError, RunError, first_line
 from diswot.progress import Forecast, Reporter
 from diswot.runs import RunDir
 from diswot.scoring.candidates import ScoreResult
@@ -157,7 +157,10 @@ class Search(SearchSetup):
                 raise RunError(f"{fault}trial {trial.index}, which was not under way: start a new run")
         elif trial.index != number:
             raise RunError(f"{fault}trial {trial.index} where {number} belongs: start a new run")
-        self.space.check(trial.arch)
+        try:
+            self.space.check(trial.arch)
+        except ArchitectureError as error:
+            raise RunError(f"{fault}{first_line(error)}: start a new run") from None
         if trial.complete and not all(is_number_list(trial.scores.get(name), len(self.context.batches)) for name in self.ranking.parts):
             raise RunError(f"{fault}its scores are not those of this search: start a new run")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
 from diswot.architecture import Architecture, canonical_json
-from diswot.errors import RunError
-from diswot.runs import RunDir
+from diswot.errors import ArchitectureError, RunError, brief_repr, first_line
+from diswot.runs import RunDir, is_count, is_number
 from diswot.space import Cost
 
 JOURNAL = "trials.jsonl"
@@ -56,11 +56,35 @@ class Trial:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], space: str) -> Trial:
-        """The trial that a line of the journal holds."""
+        """The trial that a line of the journal holds.
+
+        Raises:
+            ValueError: names the field that is missing or of another kind.
+        """
+        for name, fits in _FIELDS.items():
+            if name not in record and name not in _OPTIONAL:
+                raise ValueError(f"no {name}")
+            if not fits(record.get(name)):
+                raise ValueError(f"{name} {brief_repr(record.get(name))}")
         cost = Cost(record["params"], record["flops"], record["depth"])
         arch = Architecture(space, record["choices"])
         scores, reason = dict(record.get("scores") or {}), record.get("reason")
-        return cls(record["index"], arch, cost, scores, reason, record["parent"], record.get("latency_ms"))
+        return cls(record["index"], arch, cost, scores, reason, record.get("parent"), record.get("latency_ms"))
+
+
+_OPTIONAL = {"latency_ms", "reason", "scores", "state"}
+_FIELDS: Mapping[str, Callable[[Any], bool]] = {
+    "index": is_count,
+    "choices": lambda value: value is not None,
+    "parent": lambda value: value is None or isinstance(value, str),
+    "params": is_count,
+    "flops": is_count,
+    "depth": is_count,
+    "latency_ms": lambda value: value is None or (is_number(value) and value > 0),
+    "state": lambda value: value in (None, "complete", "failed"),
+    "reason": lambda value: value is None or isinstance(value, str),
+    "scores": lambda value: value is None or isinstance(value, dict),
+}
 
 
 class Trials(Sequence[Trial]):
@@ -113,7 +137,11 @@ def read_trials(run: RunDir, space: str, repair: bool = False) -> list[Trial]:
     Raises:
         RunError: a line is damaged.
     """
-    try:
-        return [Trial.from_record(record, space) for record in run.read(JOURNAL, repair)]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{run.path / JOURNAL}: a line lacks {error}: the journal is damaged, start a new run") from None
+    trials = []
+    for number, record in enumerate(run.read(JOURNAL, repair), 1):
+        try:
+            trials.append(Trial.from_record(record, space))
+        except (ValueError, ArchitectureError) as error:
+            where = f"{run.path / JOURNAL}, line {number}"
+            raise RunError(f"{where}: damaged ({first_line(error)}): restore it, or start a new run") from None
+    return trials

@@ -17,9 +17,9 @@ import numpy as np
 from diswot import runs
 from diswot.architecture import Architecture, read_arch_json
 from diswot.budget import Budget, CostCounter, Range
-from diswot.config import SearchConfig, TabulateConfig
+from diswot.config import SearchConfig, TabulateConfig, to_dict
 from diswot.errors import BudgetError, DiswotError, RunError
-from diswot.runs import RunDir
+from diswot.runs import RunDir, is_count
 from diswot.searching.feasibility import CountedFeasibility
 from diswot.searching.proposals import Proposer
 from diswot.searching.trial import read_trials
@@ -209,6 +209,8 @@ def read_networks(path: Path, space: SearchSpace) -> list[TableNetwork]:
         ]
         for network in found:
             space.check(network.arch)
+            if not all(map(is_count, to_dict(network.cost).values())):
+                raise TypeError("a cost is no whole number")
     except (KeyError, TypeError, DiswotError) as error:
         raise RunError(f"{path}: damaged ({error}): restore it, or start a new run") from None
     return found

@@ -23,10 +23,10 @@ from diswot.distillation.context import TrainingContext
 from diswot.distillation.plan import DEFAULT_DATA, DistillPlan, plan_distillation, restore_config, weights_digests
 from diswot.distillation.students import StudentEntry, build_student
 from diswot.distillation.teachers import make_teacher
-from diswot.errors import ConfigError, RunError
+from diswot.errors import ConfigError, RunError, brief_repr
 from diswot.execution import Execution
 from diswot.progress import duration
-from diswot.runs import RunDir
+from diswot.runs import RunDir, is_number
 from diswot.space import ImageSpec, SearchSpace, load_space
 from diswot.tabulation.networks import NETWORKS, TableNetwork, choose_networks, networks_json, read_networks
 from diswot.tabulation.table import TABLE, Agreement, agreements, table_csv
@@ -261,6 +261,8 @@ class _Tabulation:
             if record["top1"] is None:
                 self.failed[training] = str(record["error"])
                 return
+            if not is_number(record["top1"]):
+                raise ValueError(f"a number for top1, it has {brief_repr(record['top1'])}")
             self.accuracies[training] = float(record["top1"])
             self.measured_on = str(record["measured_on"])
         except (KeyError, TypeError, ValueError) as error:

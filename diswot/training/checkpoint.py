@@ -11,7 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from diswot.errors import RunError
+from diswot.errors import RunError, first_line
+from diswot.files import require_regular
 from diswot.runs import write_atomic
 
 NEWEST, PREVIOUS = "last.safetensors", "before.safetensors"
@@ -30,13 +31,14 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         RunError: the file is missing, damaged or not written by diswot.
     """
     try:
+        require_regular(path)
         with safe_open(str(path), framework="pt") as file:
             notes = json.loads((file.metadata() or {}).get("diswot", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError:
         raise RunError(f"{path}: no such file") from None
-    except (OSError, SafetensorError, ValueError) as error:
-        raise RunError(f"{path}: damaged or no safetensors file ({str(error)[:80]})") from None
+    except (OSError, SafetensorError, ValueError, RecursionError, KeyError, TypeError, RuntimeError) as error:
+        raise RunError(f"{path}: damaged or no safetensors file ({getattr(error, 'strerror', None) or first_line(error, 80)})") from None
     if not isinstance(notes, dict):
         raise RunError(f"{path}: not written by diswot")
     return tensors, notes

@@ -20,13 +20,13 @@ from torch import Tensor
 from diswot.config.training import Recipe
 from diswot.data.images import ImageSet
 from diswot.devices import to_device
-from diswot.errors import ConfigError, RunError, first_line
+from diswot.errors import ConfigError, RunError, brief_repr, first_line
 from diswot.losses.together import common_scheme
 from diswot.models.init import seeded
 from diswot.observe import Observation
 from diswot.processes import peak_memory
 from diswot.progress import Forecast, Reporter
-from diswot.runs import RunDir
+from diswot.runs import RunDir, is_count, is_number
 from diswot.schemes import StepObservations
 from diswot.training.augment import mix_batch
 from diswot.training.batches import Batch, BatchLoader
@@ -273,17 +273,23 @@ class Trainer:
         tensors, found, remark = loaded
         if remark:
             logger.warning(remark)
-        epoch = found.get("epoch")
-        if not isinstance(epoch, int) or found.get("notes") != dict(notes) or len(found["plain"]) != len(self.students):
+        epoch: Any = found.get("epoch")
+        plain: Any = found.get("plain")
+        scalers: Any = found.get("scalers")
+        whole = isinstance(plain, dict) and len(plain) == len(self.students) and isinstance(scalers, list)
+        if not (is_count(epoch) and whole and found.get("notes") == dict(notes) and len(scalers) == len(self._scalers)):
             raise RunError(f"{folder}: its checkpoint belongs to another training: start a new run")
         for index, student in enumerate(self.students):
             own = {k.partition(".")[2]: v for k, v in tensors.items() if k.partition(".")[0] == str(index)}
             try:
-                student.restore(own, found["plain"][str(index)])
+                student.restore(own, plain.get(str(index)))
             except RunError as error:
                 raise RunError(f"{folder}: the checkpoint cannot be used, {error}: start a new run") from None
-        for scaler, state in zip(self._scalers, found["scalers"], strict=True):
-            scaler.load_state_dict(state)
+        for scaler, state in zip(self._scalers, scalers, strict=True):
+            try:
+                scaler.load_state_dict(state)
+            except (RuntimeError, KeyError, TypeError, AttributeError):
+                raise RunError(f"{folder}: the checkpoint's state of the gradient scaler cannot be used: start a new run") from None
         return epoch
 
 
@@ -320,6 +326,7 @@ def fit(
     if len(history) < done:
         raise RunError(f"{run.path / METRICS}: {len(history)} lines for {done} epochs: it is damaged, start a new run")
     history = history[:done]
+    _check_history(run.path / METRICS, history)
     trainer.distributed.barrier()
     if main:
         run.truncate_journal(METRICS, done)  # a line may be ahead of the checkpoint; its epoch is run again
@@ -338,6 +345,15 @@ def fit(
         reporter.update(epoch + 1, lambda: f"{trainer.images_per_second:,.0f} images/s, {_summary(history[-1])}")
     reporter.stop()
     return history
+
+
+def _check_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse lines of metrics that are none: epochs from 1 on, and a finite number for everything else."""
+    for number, line in enumerate(history, 1):
+        wrong = next((name for name, value in line.items() if not is_number(value)), None)
+        if wrong is not None or line.get("epoch") != number or "lr" not in line:
+            fault = f"{wrong} is {brief_repr(line[wrong])}" if wrong is not None else f"epoch {brief_repr(line.get('epoch'))}"
+            raise RunError(f"{path}, line {number}: damaged ({fault}): restore it, or start a new run")
 
 
 @contextlib.contextmanager

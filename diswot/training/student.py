@@ -129,7 +129,7 @@ class StudentState:
             if self.average is not None:
                 self.average.module.load_state_dict(_under("average.", tensors))
             restore_optimizer(self.optimizer, tensors, plain)
-        except (RuntimeError, KeyError, TypeError, ValueError):
+        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError):
             raise RunError("its weights do not fit the student") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from diswot import runs
+from diswot.cli.interruption import IMPATIENT, StopSignals
 from diswot.runs import RunDir
 from tests.cli.samples import QUICK, SEARCH
 from tests.processes import count_lines, wait_for_line
@@ -53,11 +55,66 @@ def test_a_command_without_a_folder_is_stopped_without_a_word_on_resuming(
     assert ended.value.code == 130 and capsys.readouterr().err == "stopped\n"
 
 
+def test_a_second_signal_does_not_disturb_what_is_being_put_away(
+    diswot: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C twice within a tenth of a second used to interrupt the shutdown of the workers, and the process waited for them forever."""
+    closed = []
+    close, append = RunDir.close, RunDir.append
+
+    def closing(run: RunDir) -> None:
+        if not closed:  # it is closed by all who hold it
+            signal.raise_signal(signal.SIGINT)
+        close(run)
+        closed.append(run)
+
+    def signalled(run: RunDir, name: str, *records: Any, **options: Any) -> None:
+        append(run, name, *records, **options)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(RunDir, "append", signalled)
+    monkeypatch.setattr(RunDir, "close", closing)
+    with pytest.raises(SystemExit) as ended:
+        diswot(*LONG)
+    assert ended.value.code == 130 and closed
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped; go on with: diswot search --resume runs/long"
+
+
+@pytest.mark.parametrize(("gap", "ends"), [(0.05, False), (IMPATIENT + 0.1, True)])
+def test_a_later_signal_ends_the_process_at_once(
+    gap: float, ends: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    now, codes = [100.0], list[int]()
+    monkeypatch.setattr("os._exit", codes.append)
+    signals = StopSignals(clock=lambda: now[0])
+    signals.last_words = "stopped; how to go on"
+    with signals.handling():
+        with pytest.raises(KeyboardInterrupt):
+            signals.receive(signal.SIGTERM)
+        now[0] += gap
+        signals.receive(signal.SIGINT)
+    assert codes == ([143] if ends else [])
+    assert capfd.readouterr().err == ("stopped; how to go on\n" if ends else "")
+
+
+def test_what_cannot_be_put_away_does_not_keep_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr("diswot.cli.interruption.GRACE", 0.01)
+    monkeypatch.setattr("os._exit", lambda code: ended.set())
+    signals = StopSignals()
+    with signals.handling():
+        with pytest.raises(KeyboardInterrupt):
+            signals.receive(signal.SIGINT)
+        assert ended.wait(60)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_an_interrupted_process_says_how_to_go_on(spawn: Any, tmp_path: Path, number: signal.Signals) -> None:
-    process = spawn(*LONG)
+    process = spawn(*LONG, "--workers", "2")
     wait_for_line(process, tmp_path / "runs" / "long" / "trials.jsonl")
+    process.send_signal(number)
+    time.sleep(0.05)
     process.send_signal(number)
     _, err = process.communicate(timeout=600)
     assert process.returncode == 128 + number

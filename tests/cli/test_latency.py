@@ -51,7 +51,7 @@ def test_json_has_what_the_table_has(diswot: Any) -> None:
     sizes = ["--num-classes", "10", "--input-size", "16", "--batch-size", "2"]
     code, out, _ = diswot("latency", "resnet8", "--json", "--device", "cpu", *sizes)
     found = json.loads(out)
-    assert code == 0 and set(found) == {"device", "runtime", "threads", "batch_size", "networks", "on_processor", "warning"}
+    assert code == 0 and set(found) == {"device", "runtime", "threads", "batch_size", "networks", "on_processor", "load", "warning"}
     (row,) = found["networks"]
     assert row["name"] == "resnet8" and 0 < row["p10_ms"] <= row["latency_ms"] <= row["p90_ms"] and row["repeats"] >= 12
 

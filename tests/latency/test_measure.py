@@ -12,7 +12,7 @@ from torch.utils.benchmark import Timer
 
 from diswot.errors import ConfigError
 from diswot.latency import measure
-from diswot.latency.measure import Patience, Timing, measure_latency, measure_networks, time_interleaved
+from diswot.latency.measure import Measurement, Patience, Timing, measure_latency, measure_networks, time_interleaved
 from diswot.latency.runtimes import Setup, running_threads
 from tests.latency.samples import FakeClock
 
@@ -81,6 +81,29 @@ def test_a_wide_spread_is_said() -> None:
     found = time_interleaved([clock.work(0, 0, 0, *durations)], Patience(0.0, least=16), clock=clock, thread_clock=clock)
     assert found.timings[0].is_wide and "its 90th percentile is more than 1.5 times the median" in found.warning(Setup())
     assert not Timing(1.0, 0.9, 1.4, 12).is_wide
+
+
+def test_a_slow_network_is_timed_for_a_bounded_time_which_is_told_first(caplog: pytest.LogCaptureFixture) -> None:
+    clock = FakeClock()
+    caplog.set_level("INFO", "diswot")
+    found = time_interleaved([clock.work(8.0)], Patience(longest=20.0), clock=clock, thread_clock=clock)
+    assert found.timings[0].median == pytest.approx(8000) and found.timings[0].repeats == 3
+    assert clock.now == 2 * 8.0 + 3 * 8.0, "two runs to warm up, three that are timed"
+    assert caplog.messages == ["measuring takes about 24 s"]
+    caplog.clear()
+    time_interleaved([clock.work(0.001)], clock=clock, thread_clock=clock)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("threads", "load", "says"),
+    [(2, 1.5, "the machine was busy (load 1.5 on 2 cores), and 2 threads may"), (2, 0.3, ""), (1, 9.0, ""), (3, 0.0, "3 threads wait")],
+)
+def test_threads_that_wait_for_others_make_a_figure_doubtful(threads: int, load: float, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one thread only its own time is counted, whatever else runs."""
+    monkeypatch.setattr(measure, "cpu_count", lambda: 2)
+    warning = Measurement([Timing(1.0, 1.0, 1.0, 12)], 1.0, load).warning(Setup(threads=threads))
+    assert warning.startswith(says) and bool(warning) == bool(says)
 
 
 def test_a_coarse_clock_of_threads_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,7 +180,12 @@ def test_files_that_are_no_table_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("")
     with open(tmp_path / "large", "wb") as file:
         file.truncate(MAX_BYTES + 1)
-    for name, says in (("image", "not UTF-8"), ("empty", "no latency table"), ("large", "is no latency table"), ("none", "cannot be read")):
+    for name, says in (
+        ("image", "not UTF-8"),
+        ("empty", "no latency table"),
+        ("large", "more than 67,108,864 bytes"),
+        ("none", "cannot be read"),
+    ):
         with pytest.raises(ConfigError, match=says):
             LatencyTable.read(tmp_path / name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -59,6 +60,17 @@ def test_latency_is_measured_once_for_each_network_and_kept(monkeypatch: pytest.
     assert len(measured) == len(set(measured)) > 12
     assert {row.role: row.latency for row in result.table} == {row.role: row.cost.params / 1e5 for row in result.table}
     assert result.teacher_latency == result.teacher.params / 1e5
+
+
+def test_a_search_that_finds_every_network_too_slow_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine it used to measure thousands of networks, for hours and without a word. The smallest seems fast enough here."""
+    times = iter([9.0, *range(100, 10**6)])
+    monkeypatch.setattr("diswot.searching.feasibility.measure_latency", lambda *_: float(next(times)))
+    monkeypatch.setattr("diswot.searching.feasibility.time.monotonic", itertools.count(0.0, 2.0).__next__)
+    says = r"none of the \d\d networks of resnet_width that were measured is within it; the fastest took 1\d\d ms \(one thread, load"
+    with pytest.raises(BudgetError, match=says):
+        search(search_config(params="none", latency="5ms", iterations=12))
+    assert next(times) < 150
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -11,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diswot.errors import ArchitectureError, ConfigError, RunError
+from diswot.errors import ConfigError, RunError
 from diswot.runs import RunDir
 from diswot.searching.recipe import SearchPlan
-from diswot.searching.trial import JOURNAL
+from diswot.searching.trial import JOURNAL, read_trials
 from tests.processes import count_lines, finish, kill_at_line, kill_at_lines
 from tests.searching.samples import QUICK, Stop, StopAt, begin_search, resume_search, search, search_config
 from tests.spaces.own import write_own_space
@@ -91,22 +92,36 @@ def test_kills_change_nothing(spawn: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "error", "says"),
+    ("line", "says"),
     [
-        ('{"index":7}', RunError, "a line lacks 'params'"),
+        ('{"index":7}', r"line 1: damaged \(no choices\)"),
         (
             '{"index":5,"choices":{},"parent":null,"params":1,"flops":1,"depth":1,"scores":{}}',
-            RunError,
             "line 1: trial 5 where 0 belongs: start a new run",
         ),
-        ('{"index":0,"choices":{},"parent":null,"params":1,"flops":1,"depth":1,"scores":{}}', ArchitectureError, "stem, stages and head"),
+        ('{"index":0,"choices":{},"parent":null,"params":1,"flops":1,"depth":1,"scores":{}}', "line 1: .*stem, stages and head"),
     ],
 )
-def test_a_journal_that_is_not_this_searchs_is_refused(tmp_path: Path, line: str, error: type[Exception], says: str) -> None:
+def test_a_journal_that_is_not_this_searchs_is_refused(tmp_path: Path, line: str, says: str) -> None:
     with RunDir.create(tmp_path / "run", "search", {}, {}) as run:
         (run.path / JOURNAL).write_text(line + "\n")
-        with pytest.raises(error, match=says):
+        with pytest.raises(RunError, match=says):
             search(search_config(), run)
+
+
+@pytest.mark.parametrize("wrong", [None, "x", -1, 1e300, [], {}, True, 0.5])
+@pytest.mark.parametrize("field", ["index", "params", "flops", "depth", "parent", "scores", "reason", "latency_ms", "state"])
+def test_a_field_of_another_kind_in_a_journal_is_named(tmp_path: Path, field: str, wrong: object) -> None:
+    """A number where a text was, a text where a number was: one line that says which line and which field, and not a fault from inside."""
+    line = {"index": 0, "choices": {}, "parent": None, "params": 1, "flops": 1, "depth": 1, "scores": {}, field: wrong}
+    fits = {"parent": (None, "x"), "scores": (None, {}), "reason": (None, "x"), "latency_ms": (None, 1e300, 0.5), "state": (None,)}
+    with RunDir.create(tmp_path / "run", "search", {}, {}) as run:
+        (run.path / JOURNAL).write_text(json.dumps(line) + "\n")
+        if any(wrong is fit or (wrong == fit and type(wrong) is type(fit)) for fit in fits.get(field, ())):
+            assert read_trials(run, "s")[0].index == 0
+            return
+        with pytest.raises(RunError, match=rf"trials\.jsonl, line 1: damaged \({field} "):
+            read_trials(run, "s")
 
 
 def test_scores_of_another_number_of_seeds_are_refused(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ from diswot.cli import app
 app.WAIT_FOR_FIRST = float(sys.argv[3])
 rank = os.environ["RANK"]
 time.sleep(1 if rank == "0" else 0)
-sys.exit(app.main(["train", "resnet8", "--lr", "-1"]) if rank in sys.argv[2] else time.sleep(60))
+sys.exit(app.run(["train", "resnet8", "--lr", "-1"]) if rank in sys.argv[2] else time.sleep(60))
 """
 
 
