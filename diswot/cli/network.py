@@ -10,6 +10,7 @@ from typing import Any
 import rich_click as click
 
 from diswot.cli.flags import own_space, running
+from diswot.cli.progress import progress_shown
 from diswot.errors import ConfigError, brief_repr
 
 _MAX = 100_000  # classes, channels or pixels that a file may ask for
@@ -71,11 +72,14 @@ def evaluate(student: str, data: str, as_json: bool, device: str, **options: Any
 
     [bold]diswot evaluate resnet56_pad --weights resnet56.th --norm imagenet --data cifar10[/]
     """
-    from diswot.cli import output
-    from diswot.devices import choose_device
-    from diswot.inference import EvaluateOptions, run_evaluate
+    with progress_shown(quiet=False) as reporter:
+        reporter.within("loading torch")
+        from diswot.devices import choose_device
+        from diswot.inference import EvaluateOptions, run_evaluate
 
-    found = run_evaluate(student, data, EvaluateOptions(**options), choose_device(device))
+        found = run_evaluate(student, data, EvaluateOptions(**options), choose_device(device), reporter)
+    from diswot.cli import output
+
     if as_json:
         click.echo(json.dumps(output.evaluate_json(found)))
         return
@@ -97,13 +101,17 @@ def predict(student: str, images: tuple[str, ...], top: int, csv_file: str | Non
 
     [bold]diswot predict runs/NAME/student photos --csv photos.csv[/]
     """
-    from diswot import runs
-    from diswot.devices import choose_device
-    from diswot.inference import predictions_csv, run_predict, student_model
-
     if csv_file is not None and not Path(csv_file).resolve().parent.is_dir():
         raise ConfigError(f"--csv {brief_repr(csv_file)}: there is no folder {Path(csv_file).resolve().parent}")
-    found = run_predict(student_model(student, space), images, choose_device(device), top)
+    with progress_shown(quiet=False) as reporter:
+        reporter.within("loading torch")
+        from diswot import runs
+        from diswot.devices import choose_device
+        from diswot.inference import predictions_csv, run_predict, student_model
+
+        model = student_model(student, space)
+        reporter.within("looking at the images")
+        found = run_predict(model, images, choose_device(device), top)
     if csv_file is not None:
         runs.write_atomic(Path(csv_file), predictions_csv(found))
         click.echo(f"{csv_file}: {len(found):,} images")
@@ -137,23 +145,27 @@ def export(
 
     [bold]diswot export runs/NAME/student student-int8.onnx --precision int8 --data images.npz[/]
     """
-    from diswot.cli import output
-    from diswot.export import run_export
-    from diswot.inference import student_model
-    from diswot.quantization import run_reduced_export
-
     if precision == "fp32" and data is not None:
         raise ConfigError("--data: only --precision fp16 and int8 look at images; leave it out")
-    model = student_model(student, space)
-    try:
-        if precision != "fp32":
-            reduced = run_reduced_export(model, Path(target), precision, data, calibration=calibration_images, data_dir=data_dir)
-            output.show_table(output.reduced_table(reduced))
-            written = reduced.written
-        else:
-            written = run_export(model, Path(target))
-    except OSError as error:
-        raise ConfigError(f"{brief_repr(target)}: {error.strerror}") from None
+    reduced = None
+    with progress_shown(quiet=False) as reporter:
+        reporter.within("loading torch")
+        from diswot.export import run_export
+        from diswot.inference import student_model
+        from diswot.quantization import run_reduced_export
+
+        model = student_model(student, space)
+        reporter.within("writing, running and comparing it")
+        try:
+            if precision != "fp32":
+                reduced = run_reduced_export(model, Path(target), precision, data, calibration=calibration_images, data_dir=data_dir)
+            written = reduced.written if reduced is not None else run_export(model, Path(target))
+        except OSError as error:
+            raise ConfigError(f"{brief_repr(target)}: {error.strerror}") from None
+    if reduced is not None:
+        from diswot.cli import output
+
+        output.show_table(output.reduced_table(reduced))
     what = "float32's" if precision != "fp32" else "torch's"
     click.echo(f"{written.path}: {written.kind}, its outputs differ from {what} by {written.difference:.1g} of the largest")
     if written.kind == "timm":

@@ -6,28 +6,30 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from diswot.architecture import Architecture, canonical_json
 from diswot.budget import UNLIMITED
-from diswot.describe import Description
-from diswot.distillation.compare import Comparison
-from diswot.distillation.recipe import DistillResult
-from diswot.inference import Evaluation
 from diswot.progress import duration
-from diswot.quantization import ReducedExport
 from diswot.report.terminal import plain_table
-from diswot.scoring.recipe import ScoreRow
-from diswot.searching.choices import SettledChoice
 from diswot.searching.confidence import describe_confidence
-from diswot.searching.pareto import FrontMember
-from diswot.searching.recipe import SearchResult
 from diswot.space import Cost
-from diswot.tabulation.recipe import TabulateResult
-from diswot.training.evaluation import Accuracy
+
+if TYPE_CHECKING:  # they take seconds to import, and the verb has those of its own result
+    from diswot.describe import Description
+    from diswot.distillation.compare import Comparison
+    from diswot.distillation.recipe import DistillResult
+    from diswot.inference import Evaluation
+    from diswot.quantization import ReducedExport
+    from diswot.scoring.recipe import ScoreRow
+    from diswot.searching.choices import SettledChoice
+    from diswot.searching.pareto import FrontMember
+    from diswot.searching.recipe import SearchResult
+    from diswot.tabulation.recipe import TabulateResult
+    from diswot.training.evaluation import Accuracy
 
 Json = dict[str, Any]
 _MANY = 2  # times the cost of the others that a user should be told of

@@ -97,11 +97,11 @@ class Request:
             name_parts: what the folder of a new session is named after, where it has no `--name`.
             keep: whether a session without a name is kept in a folder.
         """
-        from diswot.sessions import Session
-        from diswot.training.distributed import is_main_process
-
         flags = self.flags
-        with progress_shown(flags.get("quiet", False), silent=not is_main_process()) as reporter:
+        with progress_shown(flags.get("quiet", False), silent=not _is_main_process()) as reporter:
+            reporter.within("loading torch")
+            from diswot.sessions import Session
+
             execution = self._execution(reporter)
             if self.resumes is not None:
                 session = Session.resume(self.resumes, execution, self.verb)
@@ -119,6 +119,11 @@ class Request:
             name: self.flags[name] for name in ("device", "workers", "executor", "patience", "cache", "tensorboard") if name in self.flags
         }
         return Execution(reporter=reporter, **{name: value for name, value in given.items() if value is not None})
+
+
+def _is_main_process() -> bool:
+    """`diswot.training.distributed.is_main_process`, before torch is loaded."""
+    return not {"WORLD_SIZE", "RANK"} <= os.environ.keys() or os.environ["RANK"] == "0"
 
 
 def _run_name(*parts: str | None) -> str:

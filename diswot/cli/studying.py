@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from diswot.cli.flags import flags_of, running, words
+from diswot.cli.progress import progress_shown
 from diswot.cli.request import Request
 from diswot.config import StudyConfig
 from diswot.errors import DataError, brief_repr
+
+if TYPE_CHECKING:
+    from diswot.studies.recipe import StudyPlan
 
 
 @click.command()
@@ -36,16 +40,18 @@ def study(words: tuple[str, ...], **flags: Any) -> None:
     request = Request("study", StudyConfig, words, flags, needed)
     request.refuse_subjects(1)
     config = request.config()
-    from diswot.cli import output
-    from diswot.report.tables import to_json, to_rich
-    from diswot.studies.recipe import StudyPlan
-    from diswot.studies.report import PAGE, terminal_table
 
     def plan() -> StudyPlan:
+        from diswot.studies.recipe import StudyPlan
+
         earlier = Path(flags["scores_of"]) if flags["scores_of"] else None
         return StudyPlan(config, request.subjects[0], earlier)
 
     outcome = request.carry_out(plan, lambda: ["study", Path(request.subjects[0]).name.partition(".")[0]])
+    from diswot.cli import output
+    from diswot.report.tables import to_json, to_rich
+    from diswot.studies.report import PAGE, terminal_table
+
     tables = [terminal_table(outcome.result.study, report) for report in outcome.result.reports]
     if flags["as_json"]:
         click.echo(json.dumps({"folder": str(outcome.folder), "tables": [json.loads(to_json(table)) for table in tables]}))
@@ -66,10 +72,12 @@ def convert(source: str, table: str, trust: bool) -> None:
 
     [bold]diswot convert NATS-tss-v1_0-3ffb9-simple nasbench201.csv.gz --trust[/]
     """
-    from diswot.benchmarks import convert as convert_files
-
     try:
-        rows = convert_files(Path(source), Path(table), trust=trust)
+        with progress_shown(quiet=False) as reporter:
+            reporter.within("converting")
+            from diswot.benchmarks import convert as convert_files
+
+            rows = convert_files(Path(source), Path(table), trust=trust)
     except OSError as error:
         raise DataError(f"{brief_repr(table)}: {error.strerror}") from None
     click.echo(f"{table}: {rows:,} architectures")

@@ -50,9 +50,13 @@ def distill(words: tuple[str, ...], **flags: Any) -> None:
     needed = "distill needs the arch.json that `diswot search` left, or the name of a network such as resnet20"
     request = Request("distill", DistillConfig, words, flags, needed)
     config = request.config()
-    from diswot.distillation.plan import plan_distillation
 
-    _train(request, lambda: plan_distillation(config, _entries(request)), [*request.subjects[:1], config.loss])
+    def plan() -> Plan:
+        from diswot.distillation.plan import plan_distillation
+
+        return plan_distillation(config, _entries(request))
+
+    _train(request, plan, [*request.subjects[:1], config.loss])
 
 
 @click.command()
@@ -70,19 +74,23 @@ def train(words: tuple[str, ...], **flags: Any) -> None:
     """
     request = Request("train", TrainConfig, words, flags, "train needs the name of a network such as resnet56, or an arch.json")
     config = request.config()
-    from diswot.distillation.plan import plan_training
 
-    _train(request, lambda: plan_training(config, _entries(request)), request.subjects[:1])
+    def plan() -> Plan:
+        from diswot.distillation.plan import plan_training
+
+        return plan_training(config, _entries(request))
+
+    _train(request, plan, request.subjects[:1])
 
 
 def _train(request: Request, make_plan: Callable[[], Plan], named_after: list[str]) -> None:
     """Carry out a training, and show what it gave."""
-    from diswot.cli import output
-
     outcome = request.carry_out(make_plan, lambda: [request.verb, *named_after])
     result = outcome.result
     if not outcome.is_main:
         return
+    from diswot.cli import output
+
     if request.flags["as_json"]:
         click.echo(json.dumps(output.distill_json(result)))
         return
@@ -112,10 +120,15 @@ def compare(words: tuple[str, ...], **flags: Any) -> None:
     """
     request = Request("compare", CompareConfig, words, flags, "compare needs a student: diswot compare arch.json resnet20")
     config = request.config()
-    from diswot.cli import output
-    from diswot.distillation.compare import plan_comparison
 
-    outcome = request.carry_out(lambda: plan_comparison(config, _entries(request)), lambda: ["compare", *request.subjects[:1]])
+    def plan() -> Plan:
+        from diswot.distillation.compare import plan_comparison
+
+        return plan_comparison(config, _entries(request))
+
+    outcome = request.carry_out(plan, lambda: ["compare", *request.subjects[:1]])
+    from diswot.cli import output
+
     found = outcome.result
     if flags["as_json"]:
         click.echo(json.dumps(output.compare_json(found)))

@@ -119,7 +119,7 @@ def _measure_teacher(context: TrainingContext, teacher: Network | None) -> Accur
     if teacher is None or not has_classifier(teacher.model):
         return None
     splits, name = context.splits, [context.plan.config.teacher, *context.plan.assistants][-1]
-    accuracy = evaluate(teacher, splits.tests[splits.measured_on], context.device, context.distributed)
+    accuracy = evaluate(teacher, splits.tests[splits.measured_on], context.device, context.distributed, context.reporter)
     logger.info("teacher %s: %s on %s", name, accuracy, splits.measured_on)
     return accuracy
 

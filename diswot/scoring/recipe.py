@@ -180,6 +180,7 @@ def run_score(plan: ScorePlan, run: RunDir | None, execution: Execution) -> list
         DiswotError: among others where one cannot be scored.
     """
     spaces = plan.spaces()
+    execution.reporter.within("making images, observing the teacher")
     main = max(spaces.values(), key=lambda space: (not is_built_in(space), space.input_size))
     device = execution.choose_device()
     ranking, context = prepare_scoring(plan.config, device, main)

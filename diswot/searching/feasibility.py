@@ -52,6 +52,9 @@ class BudgetFeasibility:
 
     Raises:
         BudgetError: no network of the space can meet the budget; the nearest is named.
+
+    Attributes:
+        rejected: how many networks were found outside the budget so far.
     """
 
     def __init__(self, config: SearchConfig, space: SearchSpace, spec: ImageSpec, device: str) -> None:
@@ -62,14 +65,15 @@ class BudgetFeasibility:
         limits = {what: Range(0.0, float(getattr(self.teacher, what))) for what in self.of_teacher}
         self.budget = Budget.parse(config.limits()).intersect(limits)
         self.latencies: dict[Architecture, float] = {}
+        self.rejected = 0
         self.table = self._read_table() if config.latency_table is not None else None
         self._check_reachable()
 
     def admits(self, arch: Architecture) -> bool:
         """Whether a network is within the budget; latency is measured only where the rest is."""
-        if not self.budget.admits(self.cost(arch)):
-            return False
-        return self.budget.latency is None or self.latency(arch) in self.budget.latency
+        within = self.budget.admits(self.cost(arch)) and (self.budget.latency is None or self.latency(arch) in self.budget.latency)
+        self.rejected += not within
+        return within
 
     def excess(self, arch: Architecture) -> float:
         """Return the distance of a network from the counted limits; 0 within."""

@@ -107,9 +107,11 @@ def run_search(plan: SearchPlan, run: RunDir | None, execution: Execution) -> Se
     Raises:
         DiswotError: whatever a user can mend, in one line.
     """
+    execution.reporter.within("making images, observing the teacher")
     search = Search(plan.config, execution.choose_device(), run, execution.reporter)
     with Engine.for_run(search.context, execution, run.path if run else None) as engine:
         search.run(engine)
+        execution.reporter.within("scoring what the winner is held against")
         best, front = search.best(), search.front()
         winner = next((member.trial for member in front if member.is_knee), best)
         table, lead = rank_finalists(search, engine, search.trials, search.scored.history(), winner)

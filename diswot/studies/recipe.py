@@ -113,6 +113,7 @@ def run_study(plan: StudyPlan, run: RunDir | None, execution: Execution) -> Stud
         DiswotError: whatever a user can mend, in one line.
     """
     study = score_table(plan, run, execution)
+    execution.reporter.within("intervals, figures and the report")
     logger.info("all scored; now the intervals, the figures and the report")
     reports = dataset_reports(study, run, execution.reporter)
     if run is not None:
@@ -129,6 +130,7 @@ def score_table(plan: StudyPlan, run: RunDir | None, execution: Execution) -> St
     """
     config, device = plan.config, execution.choose_device()
     space = load_space(config.space, trusted=True) if config.space else None
+    execution.reporter.within("reading the table, making images")
     benchmark = read_benchmark(plan.table, space, config.arch_column, config.accuracy_column)
     space = space or load_space(benchmark.space)
     accuracies = _accuracies(config, benchmark)

@@ -14,6 +14,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from diswot.data.images import ImageSet
+from diswot.progress import NullReporter, Reporter
 from diswot.training.augment import to_float
 from diswot.training.distributed import DistributedContext
 
@@ -75,16 +76,27 @@ def _batches(images: ImageSet, device: str, chosen: NDArray[np.int64]) -> Iterat
 
 
 @torch.inference_mode()
-def evaluate(network: Network, images: ImageSet, device: str, distributed: DistributedContext | None = None) -> Accuracy:
+def evaluate(
+    network: Network,
+    images: ImageSet,
+    device: str,
+    distributed: DistributedContext | None = None,
+    reporter: Reporter | None = None,
+) -> Accuracy:
     """Measure the accuracy in evaluation mode; under torchrun every process takes its share of the images."""
-    distributed = distributed or DistributedContext()
+    distributed, reporter = distributed or DistributedContext(), reporter or NullReporter()
+    mine = np.arange(distributed.rank, len(images.labels), distributed.world_size)
+    reporter.within(f"testing, {len(mine):,} images")
+    seen = 0
     model = network.model.eval()
     right = torch.zeros(2, dtype=torch.int64)
-    for indices, pixels in _batches(images, device, np.arange(distributed.rank, len(images.labels), distributed.world_size)):
+    for indices, pixels in _batches(images, device, mine):
         logits = model(network.normalise(pixels))
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices.cpu()
         hits = best == torch.from_numpy(images.labels[indices])[:, None]
         right += torch.stack([hits[:, 0].sum(), hits.sum()])
+        seen += len(indices)
+        reporter.within(f"testing, {seen:,} of {len(mine):,} images")
     total = distributed.sum(right).tolist()
     count = len(images.labels)
     return Accuracy(100 * total[0] / count, count, 100 * total[1] / count if logits.shape[1] > 5 else math.nan)
