@@ -9,7 +9,7 @@ import time
 import rich_click as click
 from click.exceptions import Exit
 
-from diswot.cli import cache, latency, listing, network, searching, studying, tabulating, training
+from diswot.cli import cache, latency, listing, network, runs, searching, studying, tabulating, training
 from diswot.errors import DiswotError, speaking_flags
 from diswot.plugins import part_at_fault
 from diswot.processes import skip_collection_at_exit
@@ -35,7 +35,8 @@ def cli(context: click.Context) -> None:
 for _command in (
     *(searching.search, training.distill, training.train, training.compare),
     *(network.evaluate, network.predict, network.export, searching.score),
-    *(studying.study, tabulating.tabulate, network.show, latency.latency, studying.convert, listing.list_, cache.cache),
+    *(studying.study, tabulating.tabulate, network.show, network.diff, latency.latency),
+    *(studying.convert, listing.list_, runs.runs_, cache.cache),
 ):
     cli.add_command(_command)
 

@@ -8,7 +8,6 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from diswot.architecture import Architecture, canonical_json
@@ -36,16 +35,6 @@ _MANY = 2  # times the cost of the others that a user should be told of
 _MOST_OF_FRONT = 12  # networks of a front in a table
 _MOST_CHOICES = 4  # that a search settled on, in a line
 _MOST_PARTS = 3  # of a ranking, in a table of 80 characters
-
-
-def show_table(table: Table) -> None:
-    """A table on stdout under its title, never cut off: as wide as it needs where the output is no terminal."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=400)
-    console.print(table.title, highlight=False, markup=False, soft_wrap=True)
-    table.title = None
-    console.print(table)
 
 
 def millions(number: float) -> str:

@@ -14,6 +14,7 @@ from diswot.cli.flags import flags_of, own_space, running, words
 from diswot.cli.request import Request
 from diswot.config import ScoreConfig, SearchConfig
 from diswot.errors import ConfigError
+from diswot.report.terminal import show_table
 
 if TYPE_CHECKING:
     from diswot.scoring.recipe import ScorePlan
@@ -62,8 +63,8 @@ def search(words: tuple[str, ...], out: str, **flags: Any) -> None:
         click.echo(json.dumps({**output.search_json(result), "folder": str(folder)}))
         return
     if result.front:
-        output.show_table(output.front_table(result))
-    output.show_table(output.search_table(result))
+        show_table(output.front_table(result))
+    show_table(output.search_table(result))
     for remark in output.search_remarks(result):
         click.echo(remark)
     moved = f" (the earlier one is now {aside})" if aside else ""
@@ -90,7 +91,7 @@ def score(words: tuple[str, ...], space: str | None, **flags: Any) -> None:
         from diswot.models.named import read_architecture
         from diswot.scoring.recipe import ScorePlan
 
-        archs = tuple(read_architecture(text)[0] for text in request.subjects)
+        archs = tuple(read_architecture(text, space)[0] for text in request.subjects)
         return ScorePlan(request.config(), archs, space)
 
     rows = request.carry_out(plan, lambda: ["score"], keep=False).result
@@ -99,4 +100,4 @@ def score(words: tuple[str, ...], space: str | None, **flags: Any) -> None:
     if flags["as_json"]:
         click.echo(json.dumps(output.score_json(rows)))
     else:
-        output.show_table(output.score_table(rows))
+        show_table(output.score_table(rows))

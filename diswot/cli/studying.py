@@ -13,6 +13,7 @@ from diswot.cli.progress import progress_shown
 from diswot.cli.request import Request
 from diswot.config import StudyConfig
 from diswot.errors import DataError, brief_repr
+from diswot.report.terminal import show_table
 
 if TYPE_CHECKING:
     from diswot.studies.recipe import StudyPlan
@@ -48,7 +49,6 @@ def study(words: tuple[str, ...], **flags: Any) -> None:
         return StudyPlan(config, request.subjects[0], earlier)
 
     outcome = request.carry_out(plan, lambda: ["study", Path(request.subjects[0]).name.partition(".")[0]])
-    from diswot.cli import output
     from diswot.report.tables import to_json, to_rich
     from diswot.studies.report import PAGE, terminal_table
 
@@ -57,7 +57,7 @@ def study(words: tuple[str, ...], **flags: Any) -> None:
         click.echo(json.dumps({"folder": str(outcome.folder), "tables": [json.loads(to_json(table)) for table in tables]}))
         return
     for table in tables:
-        output.show_table(to_rich(table))
+        show_table(to_rich(table))
     click.echo(f"{outcome.folder / PAGE}: all tables and figures" if outcome.folder is not None else "")
 
 

@@ -11,6 +11,7 @@ from diswot.budget import Budget
 from diswot.cli.flags import flags_of, running, words
 from diswot.cli.request import Request
 from diswot.config import TabulateConfig
+from diswot.report.terminal import show_table
 
 if TYPE_CHECKING:
     from diswot.tabulation.recipe import TabulatePlan
@@ -50,6 +51,6 @@ def tabulate(words: tuple[str, ...], searches: tuple[str, ...], **flags: Any) ->
     if flags["as_json"]:
         click.echo(json.dumps(output.tabulate_json(result)))
         return
-    output.show_table(output.tabulate_table(result))
+    show_table(output.tabulate_table(result))
     for line in output.tabulate_remarks(result):
         click.echo(line)

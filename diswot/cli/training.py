@@ -11,6 +11,7 @@ import rich_click as click
 from diswot.cli.flags import flags_of, running, words
 from diswot.cli.request import Request
 from diswot.config import CompareConfig, DistillConfig, TrainConfig
+from diswot.report.terminal import show_table
 
 if TYPE_CHECKING:
     from diswot.distillation.students import StudentEntry
@@ -94,7 +95,7 @@ def _train(request: Request, make_plan: Callable[[], Plan], named_after: list[st
     if request.flags["as_json"]:
         click.echo(json.dumps(output.distill_json(result)))
         return
-    output.show_table(output.distill_table(result))
+    show_table(output.distill_table(result))
     teacher = f"; {result.taught_by}, which taught, {result.teacher}" if result.teacher else ""
     for student in result.students:
         name = "" if len(result.students) == 1 else f"{student.name}: "
@@ -133,7 +134,7 @@ def compare(words: tuple[str, ...], **flags: Any) -> None:
     if flags["as_json"]:
         click.echo(json.dumps(output.compare_json(found)))
         return
-    output.show_table(output.compare_table(found))
+    show_table(output.compare_table(found))
     if found.teacher:
         click.echo(f"the teacher: {', '.join(f'{value:.2f}' for value in found.teacher)} %")
     click.echo(f"the trained students are in {found.folder}/seed-*")

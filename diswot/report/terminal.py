@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
 
@@ -14,3 +15,13 @@ def plain_table(title: str, headings: Sequence[str], left: int) -> Table:
     for index, heading in enumerate(headings):
         table.add_column(heading.replace("_", " "), justify="left" if index < left else "right", overflow="fold")
     return table
+
+
+def show_table(table: Table) -> None:
+    """A table on stdout under its title, never cut off: as wide as it needs where the output is no terminal."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=400)
+    console.print(table.title, highlight=False, markup=False, soft_wrap=True)
+    table.title = None
+    console.print(table)
