@@ -134,9 +134,9 @@ class NasBench201(SearchSpace):
         for node in (1, 2, 3):
             edges = zip(EDGES, parse(arch.choices), strict=True)
             reached = [f"{name} ── {names.get(source, source)}" for (source, to), name in edges if to == node and name != "none"]
-            lines += [
-                f"  {names.get(node, node) if not number else '':6}  ◀── {text}" for number, text in enumerate(reached or ["nothing"])
-            ]
+            for number, text in enumerate(reached or ["nothing"]):
+                label = "" if number else str(names.get(node, node))
+                lines.append(f"  {label:6}  ◀── {text}")
         return lines
 
     def build(self, arch: Architecture, num_classes: int, in_chans: int = 3) -> nn.Module:

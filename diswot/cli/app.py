@@ -9,7 +9,7 @@ import time
 import rich_click as click
 from click.exceptions import Exit
 
-from diswot.cli import cache, latency, listing, network, runs, searching, studying, tabulating, training
+from diswot.cli import cache, completion, latency, listing, network, runs, searching, studying, tabulating, training
 from diswot.errors import DiswotError, speaking_flags
 from diswot.plugins import part_at_fault
 from diswot.processes import skip_collection_at_exit
@@ -36,7 +36,7 @@ for _command in (
     *(searching.search, training.distill, training.train, training.compare),
     *(network.evaluate, network.predict, network.export, searching.score),
     *(studying.study, tabulating.tabulate, network.show, network.diff, latency.latency),
-    *(studying.convert, listing.list_, runs.runs_, cache.cache),
+    *(studying.convert, listing.list_, runs.runs_, cache.cache, completion.completion),
 ):
     cli.add_command(_command)
 

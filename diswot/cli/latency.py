@@ -10,8 +10,8 @@ import rich_click as click
 
 from diswot.cli.flags import running
 from diswot.cli.images import image_spec, is_named, sizes
-from diswot.cli.progress import progress_shown
 from diswot.errors import ConfigError, brief_repr
+from diswot.progress.terminal import progress_shown
 
 if TYPE_CHECKING:
     from rich.table import Table

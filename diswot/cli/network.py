@@ -11,8 +11,8 @@ import rich_click as click
 
 from diswot.cli.flags import own_space, running
 from diswot.cli.images import image_spec, is_named, sizes
-from diswot.cli.progress import progress_shown
 from diswot.errors import ConfigError, brief_repr
+from diswot.progress.terminal import progress_shown
 from diswot.report.terminal import show_table
 
 

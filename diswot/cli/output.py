@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table
 
 from diswot.architecture import Architecture, canonical_json
@@ -60,7 +61,7 @@ def short_name(arch: Architecture) -> str:
 def search_json(result: SearchResult) -> Json:
     rows = [
         {"role": r.role, "space": r.arch.space, "choices": r.arch.choices, **_cost(r.cost), "latency_ms": r.latency}
-        | {"scores": r.scores, "rank": r.rank}
+        | {"scores": r.scores, "rank": r.rank, "within_budget": r.within_budget}
         | ({"trained": dataclasses.asdict(r.trained)} if r.trained else {})
         for r in result.table
     ]
@@ -107,7 +108,8 @@ def search_table(result: SearchResult) -> Table:
         cost = _cost_cells(row.cost, row.latency, timed)
         top1 = [f"{row.trained.top1:.2f} after {row.trained.epochs}" if row.trained else ""] * len(trained)
         style = "bold" if row.arch == result.winner else None
-        table.add_row(row.role, short_name(row.arch), *cost, *scores, str(row.rank), *top1, style=style)
+        role = row.role if row.within_budget else f"{row.role} *"
+        table.add_row(role, short_name(row.arch), *cost, *scores, str(row.rank), *top1, style=style)
     blank = [""] * (len(names) + 1 + len(trained))
     name = result.provenance["search"]["teacher"]
     table.add_row("teacher", name, *_cost_cells(result.teacher, result.teacher_latency, timed), *blank, style="dim")
@@ -117,7 +119,8 @@ def search_table(result: SearchResult) -> Table:
 def search_remarks(result: SearchResult) -> list[str]:
     """Lines below the table: the winner's lead over networks of its size, what the search settled on, and costs without a limit."""
     lead, bounded = result.lead, sorted(result.settled, key=lambda choice: not choice.at_bound)
-    lines = []
+    lines = ["* outside of the budget: no candidate could be like it"] if any(not row.within_budget for row in result.table) else []
+    lines += _why_not_first(result)
     if lead.peers:
         whom = "of its parameters and FLOPs, to a tenth" if lead.same_size else "within the budget; there are none of its size"
         again = f"under another seed {lead.behind_again} of {lead.peers}"
@@ -129,6 +132,21 @@ def search_remarks(result: SearchResult) -> list[str]:
         lines.append("a score that drives a choice to its bound may reward more than the accuracy does: compare the finalists")
     asked, ranked_first = result.provenance["search"], result.table[0]
     return [*lines, *_unlimited(result), *describe_confidence(asked["proxy"], ranked_first.arch.space, ranked_first.cost)]
+
+
+def _why_not_first(result: SearchResult) -> list[str]:
+    """Why the winner is not ranked first, where it is not."""
+    row = next(row for row in result.table if row.arch == result.winner)
+    if row.rank == 1:
+        return []
+    if row.trained is not None:
+        return [f"the winner, rank {row.rank}, is the one that was best when it was trained"]
+    if result.front:
+        return [f"the winner, rank {row.rank}, is the knee of the front: the best by score alone may cost more"]
+    ahead = [f"the {other.role} one" for other in result.table if other.rank < row.rank]
+    whom = f"{' and '.join(ahead)} stand{'s' if len(ahead) == 1 else ''}" if ahead else "another candidate stands"
+    again = "ranks were taken anew with the networks of this table among the candidates"
+    return [f"the winner led when the search ended; {again}, and now {whom} before it: compare them"]
 
 
 def _settled(choice: SettledChoice) -> str:
@@ -151,17 +169,32 @@ def score_json(rows: Sequence[ScoreRow]) -> list[Json]:
     return [{"space": r.arch.space, "choices": r.arch.choices, **_cost(r.cost), "scores": r.scores, "rank": r.rank} for r in rows]
 
 
-def score_table(rows: Sequence[ScoreRow]) -> Table:
-    """Mean over the seeds, and their spread."""
+def score_tables(rows: Sequence[ScoreRow], names: Sequence[str], width: int) -> list[Table]:
+    """Mean over the seeds, and their spread: one table, or several where it would be wider than so many characters.
+
+    Args:
+        rows: the scores.
+        names: what the user called the networks.
+        width: of the terminal.
+    """
+    proxies = list(rows[0].scores)
+    whole = _score_table(rows, names, proxies, with_cost=True)
+    if Console(width=10_000).measure(whole).maximum <= width:
+        return [whole]
+    parts = [proxies[begin : begin + _MOST_PARTS] for begin in range(0, len(proxies), _MOST_PARTS)]
+    return [_score_table(rows, names, [], with_cost=True), *(_score_table(rows, names, part, with_cost=False) for part in parts)]
+
+
+def _score_table(rows: Sequence[ScoreRow], names: Sequence[str], proxies: Sequence[str], with_cost: bool) -> Table:
+    """Some of the scores, with or without cost and rank, the best network first."""
     seeds = len(next(iter(rows[0].scores.values())))
     spread = " ± standard deviation" if seeds > 1 else ""
-    names = list(rows[0].scores)
-    title = f"mean{spread} over {seeds} seed(s); higher is better"
-    table = plain_table(title, ["network", "params", "FLOPs", "depth", *names, "rank"], left=1)
-    for row in sorted(rows, key=lambda r: r.rank):
-        cells = [_mean_and_spread(row.scores[name]) for name in names]
-        cost = millions(row.cost.params), millions(row.cost.flops), str(row.cost.depth)
-        table.add_row(short_name(row.arch), *cost, *cells, str(row.rank))
+    title = f"mean{spread} over {seeds} seed{'s' if seeds > 1 else ''}; higher is better" if with_cost else ""
+    cost = ["params", "FLOPs", "depth"] if with_cost else []
+    table = plain_table(title, ["network", *cost, *proxies, *["rank"] * with_cost], left=1)
+    for row, name in sorted(zip(rows, names, strict=True), key=lambda pair: pair[0].rank):
+        cells = _cost_cells(row.cost, None, timed=False) if with_cost else []
+        table.add_row(name, *cells, *(_mean_and_spread(row.scores[proxy]) for proxy in proxies), *[str(row.rank)] * with_cost)
     return table
 
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from diswot.cli.progress import progress_shown
 from diswot.config import resolve
 from diswot.config.fields import flag_of
 from diswot.errors import ConfigError, RunError, brief_repr
+from diswot.progress.terminal import progress_shown
 
 if TYPE_CHECKING:
     from diswot.execution import Execution

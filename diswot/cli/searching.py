@@ -14,7 +14,7 @@ from diswot.cli.flags import flags_of, own_space, running, words
 from diswot.cli.request import Request
 from diswot.config import ScoreConfig, SearchConfig
 from diswot.errors import ConfigError
-from diswot.report.terminal import show_table
+from diswot.report.terminal import screen_width, show_table
 
 if TYPE_CHECKING:
     from diswot.scoring.recipe import ScorePlan
@@ -55,6 +55,7 @@ def search(words: tuple[str, ...], out: str, **flags: Any) -> None:
 
     outcome = request.carry_out(plan, lambda: [config.teacher, budget])
     from diswot.cli import output
+    from diswot.cli.next_step import needed_flags
 
     result, folder = outcome.result, outcome.folder
     aside = runs.back_up_file(Path(out))
@@ -68,8 +69,9 @@ def search(words: tuple[str, ...], out: str, **flags: Any) -> None:
     for remark in output.search_remarks(result):
         click.echo(remark)
     moved = f" (the earlier one is now {aside})" if aside else ""
-    click.echo(f"{out}: the winner{moved}; the run is in {folder}\nnext: diswot distill {out}")
-    click.echo(f"or, was it worth it?   diswot compare {folder}/{'front' if result.front else 'finalists/*.json'}")
+    flags_needed = needed_flags(SearchConfig(**result.provenance["search"]), result.provenance["data"]["input_size"])
+    click.echo(f"{out}: the winner{moved}; the run is in {folder}\nnext: diswot distill {out}{flags_needed}")
+    click.echo(f"or, was it worth it?   diswot compare {folder}/{'front' if result.front else 'finalists/*.json'}{flags_needed}")
 
 
 @click.command()
@@ -100,4 +102,6 @@ def score(words: tuple[str, ...], space: str | None, **flags: Any) -> None:
     if flags["as_json"]:
         click.echo(json.dumps(output.score_json(rows)))
     else:
-        show_table(output.score_table(rows))
+        names = request.subjects or [output.short_name(row.arch) for row in rows]
+        for table in output.score_tables(rows, names, screen_width()):
+            show_table(table)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from diswot.cli.flags import flags_of, running, words
-from diswot.cli.progress import progress_shown
 from diswot.cli.request import Request
 from diswot.config import StudyConfig
 from diswot.errors import DataError, brief_repr
+from diswot.progress.terminal import progress_shown
 from diswot.report.terminal import show_table
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ _WORDS = "[ARCH.JSON]... [KEY=VALUE]..."
 
 
 def _entries(request: Request) -> list[StudentEntry]:
-    from diswot.distillation.students import StudentEntry
-    from diswot.models.named import expand_folders, read_architecture
+    from diswot.distillation.students import read_entry
+    from diswot.models.named import expand_folders
 
-    return [StudentEntry(*read_architecture(text)) for text in expand_folders(request.subjects)]
+    return [read_entry(text, request.config().space) for text in expand_folders(request.subjects)]
 
 
 @click.command()

@@ -84,7 +84,7 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[f
     return statistics.fmean(differences), float(width)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """The result of a comparison.
 
@@ -101,6 +101,11 @@ class Comparison:
     measured_on: str
     images: int
     folder: Path
+
+    def __repr__(self) -> str:
+        """The mean accuracies, in a line."""
+        rows = ", ".join(f"{row.name} ({row.loss}) {row.mean:.2f} %" for row in self.rows)
+        return f"Comparison({self.measured_on}: {rows}; folder={str(self.folder)!r})"
 
 
 @dataclass(frozen=True)

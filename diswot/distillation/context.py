@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from diswot.architecture import Architecture
 from diswot.budget import check_buildable, cost_of
 from diswot.config import Recipe
+from diswot.data import GENERATED_SOURCES
 from diswot.data.images import DecodedImages
 from diswot.devices import to_device
 from diswot.distillation.plan import DistillPlan
@@ -80,6 +81,8 @@ class TrainingContext:
         distributed, device = init_distributed(execution.only_device())
         execution.reporter.within("reading the images")
         splits = load_splits(plan.config, plan.config.unlabelled, choosing=plan.config.sweep is not None)
+        if distributed.is_main and plan.config.data not in GENERATED_SOURCES:
+            logger.info("%s: %s", plan.config.data, splits.data.describe())
         recipe = plan.recipe.for_images(splits.data.input_size)
         if recipe.aa:
             training_transform(splits.data.input_size, recipe)  # refuses what timm cannot make

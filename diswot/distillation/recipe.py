@@ -50,7 +50,7 @@ class TrainedStudent:
     folder: Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DistillResult:
     """The result of a distillation.
 
@@ -71,6 +71,12 @@ class DistillResult:
     history: list[dict[str, Any]]
     best: TrainedStudent | None
     folder: Path
+
+    def __repr__(self) -> str:
+        """The accuracies after the last epoch, in a line."""
+        students = ", ".join(f"{student.name} {student.accuracy.top1:.2f} %" for student in self.students)
+        taught = f", taught by {self.taught_by}" if self.taught_by else ""
+        return f"DistillResult({self.measured_on}: {students}{taught}; {len(self.history)} epochs; folder={str(self.folder)!r})"
 
     @property
     def student(self) -> Accuracy:

@@ -1,7 +1,7 @@
 """Progress reports: how far long work is, and where that is shown.
 
-`reporter` is the contract of what shows it, `pace` says how fast and how long, `lines` prints lines into logs and pipes; the live view of a
-terminal is in `diswot.cli`. What happens once (a teacher is trained first, a checkpoint is damaged) is logged through
+`reporter` is the contract of what shows it, `pace` says how fast and how long, `lines` prints lines into logs and pipes, `terminal` (which
+imports rich) has the live view of a terminal. What happens once (a teacher is trained first, a checkpoint is damaged) is logged through
 `logging.getLogger("diswot")` instead.
 """
 

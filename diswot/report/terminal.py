@@ -17,11 +17,19 @@ def plain_table(title: str, headings: Sequence[str], left: int) -> Table:
     return table
 
 
+_UNBOUNDED = 400  # characters of a line where the output is no terminal
+
+
+def screen_width() -> int:
+    """The characters of a line of stdout: as many as a table can need where it is no terminal."""
+    console = Console()
+    return console.width if console.is_terminal else _UNBOUNDED
+
+
 def show_table(table: Table) -> None:
     """A table on stdout under its title, never cut off: as wide as it needs where the output is no terminal."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=400)
-    console.print(table.title, highlight=False, markup=False, soft_wrap=True)
+    console = Console(width=screen_width())
+    if table.title:
+        console.print(table.title, highlight=False, markup=False, soft_wrap=True)
     table.title = None
     console.print(table)

@@ -27,7 +27,7 @@ from diswot.space import Cost, load_space
 FINALISTS, FRONT = "finalists", "front"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchResult:
     """The result of a search.
 
@@ -54,6 +54,12 @@ class SearchResult:
     settled: list[SettledChoice]
     front: list[FrontMember]
     folder: Path | None
+
+    def __repr__(self) -> str:
+        """The winner and its cost, in a line."""
+        cost = next((row.cost for row in self.table if row.arch == self.winner), None)
+        size = f", {cost.params:,} params, {cost.flops:,} FLOPs" if cost else ""
+        return f"SearchResult({len(self.trials):,} candidates; winner {self.winner}{size}; folder={self.folder and str(self.folder)!r})"
 
     def arch_json(self) -> str:
         """The text of the winner's arch.json."""

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from diswot.cli.progress import LiveView, make_reporter, progress_shown
 from diswot.progress import Detail, NullReporter, PlainLines
+from diswot.progress.terminal import LiveView, make_reporter, progress_shown
 
 LOGGER = logging.getLogger("diswot")
 

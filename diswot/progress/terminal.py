@@ -148,7 +148,7 @@ class _ToReporter(logging.Handler):
 
 
 @contextlib.contextmanager
-def progress_shown(quiet: bool, silent: bool = False) -> Iterator[Reporter]:
+def progress_shown(quiet: bool = False, silent: bool = False) -> Iterator[Reporter]:
     """Inside, progress and what the library logs are shown.
 
     Args:
