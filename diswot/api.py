@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,11 @@ from diswot.config import CompareConfig, DistillConfig, ScoreConfig, SearchConfi
 from diswot.distillation.compare import Comparison, plan_comparison
 from diswot.distillation.plan import plan_distillation, plan_training
 from diswot.distillation.recipe import DistillResult
-from diswot.distillation.students import StudentEntry, load_student
+from diswot.distillation.students import StudentEntry, load_student, read_entry
 from diswot.execution import Execution
 from diswot.executors.named import LOCAL
-from diswot.models.named import read_architecture
 from diswot.progress import NullReporter, Reporter
+from diswot.progress.terminal import progress_shown
 from diswot.scoring.recipe import ScorePlan, ScoreRow
 from diswot.searching.recipe import SearchPlan, SearchResult
 from diswot.sessions import Plan, Session
@@ -29,14 +31,20 @@ from diswot.tabulation.recipe import TabulateResult, plan_tabulation
 ArchLike = Architecture | str | Path
 
 
-def _run(plan: Plan, folder: str | Path | None, execution: Execution) -> Any:
-    with Session.create(plan, folder, execution) as session:
+def _run(plan: Plan, folder: str | Path | None, execution: Execution, progress: bool = False) -> Any:
+    return _carried_out(lambda shown: Session.create(plan, folder, shown), execution, progress)
+
+
+def _carried_out(begin: Callable[[Execution], Session], execution: Execution, progress: bool) -> Any:
+    """What a session gives, with its progress shown on stderr where that is asked for."""
+    shown = progress_shown() if progress else contextlib.nullcontext(execution.reporter)
+    with shown as reporter, begin(replace(execution, reporter=reporter)) as session:
         return session.run()
 
 
 def _entry(arch: ArchLike) -> StudentEntry:
     """An architecture, an arch.json, or the name of a hand-made network, as a student."""
-    return StudentEntry(arch) if isinstance(arch, Architecture) else StudentEntry(*read_architecture(str(arch)))
+    return StudentEntry(arch) if isinstance(arch, Architecture) else read_entry(str(arch))
 
 
 def _execution(
@@ -54,6 +62,7 @@ def search(
     patience: float | None = None,
     cache: bool = True,
     reporter: Reporter | None = None,
+    progress: bool = False,
     **options: Any,
 ) -> SearchResult:
     """Find the student that should distil best within a budget; `diswot search` as a function.
@@ -67,6 +76,7 @@ def search(
         patience: seconds that one candidate may take before its worker is taken for hung; None for half an hour.
         cache: whether scores of earlier runs are taken from the user's store, and new ones kept there.
         reporter: shown the progress.
+        progress: show it on stderr, as the command line does, in place of `reporter`.
         options: the fields of `SearchConfig`: teacher, params, flops, depth, latency, space, data, proxy, seeds, ...
 
     >>> result = search(space="resnet_depth", params="0.2M", iterations=4, seeds=1, workers=1)
@@ -74,7 +84,7 @@ def search(
     ('resnet_depth', True)
     """
     plan = SearchPlan(resolve(SearchConfig, None, [], options))
-    result: SearchResult = _run(plan, folder, _execution(device, workers, executor, patience, reporter, cache))
+    result: SearchResult = _run(plan, folder, _execution(device, workers, executor, patience, reporter, cache), progress)
     return result
 
 
@@ -88,6 +98,7 @@ def score(
     executor: str | Executor = LOCAL,
     patience: float | None = None,
     cache: bool = True,
+    progress: bool = False,
     **options: Any,
 ) -> list[ScoreRow]:
     """Score architectures, arch.json files, NAS-Bench-201 strings and hand-made networks; `diswot score` as a function.
@@ -95,14 +106,14 @@ def score(
     Args:
         archs: what to score.
         space: `module:name` of a space of your own that may be imported.
-        folder, device, workers, executor, patience, cache: as in `search`.
+        folder, device, workers, executor, patience, cache, progress: as in `search`.
         options: the fields of `ScoreConfig`: teacher, data, proxy, seeds, batch_size, init, ...
 
     >>> [row.rank for row in score(["resnet20", "resnet8"], proxy="params")]
     [1, 2]
     """
     plan = ScorePlan(resolve(ScoreConfig, None, [], options), tuple(_entry(arch).arch for arch in archs), space)
-    rows: list[ScoreRow] = _run(plan, folder, _execution(device, workers, executor, patience, cache=cache))
+    rows: list[ScoreRow] = _run(plan, folder, _execution(device, workers, executor, patience, cache=cache), progress)
     return rows
 
 
@@ -117,6 +128,7 @@ def study(
     patience: float | None = None,
     cache: bool = True,
     reporter: Reporter | None = None,
+    progress: bool = False,
     **options: Any,
 ) -> StudyResult:
     """Measure how well proxies rank the networks of a table whose accuracies are known; `diswot study` as a function.
@@ -125,7 +137,7 @@ def study(
         table: a CSV with a column of architectures and columns of accuracies.
         folder: where the run and its report are kept; None keeps nothing.
         scores_of: folder of an earlier study under the same setting, whose scores are taken over where it has them.
-        device, workers, executor, patience, cache, reporter: as in `search`.
+        device, workers, executor, patience, cache, reporter, progress: as in `search`.
         options: the fields of `StudyConfig`: proxy, rows, sample_rows, dataset, split, seeds, batch_size, teacher, ...
 
     >>> import tempfile
@@ -137,7 +149,7 @@ def study(
     ('toy', 0.68)
     """
     plan = StudyPlan(resolve(StudyConfig, None, [], options), str(table), Path(scores_of) if scores_of is not None else None)
-    result: StudyResult = _run(plan, folder, _execution(device, workers, executor, patience, reporter, cache))
+    result: StudyResult = _run(plan, folder, _execution(device, workers, executor, patience, reporter, cache), progress)
     return result
 
 
@@ -147,6 +159,7 @@ def distill(
     folder: str | Path,
     device: str = "auto",
     reporter: Reporter | None = None,
+    progress: bool = False,
     tensorboard: bool = False,
     **options: Any,
 ) -> DistillResult:
@@ -155,25 +168,33 @@ def distill(
     Args:
         arch: an architecture, an arch.json, or the name of a hand-made network; or a list of these.
         folder: where the run is kept; a student is left in `folder / "student"` (`load_student`), several in `folder / "students"`.
-        device, reporter: as in `search`.
+        device, reporter, progress: as in `search`.
         tensorboard: write TensorBoard's files into the folder too.
         options: the fields of `DistillConfig`: loss, teacher, teacher_weights, data, epochs, ...
     """
     several = [arch] if isinstance(arch, Architecture | str | Path) else list(arch)
     plan = plan_distillation(resolve(DistillConfig, None, [], options), [_entry(one) for one in several])
-    result: DistillResult = _run(plan, folder, Execution(device, reporter=reporter or NullReporter(), tensorboard=tensorboard))
+    result: DistillResult = _run(plan, folder, Execution(device, reporter=reporter or NullReporter(), tensorboard=tensorboard), progress)
     return result
 
 
-def train(arch: ArchLike, *, folder: str | Path, device: str = "auto", reporter: Reporter | None = None, **options: Any) -> DistillResult:
+def train(
+    arch: ArchLike,
+    *,
+    folder: str | Path,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> DistillResult:
     """Train a network by the labels alone; `diswot train` as a function.
 
     Args:
-        arch, folder, device, reporter: as in `distill`.
+        arch, folder, device, reporter, progress: as in `distill`.
         options: the fields of `TrainConfig`: data, epochs, batch_size, lr, ...
     """
     plan = plan_training(resolve(TrainConfig, None, [], options), [_entry(arch)])
-    result: DistillResult = _run(plan, folder, Execution(device, reporter=reporter or NullReporter()))
+    result: DistillResult = _run(plan, folder, Execution(device, reporter=reporter or NullReporter()), progress)
     return result
 
 
@@ -186,18 +207,19 @@ def compare(
     executor: str | Executor = LOCAL,
     patience: float | None = None,
     reporter: Reporter | None = None,
+    progress: bool = False,
     **options: Any,
 ) -> Comparison:
     """Train students by the same recipe, on the same seeds, under one teacher; `diswot compare` as a function.
 
     Args:
         archs: two or more; as in `distill`.
-        folder, device, reporter: as in `distill`.
+        folder, device, reporter, progress: as in `distill`.
         workers, executor, patience: who trains the seeds; 1 of `local`, the default, trains them one after the other in this process.
         options: the fields of `CompareConfig`: seeds, and those of `DistillConfig`.
     """
     plan = plan_comparison(resolve(CompareConfig, None, [], options), [_entry(arch) for arch in archs])
-    result: Comparison = _run(plan, folder, _execution(device, workers, executor, patience, reporter))
+    result: Comparison = _run(plan, folder, _execution(device, workers, executor, patience, reporter), progress)
     return result
 
 
@@ -210,6 +232,7 @@ def tabulate(
     executor: str | Executor = LOCAL,
     patience: float | None = None,
     reporter: Reporter | None = None,
+    progress: bool = False,
     **options: Any,
 ) -> TabulateResult:
     """Train networks of a space by a short recipe, and write a table of their accuracies; `diswot tabulate` as a function.
@@ -217,12 +240,12 @@ def tabulate(
     Args:
         folder: where the run is kept; the table is `folder / "table.csv"`, and `diswot.study` reads it.
         searches: folders of searches that a part of the networks are taken from.
-        device, executor, patience, reporter: as in `search`.
+        device, executor, patience, reporter, progress: as in `search`.
         workers: trainings side by side, 0 for one a core. In a script, call from under `if __name__ == "__main__":`.
         options: the fields of `TabulateConfig`: space, networks, params, flops, loss, teacher, data, epochs, ...
     """
     plan = plan_tabulation(resolve(TabulateConfig, None, [], options), searches)
-    result: TabulateResult = _run(plan, folder, _execution(device, workers, executor, patience, reporter))
+    result: TabulateResult = _run(plan, folder, _execution(device, workers, executor, patience, reporter), progress)
     return result
 
 
@@ -235,13 +258,14 @@ def resume(
     patience: float | None = None,
     cache: bool = True,
     reporter: Reporter | None = None,
+    progress: bool = False,
     allow: Sequence[str] = (),
 ) -> Any:
     """Go on with a run of any verb that was cut off, and return what it gives: `diswot VERB --resume FOLDER` as a function.
 
     Args:
         folder: of the run.
-        device, workers, executor, patience, cache, reporter: as in `search`.
+        device, workers, executor, patience, cache, reporter, progress: as in `search`.
         allow: parts of your own, as `module:name`, that may be imported although the run was begun elsewhere.
 
     Returns:
@@ -250,8 +274,8 @@ def resume(
     Raises:
         RunError: there is no run in the folder, or one that this version cannot resume.
     """
-    with Session.resume(folder, _execution(device, workers, executor, patience, reporter, cache), allow=allow) as session:
-        return session.run()
+    execution = _execution(device, workers, executor, patience, reporter, cache)
+    return _carried_out(lambda shown: Session.resume(folder, shown, allow=allow), execution, progress)
 
 
 def load_arch(path: str | Path) -> Architecture:

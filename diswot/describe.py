@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,21 +21,24 @@ _BYTES = 4  # of a float32
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a network; `output` is (C, H, W) or (N,) for one image."""
+    """A part of a network; `output` is (C, H, W), (tokens, channels) or (N,) for one image; `blocks` is how many it has one after the
+    other, 1 where it is a single layer or block."""
 
     name: str
     kind: str
     output: tuple[int, ...]
     params: int
     flops: int
+    blocks: int = 1
 
 
 @dataclass(frozen=True)
 class Description:
     """A network's parts and costs. `weight_bytes` and `activation_bytes` (the outputs of all layers for one image) are of float32;
-    `latency` is in milliseconds for one image on `device`, with one thread on a CPU."""
+    `latency` is in milliseconds for one image on `device`, with one thread on a CPU; NaN where it was not asked for."""
 
     arch: Architecture
+    spec: ImageSpec
     cost: Cost
     parts: list[Part]
     weight_bytes: int
@@ -43,8 +47,15 @@ class Description:
     device: str
 
 
-def describe(space: SearchSpace, arch: Architecture, spec: ImageSpec, device: str) -> Description:
+def describe(space: SearchSpace, arch: Architecture, spec: ImageSpec, device: str, timed: bool = True) -> Description:
     """Describe the network of an architecture.
+
+    Args:
+        space: that it is of.
+        arch: the architecture.
+        spec: the images that it is made for.
+        device: where its latency is measured.
+        timed: whether it is.
 
     >>> from diswot.space import load_space
     >>> zoo = load_space("zoo")
@@ -59,12 +70,14 @@ def describe(space: SearchSpace, arch: Architecture, spec: ImageSpec, device: st
         with torch.device("meta"):
             model = space.build(arch, spec.num_classes, spec.in_chans)
         parts, activations = _trace(model, spec)
-        latency = measure_latency(space.build(arch, spec.num_classes, spec.in_chans), spec.shape, torch.device(device))
+        latency = math.nan
+        if timed:
+            latency = measure_latency(space.build(arch, spec.num_classes, spec.in_chans), spec.shape, torch.device(device))
     except RuntimeError as error:
         raise ArchitectureError(
             f"{arch.space} {arch.digest} cannot take {spec.input_size}x{spec.input_size} images: {first_line(error)}"
         ) from None
-    return Description(arch, cost, parts, cost.params * _BYTES, activations * _BYTES, latency, device)
+    return Description(arch, spec, cost, parts, cost.params * _BYTES, activations * _BYTES, latency, device)
 
 
 def _trace(model: nn.Module, spec: ImageSpec) -> tuple[list[Part], int]:
@@ -93,7 +106,7 @@ def _trace(model: nn.Module, spec: ImageSpec) -> tuple[list[Part], int]:
         meta(torch.empty(1, *spec.shape, device="meta"))
     flops = {name.partition(".")[2]: sum(ops.values()) // 2 for name, ops in counter.get_flop_counts().items()}
     parts = [
-        Part(name, _kind(module), outputs[name], sum(p.numel() for p in module.parameters()), flops.get(name, 0))
+        Part(name, _kind(module), outputs[name], sum(p.numel() for p in module.parameters()), flops.get(name, 0), _blocks(module))
         for name, module in named
         if name in outputs
     ]
@@ -101,14 +114,21 @@ def _trace(model: nn.Module, spec: ImageSpec) -> tuple[list[Part], int]:
 
 
 def _parts(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The children, a ModuleList opened up."""
+    """The children; a list of modules, and what is called stages or layers, opened up."""
     parts = []
     for name, child in model.named_children():
-        if isinstance(child, nn.ModuleList):
+        if isinstance(child, nn.ModuleList) or (isinstance(child, nn.Sequential) and name in ("stages", "layers")):
             parts += [(f"{name}.{index}", module) for index, module in enumerate(child)]
         else:
             parts.append((name, child))
     return [(name, module) for name, module in parts if any(True for _ in module.parameters())]
+
+
+def _blocks(module: nn.Module) -> int:
+    """How many blocks a sequence holds: modules that themselves are made of modules with weights."""
+    inside = getattr(module, "blocks", module)  # where the stages of timm keep theirs
+    children = list(inside) if isinstance(inside, nn.Sequential) else []
+    return max(1, sum(any(True for _ in child.children()) and any(True for _ in child.parameters()) for child in children))
 
 
 def _kind(module: nn.Module) -> str:

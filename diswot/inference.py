@@ -20,6 +20,7 @@ from diswot.distillation.students import WEIGHTS, load_student, teacher_normalis
 from diswot.errors import ConfigError, DataError, brief_repr
 from diswot.files import is_file, is_folder
 from diswot.models.teachers import build_teacher
+from diswot.progress import NullReporter, Reporter
 from diswot.training.evaluation import Accuracy, Network, Normalise, evaluate
 
 _AT_ONCE = 64  # images that are read before they are looked at
@@ -93,7 +94,9 @@ class EvaluateOptions:
     space: str | None = None
 
 
-def run_evaluate(what: str, data: str, options: EvaluateOptions | None = None, device: str = "cpu") -> Evaluation:
+def run_evaluate(
+    what: str, data: str, options: EvaluateOptions | None = None, device: str = "cpu", reporter: Reporter | None = None
+) -> Evaluation:
     """Measure a student's folder, or a network by name with its weights.
 
     Args:
@@ -101,7 +104,10 @@ def run_evaluate(what: str, data: str, options: EvaluateOptions | None = None, d
         data: the images.
         options: how it is measured.
         device: where.
+        reporter: shown the progress.
     """
+    reporter = reporter or NullReporter()
+    reporter.within("reading the network and the images")
     options = options or EvaluateOptions()
     weights, norm, crop_pct, split = options.weights, options.norm, options.crop_pct, options.split
     model = student_model(what, options.space) if weights is None else None
@@ -125,7 +131,7 @@ def run_evaluate(what: str, data: str, options: EvaluateOptions | None = None, d
         network = _named(what, str(weights), norm or "data", loaded)
     images = with_crop_pct(images, model.crop_pct if model is not None else 1.0 if crop_pct is None else crop_pct)
     to_device(network.model, device)
-    return Evaluation(data, split, evaluate(network, images, device))
+    return Evaluation(data, split, evaluate(network, images, device, reporter=reporter))
 
 
 def images_for(model: Model, data: str, split: str, **options: Any) -> ImageSet:

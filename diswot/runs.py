@@ -157,6 +157,30 @@ def _read_document(path: Path) -> dict[str, Any]:
     return document
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration of a run, which decides its outcome.
+
+    Raises:
+        RunError: there is no run in the folder, or one of another version.
+    """
+    return {key: value for key, value in _read_document(path).items() if key not in ("format", "kind", "diswot")}
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether another process is writing to a run."""
+    if not (path / "lock").exists():
+        return False
+    lock = FileLock(path / "lock", timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:  # a folder that only can be read is nobody's to write to
+        return False
+    lock.release()
+    return False
+
+
 class RunDir:
     """The folder of a run: config.yaml and env.json, written once, and journals, of which every line is on the disk before the next is
     begun. One process at a time may write to it."""

@@ -122,6 +122,10 @@ class SearchSpace(ABC):
         """Every architecture, in a fixed order, or None (the default) where there are too many to walk."""
         return None
 
+    def sketch(self, arch: Architecture) -> Sequence[str]:
+        """Lines of at most 80 characters that draw what the choices say, such as the graph of a cell; none by default."""
+        return ()
+
     def size_text(self) -> str:
         """The number of architectures for a reader: exact up to ten million, else its order of magnitude."""
         size = self.size()

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from diswot.cli.progress import progress_shown
 from diswot.config import SearchConfig, resolve
 from diswot.execution import Execution
+from diswot.progress.terminal import progress_shown
 from diswot.scoring.engine import Engine
 from diswot.searching import recipe
 from diswot.searching.loop import Search

@@ -260,6 +260,23 @@ class NasBench101(SearchSpace):
         wide = _uniform("conv3x3-bn-relu", 7, [*((0, v) for v in (1, 2, 3, 4)), *((v, v + 1) for v in range(1, 6))])
         return self.arch(narrow), self.arch(wide)
 
+    def sketch(self, arch: Architecture) -> list[str]:
+        r"""What each vertex of the cell does, and with the outputs of which.
+
+        >>> choices = {"matrix": [[0, 1, 1], [0, 0, 1], [0, 0, 0]], "ops": ["input", "maxpool3x3", "output"]}
+        >>> print("\n".join(space.sketch(Architecture("nasbench101", choices))))
+        the cell, by what reaches each vertex:
+          1 maxpool3x3       ◀── input
+          output             ◀── input, 1
+        """
+        cell = parse(arch.choices)
+        lines = ["the cell, by what reaches each vertex:"]
+        for vertex in range(1, len(cell.ops)):
+            name = "output" if vertex == len(cell.ops) - 1 else f"{vertex} {cell.ops[vertex]}"
+            sources = [str(source or "input") for source in range(vertex) if cell.matrix[source][vertex]]
+            lines.append(f"  {name:18} ◀── {', '.join(sources) or 'nothing'}")
+        return lines
+
     def build(self, arch: Architecture, num_classes: int, in_chans: int = 3) -> nn.Module:
         from diswot.models.nasbench101 import GraphNetwork
 

@@ -120,6 +120,25 @@ class NasBench201(SearchSpace):
     def extremes(self) -> tuple[Architecture, ...]:
         return self.arch(("none",) * 6), self.arch(("nor_conv_3x3",) * 6)
 
+    def sketch(self, arch: Architecture) -> list[str]:
+        r"""What reaches each node of the cell.
+
+        >>> print("\n".join(space.sketch(space.extremes()[1])[:4]))
+        the cell, by what reaches each node:
+          1       ◀── nor_conv_3x3 ── input
+          2       ◀── nor_conv_3x3 ── input
+                  ◀── nor_conv_3x3 ── 1
+        """
+        names = {0: "input", 3: "output"}
+        lines = ["the cell, by what reaches each node:"]
+        for node in (1, 2, 3):
+            edges = zip(EDGES, parse(arch.choices), strict=True)
+            reached = [f"{name} ── {names.get(source, source)}" for (source, to), name in edges if to == node and name != "none"]
+            for number, text in enumerate(reached or ["nothing"]):
+                label = "" if number else str(names.get(node, node))
+                lines.append(f"  {label:6}  ◀── {text}")
+        return lines
+
     def build(self, arch: Architecture, num_classes: int, in_chans: int = 3) -> nn.Module:
         from diswot.models.cell import CellNetwork
 

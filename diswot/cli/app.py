@@ -8,7 +8,7 @@ import time
 import rich_click as click
 from click.exceptions import Exit
 
-from diswot.cli import cache, latency, listing, network, reporting, searching, studying, tabulating, training
+from diswot.cli import cache, completion, latency, listing, network, reporting, runs, searching, studying, tabulating, training
 from diswot.errors import DiswotError, readable, speaking_flags
 from diswot.plugins import part_at_fault
 
@@ -33,7 +33,8 @@ def cli(context: click.Context) -> None:
 for _command in (
     *(searching.search, training.distill, training.train, training.compare),
     *(network.evaluate, network.predict, network.export, searching.score),
-    *(studying.study, tabulating.tabulate, network.show, latency.latency, studying.convert, reporting.report, listing.list_, cache.cache),
+    *(studying.study, tabulating.tabulate, network.show, network.diff, latency.latency),
+    *(studying.convert, reporting.report, listing.list_, runs.runs_, cache.cache, completion.completion),
 ):
     cli.add_command(_command)
 

@@ -134,4 +134,4 @@ def words(metavar: str) -> Callable[[F], F]:
     return click.argument("words", nargs=-1, metavar=metavar)
 
 
-own_space = click.option("--space", help="allow an architecture of your own space: its module:name")
+own_space = click.option("--space", help="the space of choices that are typed; allows one of your own, module:name")

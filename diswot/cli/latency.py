@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from diswot.cli.flags import running
-from diswot.cli.progress import progress_shown
+from diswot.cli.images import image_spec, is_named, sizes
 from diswot.errors import ConfigError, brief_repr
+from diswot.progress.terminal import progress_shown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
     from diswot.latency.recipe import TablePlan
     from diswot.latency.runtimes import Setup
     from diswot.latency.table import LatencyTable
-    from diswot.space import ImageSpec, SearchSpace
 
-_MAX = 100_000  # classes or pixels
 _OF_TABLES = ("params", "flops", "units", "networks", "export")
 
 
@@ -32,8 +31,7 @@ _OF_TABLES = ("params", "flops", "units", "networks", "export")
 @click.option("--runtime", default="torch", help="torch, onnx (ONNX Runtime), or compile (torch.compile) \\[torch]")
 @click.option("--threads", type=int, default=1, help="threads of a network on a CPU \\[1]")
 @click.option("--batch-size", type=int, default=1, help="images in a forward pass \\[1]")
-@click.option("--num-classes", type=int, help="number of classes \\[the search's, else 100]")
-@click.option("--input-size", type=int, help="side of the images in pixels \\[the search's, else the space's]")
+@sizes
 @click.option("--space", help="the space of --table; or allow an architecture of your own space: its module:name")
 @click.option("--table", help="measure the blocks of --space into this CSV, or go on with it; `search --latency-table` reads it")
 @click.option("--params", help="of a table: the parameters of the networks whose blocks are measured: 1M, or 0.05M..1M \\[any]")
@@ -56,8 +54,10 @@ def latency(architectures: tuple[str, ...], table: str | None, space: str | None
 
     [bold]diswot latency --space s1 --params 0.05M..1M --table pixel.csv --export blocks[/]   for a device without torch
     """
-    from diswot.devices import choose_device
-    from diswot.latency.runtimes import Setup
+    with progress_shown(quiet) as reporter:
+        reporter.within("loading torch")
+        from diswot.devices import choose_device
+        from diswot.latency.runtimes import Setup
 
     exports = flags["export"] is not None
     runtime = "onnx" if exports else flags["runtime"]
@@ -72,7 +72,8 @@ def latency(architectures: tuple[str, ...], table: str | None, space: str | None
     given = next((name for name in _OF_TABLES if flags[name] is not None), None)
     _refuse(given is not None, f"--{given} is of a table: add --table FILE.csv")
     _refuse(not architectures, "no architecture was given: name an arch.json or a network such as resnet20, or --table FILE.csv")
-    with progress_shown(quiet):
+    with progress_shown(quiet) as reporter:
+        reporter.within("building and measuring")
         _networks(architectures, setup, space, flags, as_json)
 
 
@@ -81,36 +82,21 @@ def _refuse(fault: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def _spec(space: SearchSpace, flags: dict[str, Any], searched: dict[str, Any]) -> ImageSpec:
-    from diswot.space import ImageSpec
-
-    sizes = {
-        "num-classes": searched.get("num_classes", 100) if flags["num_classes"] is None else flags["num_classes"],
-        "in-chans": searched.get("in_chans", 3),
-        "input-size": searched.get("input_size", space.input_size) if flags["input_size"] is None else flags["input_size"],
-    }
-    for name, value in sizes.items():
-        outside = type(value) is not int or not 1 <= value <= _MAX
-        _refuse(outside, f"--{name} {brief_repr(value)}: a whole number from 1 to {_MAX:,} is needed")
-    return ImageSpec(*sizes.values())
-
-
 def _networks(names: tuple[str, ...], setup: Setup, own: str | None, flags: dict[str, Any], as_json: bool) -> None:
     """Measure networks and print their times."""
     from diswot.budget import check_buildable, cost_of
-    from diswot.cli.output import show_table
     from diswot.errors import ArchitectureError, first_line
     from diswot.latency.measure import measure_networks
     from diswot.models.named import read_architecture
+    from diswot.report.terminal import show_table
     from diswot.space import load_space
 
     archs, models, shapes, costs = [], [], [], []
     for name in names:
-        arch, provenance = read_architecture(name)
-        space = load_space(arch.space, trusted=own == arch.space)
+        arch, provenance = read_architecture(name, own)
+        space = load_space(arch.space, trusted=is_named(own, arch.space))
         space.check(arch)
-        searched = provenance.get("data")
-        spec = _spec(space, flags, searched if isinstance(searched, dict) else {})
+        spec = image_spec(space, provenance, flags["num_classes"], flags["input_size"])
         cost = cost_of(space, arch, spec)
         check_buildable(arch, cost)
         archs.append(arch)
@@ -162,7 +148,7 @@ def _plan(name: str, setup: Setup, flags: dict[str, Any]) -> TablePlan:
     space = load_space(name, trusted=True)
     chosen = {name: flags[name] for name in ("units", "networks") if flags[name] is not None}
     limits = {name: flags[name] for name in ("params", "flops")}
-    return TablePlan(space, _spec(space, flags, {}), setup, limits, **chosen)
+    return TablePlan(space, image_spec(space, {}, flags["num_classes"], flags["input_size"]), setup, limits, **chosen)
 
 
 def _table(plan: TablePlan, path: Path, folder: str | None, reporter: Any, as_json: bool) -> None:

@@ -10,45 +10,83 @@ from typing import Any
 import rich_click as click
 
 from diswot.cli.flags import own_space, running
+from diswot.cli.images import image_spec, is_named, sizes
 from diswot.errors import ConfigError, brief_repr, first_line
-
-_MAX = 100_000  # classes, channels or pixels that a file may ask for
+from diswot.progress.terminal import progress_shown
+from diswot.report.terminal import show_table
 
 
 @click.command()
 @click.argument("architecture", metavar="ARCHITECTURE")
-@click.option("--num-classes", type=int, help="number of classes \\[the search's, else 100]")
-@click.option("--input-size", type=int, help="side of the images in pixels \\[the search's, else the space's]")
+@sizes
 @own_space
 @running("device", "json")
 def show(architecture: str, num_classes: int | None, input_size: int | None, space: str | None, device: str, as_json: bool) -> None:
-    """Show a network: its parts, parameters, FLOPs, memory and latency.
+    """Show a network: a drawing of it, its parts, parameters, FLOPs, memory and latency.
+
+    ARCHITECTURE is an arch.json, the name of a network, a NAS-Bench-201 string or, with --space, the choices themselves.
 
     [bold]diswot show arch.json[/]
-    """
-    from diswot.cli import output
-    from diswot.describe import describe
-    from diswot.devices import choose_device
-    from diswot.models.named import read_architecture
-    from diswot.space import ImageSpec, load_space
 
-    arch, provenance = read_architecture(architecture)
-    found_space = load_space(arch.space, trusted=space == arch.space)
-    searched = provenance.get("data")
-    searched = searched if isinstance(searched, dict) else {}
-    sizes = {
-        "num-classes": num_classes if num_classes is not None else searched.get("num_classes", 100),
-        "in-chans": searched.get("in_chans", 3),
-        "input-size": input_size if input_size is not None else searched.get("input_size", found_space.input_size),
-    }
-    for name, value in sizes.items():
-        if type(value) is not int or not 1 <= value <= _MAX:
-            raise ConfigError(f"--{name} {brief_repr(value)}: a whole number from 1 to {_MAX:,} is needed")
-    found = describe(found_space, arch, ImageSpec(*sizes.values()), choose_device(device))
+    [bold]diswot show '{"depths": [3, 5, 7]}' --space s0[/]
+    """
+    with progress_shown(quiet=False) as reporter:
+        reporter.within("loading torch")
+        from diswot.cli import output
+        from diswot.cli.drawing import draw_network, encodable
+        from diswot.describe import describe
+        from diswot.devices import choose_device
+        from diswot.models.named import read_architecture
+        from diswot.space import load_space
+
+        arch, provenance = read_architecture(architecture, space)
+        found_space = load_space(arch.space, trusted=is_named(space, arch.space))
+        spec = image_spec(found_space, provenance, num_classes, input_size)
+        reporter.within("building it, measuring its latency")
+        found = describe(found_space, arch, spec, choose_device(device))
     if as_json:
         click.echo(json.dumps(output.show_json(found)))
-    else:
-        output.show_table(output.show_architecture(found))
+        return
+    for line in encodable(draw_network(found.parts, spec.shape, spec.num_classes, found_space.sketch(arch))):
+        click.echo(line)
+    click.echo()
+    show_table(output.show_architecture(found))
+
+
+@click.command()
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@sizes
+@own_space
+@running("json")
+def diff(first: str, second: str, num_classes: int | None, input_size: int | None, space: str | None, as_json: bool) -> None:
+    """Compare two networks: the choices that differ, and their costs side by side.
+
+    A and B are named as for `show`. Both are built for the images that A was searched for.
+
+    [bold]diswot diff runs/NAME/finalists/winner.json runs/NAME/finalists/alternative.json[/]
+
+    [bold]diswot diff arch.json resnet20[/]
+    """
+    with progress_shown(quiet=False) as reporter:
+        reporter.within("loading torch")
+        from diswot.difference import compare_networks
+        from diswot.models.named import read_architecture
+        from diswot.space import load_space
+
+        (arch, provenance), (other, _) = read_architecture(first, space), read_architecture(second, space)
+        spaces = [load_space(one.space, trusted=is_named(space, one.space)) for one in (arch, other)]
+        spec = image_spec(spaces[0], provenance, num_classes, input_size)
+        found = compare_networks(spaces, (arch, other), spec)
+    from diswot.cli import difference
+
+    if as_json:
+        click.echo(json.dumps(difference.as_json(found)))
+        return
+    for table in difference.tables(found, first, second):
+        show_table(table)
+    for line in difference.remarks(found):
+        click.echo(line)
 
 
 @click.command()
@@ -71,11 +109,14 @@ def evaluate(student: str, data: str, as_json: bool, device: str, **options: Any
 
     [bold]diswot evaluate resnet56_pad --weights resnet56.th --norm imagenet --data cifar10[/]
     """
-    from diswot.cli import output
-    from diswot.devices import choose_device
-    from diswot.inference import EvaluateOptions, run_evaluate
+    with progress_shown(quiet=False) as reporter:
+        reporter.within("loading torch")
+        from diswot.devices import choose_device
+        from diswot.inference import EvaluateOptions, run_evaluate
 
-    found = run_evaluate(student, data, EvaluateOptions(**options), choose_device(device))
+        found = run_evaluate(student, data, EvaluateOptions(**options), choose_device(device), reporter)
+    from diswot.cli import output
+
     if as_json:
         click.echo(json.dumps(output.evaluate_json(found)))
         return
@@ -97,13 +138,17 @@ def predict(student: str, images: tuple[str, ...], top: int, csv_file: str | Non
 
     [bold]diswot predict runs/NAME/student photos --csv photos.csv[/]
     """
-    from diswot import runs
-    from diswot.devices import choose_device
-    from diswot.inference import predictions_csv, run_predict, student_model
-
     if csv_file is not None and not Path(csv_file).resolve().parent.is_dir():
         raise ConfigError(f"--csv {brief_repr(csv_file)}: there is no folder {Path(csv_file).resolve().parent}")
-    found = run_predict(student_model(student, space), images, choose_device(device), top)
+    with progress_shown(quiet=False) as reporter:
+        reporter.within("loading torch")
+        from diswot import runs
+        from diswot.devices import choose_device
+        from diswot.inference import predictions_csv, run_predict, student_model
+
+        model = student_model(student, space)
+        reporter.within("looking at the images")
+        found = run_predict(model, images, choose_device(device), top)
     if csv_file is not None:
         runs.write_atomic(Path(csv_file), predictions_csv(found))
         click.echo(f"{csv_file}: {len(found):,} images")
@@ -137,23 +182,27 @@ def export(
 
     [bold]diswot export runs/NAME/student student-int8.onnx --precision int8 --data images.npz[/]
     """
-    from diswot.cli import output
-    from diswot.export import run_export
-    from diswot.inference import student_model
-    from diswot.quantization import run_reduced_export
-
     if precision == "fp32" and data is not None:
         raise ConfigError("--data: only --precision fp16 and int8 look at images; leave it out")
-    model = student_model(student, space)
-    try:
-        if precision != "fp32":
-            reduced = run_reduced_export(model, Path(target), precision, data, calibration=calibration_images, data_dir=data_dir)
-            output.show_table(output.reduced_table(reduced))
-            written = reduced.written
-        else:
-            written = run_export(model, Path(target))
-    except OSError as error:
-        raise ConfigError(f"{brief_repr(target)}: {error.strerror or first_line(error)}") from None
+    reduced = None
+    with progress_shown(quiet=False) as reporter:
+        reporter.within("loading torch")
+        from diswot.export import run_export
+        from diswot.inference import student_model
+        from diswot.quantization import run_reduced_export
+
+        model = student_model(student, space)
+        reporter.within("writing, running and comparing it")
+        try:
+            if precision != "fp32":
+                reduced = run_reduced_export(model, Path(target), precision, data, calibration=calibration_images, data_dir=data_dir)
+            written = reduced.written if reduced is not None else run_export(model, Path(target))
+        except OSError as error:
+            raise ConfigError(f"{brief_repr(target)}: {error.strerror or first_line(error)}") from None
+    if reduced is not None:
+        from diswot.cli import output
+
+        show_table(output.reduced_table(reduced))
     what = "float32's" if precision != "fp32" else "torch's"
     click.echo(f"{written.path}: {written.kind}, its outputs differ from {what} by {written.difference:.1g} of the largest")
     if written.kind == "timm":

@@ -5,39 +5,31 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from diswot.architecture import Architecture, canonical_json
-from diswot.describe import Description
-from diswot.distillation.compare import Comparison
-from diswot.distillation.recipe import DistillResult
-from diswot.inference import Evaluation
 from diswot.progress import duration
-from diswot.quantization import ReducedExport
 from diswot.report.terminal import plain_table
-from diswot.scoring.recipe import ScoreRow
-from diswot.searching.recipe import SearchResult
 from diswot.space import Cost
-from diswot.tabulation.recipe import TabulateResult
+
+if TYPE_CHECKING:  # they take seconds to import, and the verb has those of its own result
+    from diswot.describe import Description
+    from diswot.distillation.compare import Comparison
+    from diswot.distillation.recipe import DistillResult
+    from diswot.inference import Evaluation
+    from diswot.quantization import ReducedExport
+    from diswot.scoring.recipe import ScoreRow
+    from diswot.searching.recipe import SearchResult
+    from diswot.tabulation.recipe import TabulateResult
 
 Json = dict[str, Any]
 _MANY = 2  # times the cost of the others that a user should be told of
 _MOST_OF_FRONT = 12  # networks of a front in a table
 _MOST_CHOICES = 4  # that a search settled on, in a line
 _MOST_PARTS = 3  # of a ranking, in a table of 80 characters
-
-
-def show_table(table: Table) -> None:
-    """A table on stdout under its title, never cut off: as wide as it needs where the output is no terminal."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=400)
-    console.print(table.title, highlight=False, markup=False, soft_wrap=True)
-    table.title = None
-    console.print(table)
 
 
 def millions(number: float) -> str:
@@ -90,7 +82,8 @@ def search_table(result: SearchResult) -> Table:
         cost = _cost_cells(row.cost, row.latency, timed)
         top1 = [f"{row.trained.top1:.2f} after {row.trained.epochs}" if row.trained else ""] * len(trained)
         style = "bold" if row.arch == result.winner else None
-        table.add_row(row.role, short_name(row.arch), *cost, *scores, str(row.rank), *top1, style=style)
+        role = row.role if row.within_budget else f"{row.role} *"
+        table.add_row(role, short_name(row.arch), *cost, *scores, str(row.rank), *top1, style=style)
     blank = [""] * (len(names) + 1 + len(trained))
     name = result.provenance["search"]["teacher"]
     table.add_row("teacher", name, *_cost_cells(result.teacher, result.teacher_latency, timed), *blank, style="dim")
@@ -101,17 +94,32 @@ def score_json(rows: Sequence[ScoreRow]) -> list[Json]:
     return [{"space": r.arch.space, "choices": r.arch.choices, **_cost(r.cost), "scores": r.scores, "rank": r.rank} for r in rows]
 
 
-def score_table(rows: Sequence[ScoreRow]) -> Table:
-    """Mean over the seeds, and their spread."""
+def score_tables(rows: Sequence[ScoreRow], names: Sequence[str], width: int) -> list[Table]:
+    """Mean over the seeds, and their spread: one table, or several where it would be wider than so many characters.
+
+    Args:
+        rows: the scores.
+        names: what the user called the networks.
+        width: of the terminal.
+    """
+    proxies = list(rows[0].scores)
+    whole = _score_table(rows, names, proxies, with_cost=True)
+    if Console(width=10_000).measure(whole).maximum <= width:
+        return [whole]
+    parts = [proxies[begin : begin + _MOST_PARTS] for begin in range(0, len(proxies), _MOST_PARTS)]
+    return [_score_table(rows, names, [], with_cost=True), *(_score_table(rows, names, part, with_cost=False) for part in parts)]
+
+
+def _score_table(rows: Sequence[ScoreRow], names: Sequence[str], proxies: Sequence[str], with_cost: bool) -> Table:
+    """Some of the scores, with or without cost and rank, the best network first."""
     seeds = len(next(iter(rows[0].scores.values())))
     spread = " ± standard deviation" if seeds > 1 else ""
-    names = list(rows[0].scores)
-    title = f"mean{spread} over {seeds} seed(s); higher is better"
-    table = plain_table(title, ["network", "params", "FLOPs", "depth", *names, "rank"], left=1)
-    for row in sorted(rows, key=lambda r: r.rank):
-        cells = [_mean_and_spread(row.scores[name]) for name in names]
-        cost = millions(row.cost.params), millions(row.cost.flops), str(row.cost.depth)
-        table.add_row(short_name(row.arch), *cost, *cells, str(row.rank))
+    title = f"mean{spread} over {seeds} seed{'s' if seeds > 1 else ''}; higher is better" if with_cost else ""
+    cost = ["params", "FLOPs", "depth"] if with_cost else []
+    table = plain_table(title, ["network", *cost, *proxies, *["rank"] * with_cost], left=1)
+    for row, name in sorted(zip(rows, names, strict=True), key=lambda pair: pair[0].rank):
+        cells = _cost_cells(row.cost, None, timed=False) if with_cost else []
+        table.add_row(name, *cells, *(_mean_and_spread(row.scores[proxy]) for proxy in proxies), *[str(row.rank)] * with_cost)
     return table
 
 

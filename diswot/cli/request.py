@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from diswot.cli.interruption import stop_signals
-from diswot.cli.progress import progress_shown
 from diswot.config import resolve
 from diswot.config.fields import flag_of
 from diswot.errors import ConfigError, RunError, brief_repr
 from diswot.files import is_there
+from diswot.progress.terminal import progress_shown
 
 if TYPE_CHECKING:
     from diswot.execution import Execution
@@ -102,11 +102,11 @@ class Request:
             name_parts: what the folder of a new session is named after, where it has no `--name`.
             keep: whether a session without a name is kept in a folder.
         """
-        from diswot.sessions import Session
-        from diswot.training.distributed import is_main_process
-
         flags = self.flags
-        with progress_shown(flags.get("quiet", False), silent=not is_main_process()) as reporter:
+        with progress_shown(flags.get("quiet", False), silent=not _is_main_process()) as reporter:
+            reporter.within("loading torch")
+            from diswot.sessions import Session
+
             execution = self._execution(reporter)
             if self.resumes is not None:
                 session = Session.resume(self.resumes, execution, self.verb, flags["allow"])
@@ -123,6 +123,11 @@ class Request:
         names = ("device", "workers", "executor", "patience", "cache", "tensorboard", "report")
         given = {name: self.flags[name] for name in names if self.flags.get(name) is not None}
         return Execution(reporter=reporter, **given)
+
+
+def _is_main_process() -> bool:
+    """`diswot.training.distributed.is_main_process`, before torch is loaded."""
+    return not {"WORLD_SIZE", "RANK"} <= os.environ.keys() or os.environ["RANK"] == "0"
 
 
 def _run_name(*parts: str | None) -> str:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from diswot import runs
+from diswot.budget import UNLIMITED, Budget
 from diswot.cli.flags import OF_A_RUN, flags_of, own_space, running, words
 from diswot.cli.request import Request
 from diswot.config import ScoreConfig, SearchConfig
 from diswot.errors import ConfigError
+from diswot.report.terminal import screen_width, show_table
+
+if TYPE_CHECKING:
+    from diswot.scoring.recipe import ScorePlan
+    from diswot.searching.recipe import SearchPlan
 
 
 @click.command()
@@ -37,13 +44,19 @@ def search(words: tuple[str, ...], out: str, **flags: Any) -> None:
         fault = "it is a folder" if Path(out).is_dir() else f"there is no folder {Path(out).parent}"
         raise ConfigError(f"--out {out}: {fault}; name a file, as arch.json")
     config = request.config()
-    from diswot import runs
-    from diswot.budget import UNLIMITED
-    from diswot.cli import output
-    from diswot.searching.recipe import SearchPlan
-
+    config.check()
+    Budget.parse(config.limits())  # a mistake here is told before torch is loaded
     budget = next((limit for limit in config.limits().values() if limit not in (None, UNLIMITED)), None)
-    outcome = request.carry_out(lambda: SearchPlan(config), lambda: [config.teacher, budget])
+
+    def plan() -> SearchPlan:
+        from diswot.searching.recipe import SearchPlan
+
+        return SearchPlan(config)
+
+    outcome = request.carry_out(plan, lambda: [config.teacher, budget])
+    from diswot.cli import output
+    from diswot.cli.next_step import needed_flags
+
     result, folder = outcome.result, outcome.folder
     aside = runs.back_up_file(Path(out))
     runs.write_atomic(Path(out), result.arch_json())
@@ -51,13 +64,14 @@ def search(words: tuple[str, ...], out: str, **flags: Any) -> None:
         click.echo(json.dumps({**result.summary(), "folder": str(folder)}))
         return
     if result.front:
-        output.show_table(output.front_table(result))
-    output.show_table(output.search_table(result))
+        show_table(output.front_table(result))
+    show_table(output.search_table(result))
     for remark in result.remarks():
         click.echo(remark)
     moved = f" (the earlier one is now {aside})" if aside else ""
-    click.echo(f"{out}: the winner{moved}; the run is in {folder}\nnext: diswot distill {out}")
-    click.echo(f"or, was it worth it?   diswot compare {folder}/{'front' if result.front else 'finalists/*.json'}")
+    flags_needed = needed_flags(SearchConfig(**result.provenance["search"]), result.provenance["data"]["input_size"])
+    click.echo(f"{out}: the winner{moved}; the run is in {folder}\nnext: diswot distill {out}{flags_needed}")
+    click.echo(f"or, was it worth it?   diswot compare {folder}/{'front' if result.front else 'finalists/*.json'}{flags_needed}")
 
 
 @click.command()
@@ -74,16 +88,20 @@ def score(words: tuple[str, ...], space: str | None, **flags: Any) -> None:
     """
     needed = "no architecture was given: name an arch.json, a NAS-Bench-201 string or a network such as resnet20"
     request = Request("score", ScoreConfig, words, flags, needed)
-    from diswot.cli import output
-    from diswot.models.named import read_architecture
-    from diswot.scoring.recipe import ScorePlan
 
     def plan() -> ScorePlan:
-        archs = tuple(read_architecture(text)[0] for text in request.subjects)
+        from diswot.models.named import read_architecture
+        from diswot.scoring.recipe import ScorePlan
+
+        archs = tuple(read_architecture(text, space)[0] for text in request.subjects)
         return ScorePlan(request.config(), archs, space)
 
     rows = request.carry_out(plan, lambda: ["score"], keep=False).result
+    from diswot.cli import output
+
     if flags["as_json"]:
         click.echo(json.dumps(output.score_json(rows)))
     else:
-        output.show_table(output.score_table(rows))
+        names = request.subjects or [output.short_name(row.arch) for row in rows]
+        for table in output.score_tables(rows, names, screen_width()):
+            show_table(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -12,6 +12,11 @@ from diswot.cli.flags import flags_of, running, words
 from diswot.cli.request import Request
 from diswot.config import StudyConfig
 from diswot.errors import DataError, brief_repr, first_line
+from diswot.progress.terminal import progress_shown
+from diswot.report.terminal import show_table
+
+if TYPE_CHECKING:
+    from diswot.studies.recipe import StudyPlan
 
 
 @click.command()
@@ -51,23 +56,24 @@ def study(words: tuple[str, ...], **flags: Any) -> None:
     request = Request("study", StudyConfig, words, flags, needed)
     request.refuse_subjects(1)
     config = request.config()
-    from diswot.cli import output
-    from diswot.report.html import PAGE
-    from diswot.report.tables import to_json, to_rich
-    from diswot.studies.recipe import StudyPlan
-    from diswot.studies.report import terminal_table
 
     def plan() -> StudyPlan:
+        from diswot.studies.recipe import StudyPlan
+
         earlier = Path(flags["scores_of"]) if flags["scores_of"] else None
         return StudyPlan(config, request.subjects[0], earlier)
 
     outcome = request.carry_out(plan, lambda: ["study", Path(request.subjects[0]).name.partition(".")[0]])
+    from diswot.report.html import PAGE
+    from diswot.report.tables import to_json, to_rich
+    from diswot.studies.report import terminal_table
+
     tables = [terminal_table(outcome.result.study, report) for report in outcome.result.reports]
     if flags["as_json"]:
         click.echo(json.dumps({"folder": str(outcome.folder), "tables": [json.loads(to_json(table)) for table in tables]}))
         return
     for table in tables:
-        output.show_table(to_rich(table))
+        show_table(to_rich(table))
     if outcome.folder is not None and (outcome.folder / PAGE).exists():
         click.echo(f"{outcome.folder / PAGE}: all tables and figures")
 
@@ -83,10 +89,12 @@ def convert(source: str, table: str, trust: bool) -> None:
 
     [bold]diswot convert NATS-tss-v1_0-3ffb9-simple nasbench201.csv.gz --trust[/]
     """
-    from diswot.benchmarks import convert as convert_files
-
     try:
-        rows = convert_files(Path(source), Path(table), trust=trust)
+        with progress_shown(quiet=False) as reporter:
+            reporter.within("converting")
+            from diswot.benchmarks import convert as convert_files
+
+            rows = convert_files(Path(source), Path(table), trust=trust)
     except OSError as error:
         raise DataError(f"{brief_repr(table)}: {error.strerror or first_line(error)}") from None
     click.echo(f"{table}: {rows:,} architectures")

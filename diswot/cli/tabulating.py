@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from diswot.budget import Budget
 from diswot.cli.flags import OF_A_RUN, flags_of, running, words
 from diswot.cli.request import Request
 from diswot.config import TabulateConfig
+from diswot.report.terminal import show_table
+
+if TYPE_CHECKING:
+    from diswot.tabulation.recipe import TabulatePlan
 
 
 @click.command()
@@ -32,14 +37,20 @@ def tabulate(words: tuple[str, ...], searches: tuple[str, ...], **flags: Any) ->
     request = Request("tabulate", TabulateConfig, words, {**flags, "from": searches or None})
     request.refuse_subjects()
     config = request.config()
-    from diswot.cli import output
-    from diswot.tabulation.recipe import plan_tabulation
+    Budget.parse(config.limits())  # a mistake here is told before torch is loaded
 
-    outcome = request.carry_out(lambda: plan_tabulation(config, searches), lambda: ["tabulate", config.space])
+    def plan() -> TabulatePlan:
+        from diswot.tabulation.recipe import plan_tabulation
+
+        return plan_tabulation(config, searches)
+
+    outcome = request.carry_out(plan, lambda: ["tabulate", config.space])
+    from diswot.cli import output
+
     result = outcome.result
     if flags["as_json"]:
         click.echo(json.dumps({**result.summary(), "folder": str(result.folder)}))
         return
-    output.show_table(output.tabulate_table(result))
+    show_table(output.tabulate_table(result))
     for line in output.tabulate_remarks(result):
         click.echo(line)

@@ -11,6 +11,7 @@ import rich_click as click
 from diswot.cli.flags import OF_A_RUN, flags_of, running, words
 from diswot.cli.request import Request
 from diswot.config import CompareConfig, DistillConfig, TrainConfig
+from diswot.report.terminal import show_table
 
 if TYPE_CHECKING:
     from diswot.distillation.students import StudentEntry
@@ -21,10 +22,10 @@ _WORDS = "[ARCH.JSON]... [KEY=VALUE]..."
 
 
 def _entries(request: Request) -> list[StudentEntry]:
-    from diswot.distillation.students import StudentEntry
-    from diswot.models.named import expand_folders, read_architecture
+    from diswot.distillation.students import read_entry
+    from diswot.models.named import expand_folders
 
-    return [StudentEntry(*read_architecture(text)) for text in expand_folders(request.subjects)]
+    return [read_entry(text, request.config().space) for text in expand_folders(request.subjects)]
 
 
 @click.command()
@@ -50,9 +51,13 @@ def distill(words: tuple[str, ...], **flags: Any) -> None:
     needed = "distill needs the arch.json that `diswot search` left, or the name of a network such as resnet20"
     request = Request("distill", DistillConfig, words, flags, needed)
     config = request.config()
-    from diswot.distillation.plan import plan_distillation
 
-    _train(request, lambda: plan_distillation(config, _entries(request)), [*request.subjects[:1], config.loss])
+    def plan() -> Plan:
+        from diswot.distillation.plan import plan_distillation
+
+        return plan_distillation(config, _entries(request))
+
+    _train(request, plan, [*request.subjects[:1], config.loss])
 
 
 @click.command()
@@ -70,23 +75,27 @@ def train(words: tuple[str, ...], **flags: Any) -> None:
     """
     request = Request("train", TrainConfig, words, flags, "train needs the name of a network such as resnet56, or an arch.json")
     config = request.config()
-    from diswot.distillation.plan import plan_training
 
-    _train(request, lambda: plan_training(config, _entries(request)), request.subjects[:1])
+    def plan() -> Plan:
+        from diswot.distillation.plan import plan_training
+
+        return plan_training(config, _entries(request))
+
+    _train(request, plan, request.subjects[:1])
 
 
 def _train(request: Request, make_plan: Callable[[], Plan], named_after: list[str]) -> None:
     """Carry out a training, and show what it gave."""
-    from diswot.cli import output
-
     outcome = request.carry_out(make_plan, lambda: [request.verb, *named_after])
     result = outcome.result
     if not outcome.is_main:
         return
+    from diswot.cli import output
+
     if request.flags["as_json"]:
         click.echo(json.dumps({**result.summary(), "folder": str(result.folder), "history": result.history}))
         return
-    output.show_table(output.distill_table(result))
+    show_table(output.distill_table(result))
     teacher = f"; {result.taught_by}, which taught, {result.teacher}" if result.teacher else ""
     for student in result.students:
         name = "" if len(result.students) == 1 else f"{student.name}: "
@@ -112,15 +121,20 @@ def compare(words: tuple[str, ...], **flags: Any) -> None:
     """
     request = Request("compare", CompareConfig, words, flags, "compare needs a student: diswot compare arch.json resnet20")
     config = request.config()
-    from diswot.cli import output
-    from diswot.distillation.compare import plan_comparison
 
-    outcome = request.carry_out(lambda: plan_comparison(config, _entries(request)), lambda: ["compare", *request.subjects[:1]])
+    def plan() -> Plan:
+        from diswot.distillation.compare import plan_comparison
+
+        return plan_comparison(config, _entries(request))
+
+    outcome = request.carry_out(plan, lambda: ["compare", *request.subjects[:1]])
+    from diswot.cli import output
+
     found = outcome.result
     if flags["as_json"]:
         click.echo(json.dumps({**found.summary(), "folder": str(found.folder)}))
         return
-    output.show_table(output.compare_table(found))
+    show_table(output.compare_table(found))
     if found.teacher:
         click.echo(f"the teacher: {', '.join(f'{value:.2f}' for value in found.teacher)} %")
     click.echo(f"the trained students are in {found.folder}/seed-*")

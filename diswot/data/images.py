@@ -309,6 +309,17 @@ class Dataset:
         """The mean and the standard deviation of each channel, over the training images; see `channel_statistics`."""
         return channel_statistics(self.train, np.arange(len(self.train.labels)))
 
+    def describe(self) -> str:
+        """The numbers and the size of the images in words, and what files are shrunk from."""
+        test = f" and {len(self.test.labels):,} test" if self.test is not None else ""
+        found = f"{len(self.train.labels):,} training{test} images of {self.num_classes:,} classes, {self.input_size} x {self.input_size}"
+        if not isinstance(self.train, DecodedImages):
+            return found
+        width, height = self.train.open(0).size
+        if min(width, height) <= self.input_size:
+            return found
+        return f"{found}, cut square and shrunk to that (the first from {width} x {height}; --input-size chooses another size)"
+
     def digest(self) -> str:
         """Return a short hash of the training images, which distinguishes data sets; see `digest_of`."""
         return digest_of([self.train])

@@ -89,7 +89,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """The result of a comparison.
 
@@ -106,6 +106,11 @@ class Comparison:
     measured_on: str
     images: int
     folder: Path
+
+    def __repr__(self) -> str:
+        """The mean accuracies, in a line."""
+        rows = ", ".join(f"{row.name} ({row.loss}) {row.mean:.2f} %" for row in self.rows)
+        return f"Comparison({self.measured_on}: {rows}; folder={str(self.folder)!r})"
 
     def summary(self) -> dict[str, Any]:
         """The result as plain values, which JSON can hold."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from diswot.architecture import Architecture
 from diswot.budget import check_buildable, cost_of
 from diswot.config import Recipe
+from diswot.data import GENERATED_SOURCES
 from diswot.data.images import DecodedImages
 from diswot.devices import to_device
 from diswot.distillation.plan import DistillPlan
@@ -78,13 +79,17 @@ class TrainingContext:
             DiswotError: names what does not fit.
         """
         distributed, device = init_distributed(execution.only_device())
+        execution.reporter.within("reading the images")
         splits = load_splits(plan.config, plan.config.unlabelled, choosing=plan.config.sweep is not None)
+        if distributed.is_main and plan.config.data not in GENERATED_SOURCES:
+            logger.info("%s: %s", plan.config.data, splits.data.describe())
         recipe = plan.recipe.for_images(splits.data.input_size)
         if recipe.aa:
             training_transform(splits.data.input_size, recipe)  # refuses what timm cannot make
         context = cls(plan, splits, recipe, device, distributed, execution.reporter)
         if any(loss.reuses_classifier for loss in plan.make_losses()):
             context = replace(context, plan=context.reusing_plan())
+        execution.reporter.within("trying the networks on black images")
         context.check_networks()
         return context
 
@@ -227,7 +232,7 @@ class TrainingContext:
         if isinstance(self.splits.data.train, DecodedImages) and fits_in_memory(self.splits.images, recipe):
             logger.info("reading %s images into memory", f"{len(self.splits.labels):,}")
         loader = self.splits.batch_loader(recipe, self.device, self.distributed, losses, self.plan.config.loader_workers)
-        if teacher is not None and self.plan.config.teacher_cache and teacher.cache(loader, recipe):
+        if teacher is not None and self.plan.config.teacher_cache and teacher.cache(loader, recipe, self.reporter):
             logger.info("the teacher's outputs are kept: each image is shown in few ways")
-        trainer = Trainer(specs, teacher, loader, recipe, self.device, self.distributed)
+        trainer = Trainer(specs, teacher, loader, recipe, self.device, self.distributed, self.reporter)
         return trainer, fit(trainer, run, notes, self.splits.tests, self.reporter, logs)

@@ -53,7 +53,7 @@ class TrainedStudent:
     folder: Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DistillResult:
     """The result of a distillation.
 
@@ -74,6 +74,12 @@ class DistillResult:
     history: list[dict[str, Any]]
     best: TrainedStudent | None
     folder: Path
+
+    def __repr__(self) -> str:
+        """The accuracies after the last epoch, in a line."""
+        students = ", ".join(f"{student.name} {student.accuracy.top1:.2f} %" for student in self.students)
+        taught = f", taught by {self.taught_by}" if self.taught_by else ""
+        return f"DistillResult({self.measured_on}: {students}{taught}; {len(self.history)} epochs; folder={str(self.folder)!r})"
 
     @property
     def student(self) -> Accuracy:
@@ -139,7 +145,7 @@ def _measure_teacher(context: TrainingContext, teacher: Network | None) -> Accur
     if teacher is None or not has_classifier(teacher.model):
         return None
     splits, name = context.splits, [context.plan.config.teacher, *context.plan.assistants][-1]
-    accuracy = evaluate(teacher, splits.tests[splits.measured_on], context.device, context.distributed)
+    accuracy = evaluate(teacher, splits.tests[splits.measured_on], context.device, context.distributed, context.reporter)
     logger.info("teacher %s: %s on %s", name, accuracy, splits.measured_on)
     return accuracy
 

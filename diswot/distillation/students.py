@@ -18,6 +18,7 @@ from diswot.architecture import Architecture, arch_json, read_arch_json
 from diswot.data import Dataset
 from diswot.errors import ConfigError, RunError, brief_repr, first_line
 from diswot.models.init import initialise, seeded
+from diswot.models.named import read_architecture
 from diswot.models.teachers import normalisation
 from diswot.models.timm_choice import TIMM, create_timm
 from diswot.models.wrapped import student_of
@@ -29,6 +30,7 @@ STUDENT, STUDENTS = "student", "students"
 PRETRAINED = "pretrained"
 WEIGHTS = "model.safetensors"
 _MOST = 100_000  # classes, channels or pixels that a file may name
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,39}")  # of a student, which its folder is called too
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,19 @@ class StudentEntry:
 
     arch: Architecture
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_entry(text: str, space: str | None = None) -> StudentEntry:
+    """A student from what a user types (`diswot.models.named.read_architecture`); one in a file is called as the file is.
+
+    Args:
+        text: what was typed.
+        space: the space of choices that are typed.
+    """
+    arch, provenance = read_architecture(text, space)
+    stem = Path(text).stem
+    is_named = text.endswith(".json") and _NAME.fullmatch(stem)
+    return StudentEntry(arch, {**provenance, "name": stem} if is_named else provenance)
 
 
 def display_name(arch: Architecture) -> str:
@@ -50,15 +65,17 @@ def display_name(arch: Architecture) -> str:
     return str(arch.choices).removeprefix("timm/") if arch.space == "zoo" else arch.digest
 
 
-def _role(entry: StudentEntry) -> str:
-    """What an arch.json of a search's finalists says that the network is, as winner; else ""."""
-    role = entry.provenance.get("role")
-    return role if isinstance(role, str) and re.fullmatch(r"[a-z-]{1,20}", role) else ""
+def _said_name(entry: StudentEntry) -> str:
+    """The name of the file that the user gave, else what an arch.json of a search's finalists says that the network is, as winner; else
+    ""."""
+    said = (entry.provenance.get(key) for key in ("name", "role"))
+    return next((name for name in said if isinstance(name, str) and _NAME.fullmatch(name)), "")
 
 
 def student_names(entries: Sequence[StudentEntry]) -> list[str]:
-    """The names of students, for the log and for folders: the roles of finalists, else of the networks; numbered where one comes again."""
-    return numbered([_role(entry) or display_name(entry.arch) for entry in entries])
+    """The names of students, for the log and for folders: of their files, the roles of finalists, else of the networks; numbered where one
+    comes again."""
+    return numbered([_said_name(entry) or display_name(entry.arch) for entry in entries])
 
 
 def numbered(names: Sequence[str]) -> list[str]:

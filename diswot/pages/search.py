@@ -94,7 +94,8 @@ def _finalist_row(row: Mapping[str, Any]) -> dict[str, Any]:
     trained = {"top1": row["trained"]["top1"]} if row.get("trained") else {}
     choices = row["choices"]
     network = choices if isinstance(choices, str) else f"finalists/{row['role']}.json"
-    return {**shown, "network": network, **trained}
+    outside = "" if row.get("within_budget", True) else " *"
+    return {**shown, "role": f"{row['role']}{outside}", "network": network, **trained}
 
 
 def _front(run: RunFiles) -> Section:

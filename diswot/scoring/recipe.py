@@ -52,6 +52,8 @@ def prepare_scoring(config: ScoreConfig, device: str, space: SearchSpace, *, war
     chooses_size = config.data in GENERATED_SOURCES or space.input_size != _CIFAR_SIZE
     images = {**config.image_options(), "input_size": config.input_size or (space.input_size if chooses_size else None)}
     data = load_data(config.data, **images, seed=config.seed)
+    if warn and config.data not in GENERATED_SOURCES:
+        logger.info("%s: %s", config.data, data.describe())
     own_spaces = frozenset() if is_built_in(space) else frozenset([space.name])
     context = make_scoring_context(config, ranking, data, device, own_spaces)
     if context.teachers:
@@ -183,6 +185,7 @@ def run_score(plan: ScorePlan, run: RunDir | None, execution: Execution) -> list
         DiswotError: among others where one cannot be scored.
     """
     spaces = plan.spaces()
+    execution.reporter.within("making images, observing the teacher")
     main = max(spaces.values(), key=lambda space: (not is_built_in(space), space.input_size))
     device = execution.choose_device()
     ranking, context = prepare_scoring(plan.config, device, main)

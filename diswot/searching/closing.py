@@ -33,6 +33,7 @@ class Finalist:
         rank: its rank among all networks scored in the search and this table; 1 is the best.
         latency: in milliseconds, where latencies are asked for and it can be measured.
         trained: what it came to in the finals, where they were held.
+        within_budget: whether its parameters, FLOPs and depth are within the budget; a hand-made network need not be.
     """
 
     role: str
@@ -42,6 +43,7 @@ class Finalist:
     rank: int
     latency: float | None = None
     trained: Trained | None = None
+    within_budget: bool = True
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def rank_finalists(
             search.mean_scores(trial.scores),
             rank=int((fitness > fitness[number]).sum()) + 1,
             latency=feasibility.latency_to_show(trial.arch),
+            within_budget=feasibility.budget.admits(trial.cost),
         )
         for number, (role, trial) in enumerate(rows)
         if role not in (earlier for earlier, _ in rows[:number])

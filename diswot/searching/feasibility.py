@@ -55,6 +55,9 @@ class BudgetFeasibility:
 
     Raises:
         BudgetError: no network of the space can meet the budget; the nearest is named.
+
+    Attributes:
+        rejected: how many networks were found outside the budget so far.
     """
 
     def __init__(self, config: SearchConfig, space: SearchSpace, spec: ImageSpec, device: str) -> None:
@@ -65,23 +68,33 @@ class BudgetFeasibility:
         limits = {what: Range(0.0, float(getattr(self.teacher, what))) for what in self.of_teacher}
         self.budget = Budget.parse(config.limits()).intersect(limits)
         self.latencies: dict[Architecture, float] = {}
-        self._rejected: list[float] = []  # milliseconds, until one network was admitted
+        self._too_slow_ones: list[float] = []  # milliseconds, until one network was admitted
         self._measuring = self._doubts = 0.0  # seconds; times that a figure was doubtful
+        self.rejected = 0
         self.table = self._read_table() if config.latency_table is not None else None
         self._check_reachable()
 
     def admits(self, arch: Architecture) -> bool:
         """Whether a network is within the budget; latency is measured only where the rest is."""
-        if not self.budget.admits(self.cost(arch)):
+        if not self.budget.admits(self.cost(arch)) or not self._is_fast_enough(arch):
+            self.rejected += 1
             return False
+        return True
+
+    def _is_fast_enough(self, arch: Architecture) -> bool:
+        """Whether a network is within the limit on latency.
+
+        Raises:
+            BudgetError: none was, for long.
+        """
         if self.budget.latency is None:
             return True
         found = self.latency(arch)
         if found in self.budget.latency:
             self._measuring = -math.inf  # there are such networks
             return True
-        self._rejected.append(found)
-        if len(self._rejected) >= _MOST_REJECTED and self._measuring >= _MOST_SECONDS:
+        self._too_slow_ones.append(found)
+        if len(self._too_slow_ones) >= _MOST_REJECTED and self._measuring >= _MOST_SECONDS:
             raise self._too_slow()
         return False
 
@@ -137,7 +150,7 @@ class BudgetFeasibility:
 
     def _too_slow(self) -> BudgetError:
         """The error of a search that has measured for a while and found no network within the budget."""
-        count, fastest = len(self._rejected), min(self._rejected)
+        count, fastest = len(self._too_slow_ones), min(self._too_slow_ones)
         return BudgetError(
             f"--latency {self.config.latency}: none of the {count:,} networks of {self.space.name} that were measured is within it; the "
             f"fastest took {fastest:.3g} ms{self._where()}: raise the limit, limit --flops too, or use a --latency-table measured at rest"

@@ -12,7 +12,7 @@ import numpy as np
 from diswot.architecture import Architecture
 from diswot.config import SearchConfig
 from diswot.errors import ArchitectureError, RunError, first_line
-from diswot.progress import Forecast, Reporter
+from diswot.progress import Detail, Forecast, Reporter, sparkline
 from diswot.runs import RunDir
 from diswot.scoring.candidates import ScoreResult
 from diswot.scoring.engine import Engine
@@ -66,6 +66,10 @@ class Proposal:
     parent: Architecture | None
 
 
+def _millions(number: int) -> str:
+    return f"{number / 1e6:.3g}M"
+
+
 class Search(SearchSetup):
     """A search under way. It is a function of its journal: whatever was bred is bred again from the same lines.
 
@@ -99,6 +103,7 @@ class Search(SearchSetup):
     def run(self, engine: Engine) -> None:
         """Score candidates until there are as many as were asked for, or nothing is left to try."""
         self._reporter.start(self.config.iterations, len(self.trials), "candidate")
+        self._reporter.within("scoring the first candidates")
         if (slots := engine.slots) > self.config.generation_size:
             logger.warning(
                 "at most %s of %s workers have work at a time: a larger --generation-size keeps more of them busy",
@@ -222,7 +227,7 @@ class Search(SearchSetup):
             self._note(trial)
         if self._run is not None and len(self.trials) // self.config.generation_size > before // self.config.generation_size:
             self._run.sync(JOURNAL)  # before the next generation is bred
-        self._reporter.update(len(self.trials), self._best_line)
+        self._reporter.update(len(self.trials), self._detail)
 
     def _note(self, trial: Trial) -> None:
         self.trials.append(trial)
@@ -232,14 +237,19 @@ class Search(SearchSetup):
     def _fittest(self, history: History) -> Trial:
         return self.trials[self.scored.place(int(np.argmax(history.fitness)))]
 
-    def _best_line(self) -> str:
-        """The best of what the last candidates were bred from, for a line of progress: to rank all anew for it would take too long."""
+    def _detail(self) -> Detail:
+        """The best of what the last candidates were bred from, for progress: to rank all anew for it would take too long."""
         history = self.scored.last() or self.scored.history()
+        outside = f"{self.feasibility.rejected:,} outside of the budget"
         if not history:
-            return "no candidate scored yet"
+            return Detail("no candidate scored yet", [("passed", f"over {outside}")])
         best, parts = self._fittest(history), self.ranking.parts
         scores = [f"{name} {np.mean(best.scores[name]):.4g}" for name in parts] if len(parts) <= _FEW else []
-        return f"best {', '.join([*scores, f'{best.cost.params / 1e6:.3f}M params'])}"
+        scores = scores or [f"score {history.fitness.max():.4g}"]
+        line = f"best {_millions(best.cost.params)} params, {_millions(best.cost.flops)} FLOPs, {', '.join(scores)}"
+        rows = [("best", f"{line.removeprefix('best ')}, candidate {best.index + 1}")]
+        rows.append(("scores", f"{sparkline(history.fitness.tolist())} first to last"))
+        return Detail(f"{line}; {outside}", [*rows, ("passed", f"over {outside}")])
 
     def _log_exhausted(self) -> None:
         """Say that nothing is left to try."""

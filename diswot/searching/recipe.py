@@ -29,7 +29,7 @@ from diswot.space import Cost, load_space
 FINALISTS, FRONT = "finalists", "front"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchResult:
     """The result of a search.
 
@@ -59,13 +59,19 @@ class SearchResult:
     budget: Budget
     folder: Path | None
 
+    def __repr__(self) -> str:
+        """The winner and its cost, in a line."""
+        cost = next((row.cost for row in self.table if row.arch == self.winner), None)
+        size = f", {cost.params:,} params, {cost.flops:,} FLOPs" if cost else ""
+        return f"SearchResult({len(self.trials):,} candidates; winner {self.winner}{size}; folder={self.folder and str(self.folder)!r})"
+
     def arch_json(self) -> str:
         """The text of the winner's arch.json."""
         return arch_json(self.winner, self.provenance)
 
     def remarks(self) -> list[str]:
         """Lines about the winner: its lead, what the search settled on, and how far the ranking can be trusted here."""
-        return describe_outcome(self.provenance["search"], self.table, self.lead, self.settled)
+        return describe_outcome(self.provenance["search"], self.table, self.winner, self.lead, self.settled, bool(self.front))
 
     def summary(self) -> dict[str, Any]:
         """The result as plain values, which JSON can hold, without the trials."""
@@ -89,7 +95,7 @@ def _identity(arch: Architecture) -> dict[str, Any]:
 
 
 def _finalist(row: Finalist) -> dict[str, Any]:
-    measured = {"latency_ms": row.latency, "scores": row.scores, "rank": row.rank}
+    measured = {"latency_ms": row.latency, "scores": row.scores, "rank": row.rank, "within_budget": row.within_budget}
     trained = {"trained": asdict(row.trained)} if row.trained else {}
     return {"role": row.role, **_identity(row.arch), **asdict(row.cost), **measured, **trained}
 
@@ -146,9 +152,11 @@ def run_search(plan: SearchPlan, run: RunDir | None, execution: Execution) -> Se
     Raises:
         DiswotError: whatever a user can mend, in one line.
     """
+    execution.reporter.within("making images, observing the teacher")
     search = Search(plan.config, execution.choose_device(), run, execution.reporter)
     with Engine.for_run(search.context, execution, run.path if run else None) as engine:
         search.run(engine)
+        execution.reporter.within("scoring what the winner is held against")
         best, front = search.best(), search.front()
         winner = next((member.trial for member in front if member.is_knee), best)
         table, lead = rank_finalists(search, engine, search.trials, search.scored.history(), winner)

@@ -22,6 +22,7 @@ from diswot.architecture import Architecture, canonical_json
 from diswot.benchmarks import Benchmark, read_benchmark
 from diswot.budget import CostCounter
 from diswot.config import StudyConfig, resolve, to_dict
+from diswot.data import GENERATED_SOURCES
 from diswot.devices import single_thread
 from diswot.errors import ConfigError, RunError, first_line
 from diswot.execution import Execution
@@ -44,10 +45,11 @@ TIMES = "milliseconds.json"
 _DECIDE_SCORES = ("teacher", "teacher_norm", "init")  # besides the inputs' digests
 _FEWEST = 10  # rows below which a rank correlation says nothing
 _TIMED = 5  # networks that each ranking is timed on
+_CLASSES = {"cifar10": 10, "cifar10-valid": 10, "cifar100": 100, "ImageNet16-120": 120}  # of the benchmarks' data sets
 _WORTH_A_PROCESS = 4  # networks for which another process is worth starting
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyResult:
     """The result of a study.
 
@@ -60,6 +62,13 @@ class StudyResult:
     study: Study
     reports: list[DatasetReport]
     folder: Path | None
+
+    def __repr__(self) -> str:
+        """What was studied, in a line."""
+        rankings = ", ".join(ranking.name for ranking in self.study.rankings)
+        datasets = ", ".join(report.dataset for report in self.reports)
+        folder = self.folder and str(self.folder)
+        return f"StudyResult({len(self.study.rows):,} networks of {datasets}; rankings {rankings}; folder={folder!r})"
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,7 @@ def run_study(plan: StudyPlan, run: RunDir | None, execution: Execution) -> Stud
         DiswotError: whatever a user can mend, in one line.
     """
     study = score_table(plan, run, execution)
+    execution.reporter.within("intervals, figures and the report")
     logger.info("all scored; now the intervals, the figures and the report")
     reports = dataset_reports(study, run, execution.reporter)
     if run is not None:
@@ -129,6 +139,7 @@ def score_table(plan: StudyPlan, run: RunDir | None, execution: Execution) -> St
     """
     config, device = plan.config, execution.choose_device()
     space = load_space(config.space, trusted=True) if config.space else None
+    execution.reporter.within("reading the table, making images")
     benchmark = read_benchmark(plan.table, space, config.arch_column, config.accuracy_column)
     space = space or load_space(benchmark.space)
     accuracies = _accuracies(config, benchmark)
@@ -144,6 +155,7 @@ def score_table(plan: StudyPlan, run: RunDir | None, execution: Execution) -> St
     counts = f"{len(rows):,} rows of {benchmark.name}, {len(unique):,} different networks, {len(context.proxies)} proxies"
     shape = len(context.batches), len(context.batches[0].target)
     logger.info("%s, %s seeds x %s images (%s)", counts, *shape, config.data)
+    _tell_other_classes(config, accuracies, context.spec.num_classes)
     counter = CostCounter(space, context.spec)
     scored = _score(unique, context, known, counter, run, execution)
     times = _times(unique, context, rankings, counter, run)
@@ -163,6 +175,15 @@ def _prepare(plan: StudyPlan, device: str, space: SearchSpace) -> tuple[dict[str
     if not context.teachers:
         return asked, context
     return {name: adapt_to_teacher(ranking, name, context.teachers, warn=False) for name, ranking in asked.items()}, context
+
+
+def _tell_other_classes(config: StudyConfig, datasets: Iterable[str], scored_with: int) -> None:
+    """Say that networks are scored for another number of classes than that of the only data set they were trained on."""
+    counts = {_CLASSES.get(name) for name in datasets}
+    if config.num_classes is None and config.data in GENERATED_SOURCES and len(counts) == 1 and None not in counts | {scored_with}:
+        (count,) = counts
+        if count != scored_with:
+            logger.info("accuracies of %s classes, networks scored with %s: --num-classes %s scores them alike", count, scored_with, count)
 
 
 def _accuracies(config: StudyConfig, benchmark: Benchmark) -> dict[str, Vector]:

@@ -38,7 +38,7 @@ _TIMED = 3  # networks, from the smallest to the largest, that a step is timed o
 _FORWARD = 1 / 3  # of a training step's time is its forward pass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TabulateResult:
     """The result of a tabulation.
 
@@ -59,6 +59,10 @@ class TabulateResult:
     seconds: float | None
     table: Path
     folder: Path
+
+    def __repr__(self) -> str:
+        """What was trained, in a line."""
+        return f"TabulateResult({len(self.accuracies)} trainings of {len(self.networks)} networks; table={str(self.table)!r})"
 
     def summary(self) -> dict[str, Any]:
         """The result as plain values, which JSON can hold."""

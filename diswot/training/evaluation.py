@@ -15,6 +15,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from diswot.data.images import ImageSet
+from diswot.progress import NullReporter, Reporter
 from diswot.training.augment import to_float
 from diswot.training.distributed import DistributedContext
 
@@ -89,12 +90,20 @@ def _batches(images: ImageSet, device: str, chosen: NDArray[np.int64]) -> Iterat
 
 
 @torch.inference_mode()
-def evaluate(network: Network, images: ImageSet, device: str, distributed: DistributedContext | None = None) -> Accuracy:
+def evaluate(
+    network: Network,
+    images: ImageSet,
+    device: str,
+    distributed: DistributedContext | None = None,
+    reporter: Reporter | None = None,
+) -> Accuracy:
     """Measure the accuracy in evaluation mode; under torchrun every process takes its share of the images."""
-    distributed = distributed or DistributedContext()
+    distributed, reporter = distributed or DistributedContext(), reporter or NullReporter()
     model, labels = network.model.eval(), images.labels
+    mine, seen = np.arange(distributed.rank, len(labels), distributed.world_size), 0
+    reporter.within(f"testing, {len(mine):,} images")
     right, confusion = torch.zeros(2, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.int64)
-    for indices, pixels in _batches(images, device, np.arange(distributed.rank, len(labels), distributed.world_size)):
+    for indices, pixels in _batches(images, device, mine):
         logits = model(network.normalise(pixels))
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices.cpu()
         target = torch.from_numpy(labels[indices])
@@ -104,6 +113,8 @@ def evaluate(network: Network, images: ImageSet, device: str, distributed: Distr
             confusion = torch.zeros(logits.shape[1], logits.shape[1], dtype=torch.int64)
         if len(confusion):
             confusion.index_put_((target, best[:, 0]), torch.ones(len(target), dtype=torch.int64), accumulate=True)
+        seen += len(indices)
+        reporter.within(f"testing, {seen:,} of {len(mine):,} images")
     total, count = distributed.sum(right).tolist(), len(labels)
     if distributed.world_size > 1 and distributed.world_size <= count:  # else a process has no image, and knows no number of classes
         confusion = distributed.sum(confusion)

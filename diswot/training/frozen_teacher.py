@@ -14,6 +14,7 @@ from diswot.devices import to_device
 from diswot.losses import Loss
 from diswot.observe import Observation, Observer
 from diswot.observe import batch_statistics as use_batch_statistics
+from diswot.progress import NullReporter, Reporter
 from diswot.training.batches import Batch, BatchLoader, MemoryLoader
 from diswot.training.distributed import DistributedContext, sync_batch_norms
 from diswot.training.evaluation import Network
@@ -80,7 +81,7 @@ class FrozenTeacher:
             seen: Observation = self._observer(self.network.normalise(pixels))
         return seen.map(full_precision)
 
-    def cache(self, loader: BatchLoader, recipe: Recipe) -> bool:
+    def cache(self, loader: BatchLoader, recipe: Recipe, reporter: Reporter | None = None) -> bool:
         """Keep the logits and pooled features of every image in every view that it is shown in, where these are few and are all that is
         asked for.
 
@@ -93,13 +94,18 @@ class FrozenTeacher:
         width = sum(part.shape[1] for part in (first.logits, first.pooled) if part.numel())
         if 4 * width * views.top.size > _MAX_CACHE:
             return False
-        self._cache = self._observe_all(loader, *views.top.shape)
+        self._cache = self._observe_all(loader, views.top.shape, reporter or NullReporter())
         return True
 
-    def _observe_all(self, loader: MemoryLoader, views: int, count: int) -> Observation:
-        """The observation of all images in all views: logits and pooled features are (views, count, ...)."""
-        begins = range(0, count, _BATCH)
-        parts = [[self.observe(loader.shown(np.arange(b, min(b + _BATCH, count)), view)) for b in begins] for view in range(views)]
+    def _observe_all(self, loader: MemoryLoader, shape: tuple[int, ...], reporter: Reporter) -> Observation:
+        """The observation of all images in all views, `shape` of them: logits and pooled features are (views, count, ...)."""
+        views, count = shape
+
+        def observed(view: int, begin: int) -> Observation:
+            reporter.within(f"the teacher looks at the images, {view * count + begin:,} of {views * count:,}")
+            return self.observe(loader.shown(np.arange(begin, min(begin + _BATCH, count)), view))
+
+        parts = [[observed(view, begin) for begin in range(0, count, _BATCH)] for view in range(views)]
         logits, pooled = (torch.stack([torch.cat([getattr(part, name) for part in row]) for row in parts]) for name in ("logits", "pooled"))
         return Observation(logits.new_empty(0), pooled, logits, parts[0][0].weight)
 

@@ -25,7 +25,7 @@ from diswot.losses.together import common_scheme
 from diswot.models.init import seeded
 from diswot.observe import Observation
 from diswot.processes import peak_memory
-from diswot.progress import Forecast, Reporter
+from diswot.progress import Forecast, NullReporter, Reporter
 from diswot.runs import RunDir, is_count, is_number
 from diswot.schemes import StepObservations
 from diswot.training.augment import mix_batch
@@ -55,6 +55,7 @@ class Trainer:
         recipe: how they are trained.
         device: where.
         distributed: this process among those of the training.
+        reporter: shown how far an epoch is.
     """
 
     def __init__(
@@ -65,7 +66,9 @@ class Trainer:
         recipe: Recipe,
         device: str,
         distributed: DistributedContext | None = None,
+        reporter: Reporter | None = None,
     ) -> None:
+        self.reporter = reporter or NullReporter()
         self.teacher, self.loader, self.recipe, self.device = teacher, loader, recipe, device
         self.distributed = distributed or DistributedContext()
         for spec in specs:
@@ -105,6 +108,7 @@ class Trainer:
                 if self.device == "cpu" or step % _CHECK_INTERVAL == 0:
                     self._refuse_infinite(totals, number)
                 self._tell_cost(number * self._steps_per_epoch + step)
+                self.reporter.within(f"training, {images:,} of {len(self.loader.labels):,} images", min(1.0, step / self._steps_per_epoch))
         self._refuse_infinite(totals, number)
         for student in self.students:
             student.end_epoch()
@@ -247,7 +251,7 @@ class Trainer:
         """The accuracy of one student on the set called `name`; it is measured once between two epochs."""
         key = student.name, name
         if key not in self._measured:
-            self._measured[key] = evaluate(student.result, images, self.device, self.distributed)
+            self._measured[key] = evaluate(student.result, images, self.device, self.distributed, self.reporter)
         return self._measured[key]
 
     def save(self, folder: Path, epoch: int, notes: Mapping[str, Any]) -> None:
