@@ -79,7 +79,9 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     images, target = torch.randn(args.batch_size, 3, 32, 32), torch.arange(args.batch_size) % CLASSES
-    student, teacher = (leaves(observe_without_gradients(ZOO[name](num_classes=CLASSES), images, EVERYTHING)) for name in ("resnet20", "resnet56"))
+    student, teacher = (
+        leaves(observe_without_gradients(ZOO[name](num_classes=CLASSES), images, EVERYTHING)) for name in ("resnet20", "resnet56")
+    )
     whole = kd_step(images, target)
     rows = ["loss,percent_of_a_kd_step,own_weights"]
     for name, kind in LOSSES.items():

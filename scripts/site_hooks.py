@@ -1,7 +1,7 @@
-"""What mkdocs does besides (`hooks:` of mkdocs.yml): pages of the repository's files that the documentation links to, and notebooks.
+"""Hooks of mkdocs (`hooks:` of mkdocs.yml): pages of the repository's files that the documentation links to, and notebooks.
 
-On a code host a link such as `../../examples/space.py` leads to the file. The site holds docs/ alone, so each file that a page links to becomes
-a page of its own under `repository/`; a folder becomes a list of its files. A notebook of docs/ is shown as a page beside it.
+On a code host a link such as `../../examples/space.py` leads to the file. The site holds docs/ alone, so each file that a page links to
+becomes a page of its own under `repository/`; a folder becomes a list of its files. A notebook of docs/ is shown as a page beside it.
 """
 
 from __future__ import annotations
@@ -92,11 +92,14 @@ def repository_page(path: str) -> str:
     """A page that shows a file, or lists a folder's files with the comment or docstring that they begin with."""
     file = ROOT / path
     if file.is_dir():
-        rows = [f"| [{Path(name).name}]({posixpath.basename(path)}/{Path(name).name}.md) | `{first_line(ROOT / name)}` |" for name in members(path)]
+        rows = [
+            f"| [{Path(name).name}]({posixpath.basename(path)}/{Path(name).name}.md) | `{first_line(ROOT / name)}` |"
+            for name in members(path)
+        ]
         return "\n".join([f"# {path}", "", "| file | begins |", "|---|---|", *rows, ""])
     if file.suffix == ".md":
         return file.read_text()
-    return f"# {path}\n\n````{LANGUAGES.get(file.suffix, "")}\n{file.read_text()}````\n"
+    return f"# {path}\n\n````{LANGUAGES.get(file.suffix, '')}\n{file.read_text()}````\n"
 
 
 def first_line(file: Path) -> str:

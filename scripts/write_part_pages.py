@@ -2,7 +2,8 @@
 
     python scripts/write_part_pages.py            # writes them anew; a test holds that they are up to date
 
-Sources and traps are in scripts/parts.yaml, costs in docs/parts/*.csv, which scripts/benchmark_proxies.py and scripts/benchmark_losses.py write.
+Sources and traps are in scripts/parts.yaml; costs are in docs/parts/*.csv, which scripts/benchmark_proxies.py and
+scripts/benchmark_losses.py write.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ PROXIES_HEAD = """# Every proxy and ranking
 
 {note}
 
-A proxy is a score of an untrained network, higher is better; a ranking puts several together. `--proxy` takes the name of either, several with commas between,
-`loss:NAME` for a distillation loss between candidate and teacher, or [one of your own](../extending/proxy.md). What the formulas of the paper's metrics are:
-[metrics](../guide/metrics.md). How far each can be trusted: [the science](../results/README.md).
+A proxy is a score of an untrained network, higher is better; a ranking puts several together. `--proxy` takes the name of either, several
+with commas between, `loss:NAME` for a distillation loss between candidate and teacher, or [one of your own](../extending/proxy.md). What
+the formulas of the paper's metrics are: [metrics](../guide/metrics.md). How far each can be trusted: [the science](../results/README.md).
 
 ## Rankings
 
@@ -41,25 +42,36 @@ A proxy is a score of an untrained network, higher is better; a ranking puts sev
 PROXIES_MIDDLE = """
 ## Proxies
 
-*Cost* is the time of the score over that of one forward and backward pass of the same network on the same 64 images: the median of five networks of NAS-Bench-201, one thread,
-side by side (`scripts/benchmark_proxies.py --networks 5`). A proxy alone pays for all its passes; proxies that are scored together share them
-([together](../results/studies.md#cost)). Batch norm runs on the batch's statistics where nothing else is said.
+*Cost* is the time of the score over that of one forward and backward pass of the same network on the same 64 images: the median of three
+networks of NAS-Bench-201, one thread, side by side (`scripts/benchmark_proxies.py --networks 3`). A proxy alone pays for all its passes;
+proxies that are scored together share them ([together](../results/studies.md#cost)). Batch norm runs on the batch's statistics where
+nothing else is said.
 
 """
 LOSSES_HEAD = """# Every loss
 
 {note}
 
-`--loss` takes a name, a name with options, or a sum: `dkd(beta=2) + 0.5*rkd`. Conventions, and where papers and their code differ: [losses](../guide/losses.md). Options that are not
-given have the values below. *Adds* is the time of the loss and its gradients, as a share of a whole step of `kd`: ResNet-56 teaches ResNet-20, 64 images of 32 pixels, 100
-classes, one thread (`scripts/benchmark_losses.py`). *Layers* are weights of the loss's own between these two networks; they are left out of the student.
+`--loss` takes a name, a name with options, or a sum: `dkd(beta=2) + 0.5*rkd`. Conventions, and where papers and their code differ:
+[losses](../guide/losses.md). Options that are not given have the values below. *Adds* is the time of the loss and its gradients, as a
+share of a whole step of `kd`: ResNet-56 teaches ResNet-20, 64 images of 32 pixels, 100 classes, one thread
+(`scripts/benchmark_losses.py`). *Weights* are those of layers of
+the loss's own between these two networks; they are left out of the student.
 
 """
 LOSSES_FOOT = """
 The weights are the papers'. What a weight does depends on the data more than on the length of the training
-([measured](../results/distillation.md#weights-and-the-length-of-the-training)), so try `--sweep`. DOT (`--dot-delta`, Zhao et al., ICCV 2023) is no loss but an optimiser.
+([measured](../results/distillation.md#weights-and-the-length-of-the-training)), so try `--sweep`. DOT (`--dot-delta`, Zhao et al., ICCV
+2023) is no loss but an optimiser.
 """
-FIELDS = {"weight": "the classifier's weight", "preacts": "maps before the ReLU", "features": "the last map", "indices": "", "norms": "", "token_logits": "a token's logits"}
+FIELDS = {
+    "weight": "the classifier's weight",
+    "preacts": "maps before the ReLU",
+    "features": "the last map",
+    "indices": "",
+    "norms": "",
+    "token_logits": "a token's logits",
+}
 
 
 def main() -> None:
@@ -87,14 +99,22 @@ def proxies_page(notes: Mapping[str, Mapping[str, tuple[str, str]]]) -> str:
         for name, ranking in RANKINGS.items()
     ]
     proxies = [
-        [code(name), proxy.summary, notes["proxies"][name][0], looks_at(proxy), shape(proxy), costs.get(name, {}).get("times", ""), notes["proxies"][name][1]]
+        [
+            code(name),
+            proxy.summary,
+            notes["proxies"][name][0],
+            looks_at(proxy),
+            shape(proxy),
+            costs.get(name, {}).get("times", ""),
+            notes["proxies"][name][1],
+        ]
         for name, proxy in PROXIES.items()
     ]
     return (
         PROXIES_HEAD.format(note=BY_SCRIPT)
-        + table(["ranking", "formula", "source", "seeds x images", "traps"], rankings)
+        + wide(["ranking", "formula", "source", "seeds x images", "traps"], rankings)
         + PROXIES_MIDDLE
-        + table(["proxy", "what it is", "source", "looks at", "seeds x images", "cost", "traps"], proxies)
+        + wide(["proxy", "what it is", "source", "looks at", "seeds x images", "cost", "traps"], proxies)
     )
 
 
@@ -113,10 +133,20 @@ def losses_page(notes: Mapping[str, tuple[str, str]]) -> str:
     rows = []
     for name, loss in LOSSES.items():
         cost, (source, traps) = costs[name], notes[name]
-        own = f"{int(cost['own_weights']):,}" if int(cost["own_weights"]) else ""
-        rows.append([code(name), re.sub(r" \([^()]*\)$", "", loss.summary), source, reads(loss), options(loss), f"{cost['percent_of_a_kd_step']} %", own, traps])
-    head = ["loss", "what is matched", "source", "looks at", "options", "adds", "layers", "traps"]
-    return LOSSES_HEAD.format(note=BY_SCRIPT) + table(head, rows) + LOSSES_FOOT
+        own = f"; {int(cost['own_weights']):,} weights" if int(cost["own_weights"]) else ""
+        rows.append(
+            [
+                code(name),
+                re.sub(r" \([^()]*\)$", "", loss.summary),
+                source,
+                reads(loss),
+                options(loss),
+                f"{cost['percent_of_a_kd_step']} %{own}",
+                traps,
+            ]
+        )
+    head = ["loss", "what is matched", "source", "looks at", "options", "adds", "traps"]
+    return LOSSES_HEAD.format(note=BY_SCRIPT) + wide(head, rows) + LOSSES_FOOT
 
 
 def reads(loss: type[Loss]) -> str:
@@ -128,12 +158,21 @@ def reads(loss: type[Loss]) -> str:
 
 
 def options(loss: type[Loss]) -> str:
-    return ", ".join(code(f"{field.name}={field.default}") for field in dataclasses.fields(loss) if field.init and field.default is not None)
+    return ", ".join(
+        code(f"{field.name}={field.default}") for field in dataclasses.fields(loss) if field.init and field.default is not None
+    )
 
 
 def commands_page() -> str:
     """Every command with its help and options."""
-    lines = ["# The commands", "", BY_SCRIPT, "", "`diswot VERB --help` says the same. Options go into a YAML file too, with underscores: `--config file.yaml key=value`.", ""]
+    lines = [
+        "# The commands",
+        "",
+        BY_SCRIPT,
+        "",
+        "`diswot VERB --help` says the same. Options go into a YAML file too, with underscores: `--config file.yaml key=value`.",
+        "",
+    ]
     with click.Context(cli) as context:
         for name in cli.list_commands(context):
             command = cli.get_command(context, name)
@@ -144,13 +183,19 @@ def commands_page() -> str:
 
 def command_section(name: str, command: click.Command) -> Iterator[str]:
     """A heading, the help and the table of options of a command."""
-    arguments = " ".join(parameter.make_metavar(click.Context(command)) for parameter in command.params if isinstance(parameter, click.Argument))
+    arguments = " ".join(
+        parameter.make_metavar(click.Context(command)) for parameter in command.params if isinstance(parameter, click.Argument)
+    )
     paragraphs = [(" ".join(paragraph.split()), "[bold]" in paragraph) for paragraph in (command.help or "").split("\n\n")]
     yield from (f"## diswot {name}", "", f"`diswot {name} {arguments}`".replace(" `", "`"), "")
     yield from (line for text, example in paragraphs if text and not example for line in (plain(text), ""))
     if examples := [plain(text) for text, example in paragraphs if example]:
         yield from ("```text", *examples, "```", "")
-    rows = [[code(", ".join([*option.opts, *option.secondary_opts])), plain(option.help or "")] for option in command.params if isinstance(option, click.Option)]
+    rows = [
+        [code(", ".join([*option.opts, *option.secondary_opts])), plain(option.help or "")]
+        for option in command.params
+        if isinstance(option, click.Option)
+    ]
     if rows:
         yield table(["option", ""], rows)
 
@@ -169,6 +214,11 @@ def figures(name: str) -> dict[str, dict[str, str]]:
 def table(head: list[str], rows: Iterable[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell(text) for text in line) + " |" for line in lines) + "\n"
+
+
+def wide(head: list[str], rows: Iterable[list[str]]) -> str:
+    """A table of many columns, in the style of the site for these."""
+    return f'<div class="parts" markdown>\n\n{table(head, rows)}\n</div>\n'
 
 
 def cell(text: Any) -> str:
