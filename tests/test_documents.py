@@ -98,7 +98,7 @@ def desk(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> It
     with open("mine.csv", "w", newline="") as file:
         csv.writer(file).writerows([("arch", "top1"), *((canonical_json(space.sample(rng).choices), number) for number in range(12))])
     Image.new("RGB", (16, 16), (200, 30, 30)).save("cat.png")
-    for name in ("resnet56", "resnet56_pad"):
+    for name in ("resnet56", "resnet56_pad", "resnet110"):
         torch.save(ZOO[name](num_classes=4).state_dict(), f"{name}.th")
     monkeypatch.setattr("diswot.searching.finalists.PEERS", 1)  # random networks that the winner is held against, scored under two seeds
     monkeypatch.setattr("diswot.searching.finalists._SAMPLES", 20)  # each of the reader's own space is traced, in some 50 ms
