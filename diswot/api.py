@@ -302,4 +302,4 @@ def build(arch: Architecture, num_classes: int, in_chans: int = 3, *, space: str
     return found.build(arch, num_classes, in_chans)
 
 
-__all__ = ["build", "compare", "distill", "load_arch", "load_student", "resume", "score", "search", "study", "train"]
+__all__ = ["build", "compare", "distill", "load_arch", "load_student", "resume", "score", "search", "study", "tabulate", "train"]

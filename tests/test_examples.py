@@ -1,9 +1,8 @@
-"""The examples, each a complete file, through the command line; and what the docs say of them."""
+"""The examples, each a complete file, through the command line."""
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -85,9 +84,3 @@ def test_changed_code_of_a_part_is_noticed_on_resume(examples: Path, diswot) -> 
     path.write_text(path.read_text() + "# another line\n")
     code, _, err = diswot("search", "--resume", "runs/run", "--quiet")
     assert code == 2 and "code of example_strategy:LocalSearch" in err
-
-
-def test_the_pages_name_files_and_classes_that_there_are() -> None:
-    text = (ROOT / "docs" / "extending" / "README.md").read_text()
-    for target in re.findall(r"\]\((\.\./[^)]+)\)", text):
-        assert (ROOT / "docs" / "extending" / target).exists(), target

@@ -277,6 +277,7 @@ class SingleTermLoss(Loss):
         raise NotImplementedError
 
     def distil(self, student: Observation, reference: Observation, target: Tensor) -> Terms:
+        """The one term: `weight` times the number, by the loss's own name."""
         value = self.value(student, reference, target)
         if not isinstance(value, Tensor):
             raise ConfigError(f"loss {self.label}: value must return a scalar tensor, not {type(value).__name__}")

@@ -57,6 +57,7 @@ class ImageClassifier(nn.Module):
         return pooled if pre_logits else self.fc(pooled)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of images: (B, in_chans, H, W) -> (B, num_classes)."""
         return self.forward_head(self.forward_features(x))
 
 
