@@ -15,7 +15,7 @@ from diswot.errors import DiswotError
 from diswot.space import SearchSpace, load_space
 
 if TYPE_CHECKING:
-    from diswot.api import build, compare, distill, load_arch, load_student, resume, score, search, study, tabulate, train
+    from diswot.api import build, compare, distill, load_arch, load_student, resume, score, search, study, tabulate, train, write_report
 
 __all__ = [
     "Architecture",
@@ -33,6 +33,7 @@ __all__ = [
     "study",
     "tabulate",
     "train",
+    "write_report",
 ]
 
 

@@ -278,6 +278,25 @@ def resume(
     return _carried_out(lambda shown: Session.resume(folder, shown, allow=allow), execution, progress)
 
 
+def write_report(folder: str | Path, *, allow: Sequence[str] = ()) -> Path:
+    """Write the page of a run, also while it is under way: `diswot report FOLDER` as a function.
+
+    Args:
+        folder: of the run. The page is `folder / "report.html"`; every figure is left in `folder / "report"` as SVG and PNG, and its
+            numbers as CSV.
+        allow: parts of your own, as `module:name`, that the run names and that may be imported although it was begun elsewhere.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunError: there is no run in the folder, or a file of it is damaged.
+    """
+    from diswot.pages import write_page  # matplotlib with it, which takes a second
+
+    return write_page(folder, allow)
+
+
 def load_arch(path: str | Path) -> Architecture:
     """Read the architecture in an arch.json; its choices are checked where its space is built in."""
     arch, _ = read_arch_json(path)

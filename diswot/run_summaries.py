@@ -26,7 +26,7 @@ JOURNALS = {
     "compare": "results.jsonl",
 }
 _UNITS = {"search": "candidates", "score": "networks", "study": "networks", "tabulate": "trainings", "compare": "seeds"}
-_LAST_WRITTEN = {"search": "arch.json", "study": "report.html"}  # files that are there once all else is
+_LAST_WRITTEN = {"search": "arch.json", "study": "report/scores.csv"}  # files that are there once all else is
 _NETWORKS = "networks.json"
 _LEFT_BY_RUNS = ("config.yaml", "env.json", "lock")  # where one of these is, there is, or was to be, a run
 

@@ -7,11 +7,14 @@ from pathlib import Path
 import rich_click as click
 
 from diswot import runs
+from diswot.cli.flags import running
+from diswot.progress.terminal import progress_shown
 
 
 @click.command()
 @click.argument("folder", metavar="RUN")
-def report(folder: str) -> None:
+@running("allow")
+def report(folder: str, allow: tuple[str, ...]) -> None:
     """Write the page of a run, runs/NAME/report.html, also while the run is under way.
 
     A run writes it at its end by itself, unless --no-report was given. The page needs nothing beside it; every figure is left as SVG and
@@ -19,9 +22,10 @@ def report(folder: str) -> None:
 
     [bold]diswot report runs/NAME[/]
     """
-    path = Path(folder)
-    with runs.disk_errors(path):
-        runs.kind_of(path)
+    runs.kind_of(Path(folder))  # a mistake here is told before torch is loaded
+    with progress_shown(quiet=False) as reporter:
+        reporter.within("drawing the figures")
         from diswot.pages import write_page
 
-        click.echo(str(write_page(path)))
+        path = write_page(folder, allow)
+    click.echo(str(path))

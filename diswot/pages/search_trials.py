@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from diswot import plugins
 from diswot.pages.run_files import RunFiles
 from diswot.proxies import Ranking, resolve_ranking
 from diswot.searching.trial import Trial, read_trials
@@ -81,7 +82,10 @@ def _ranking(run: RunFiles, trials: Sequence[Trial]) -> Ranking:
     known = run.result.get("provenance", {}).get("ranking") if run.result else None
     if known is not None:
         return Ranking(tuple(known["weights"]), known["combine"], tuple(known["weights"].values()))
-    asked = resolve_ranking(str(run.config["proxy"]), run.config.get("combine"))
+    names = str(run.config["proxy"])
+    if plugins.find_references(names):  # which would have to be imported to know their weights
+        return Ranking(tuple(trials[0].scores) if trials else (), run.config.get("combine") or "rank")
+    asked = resolve_ranking(names, run.config.get("combine"))
     parts = tuple(trials[0].scores) if trials else asked.parts  # a part that cannot see the teacher was replaced
     weights = asked.weighted
     return Ranking(parts, asked.combine, tuple(weights.get(part, 1.0) for part in parts))

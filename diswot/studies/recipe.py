@@ -137,34 +137,95 @@ def score_table(plan: StudyPlan, run: RunDir | None, execution: Execution) -> St
 
     Each different network is scored once, however many rows of the table compute the same function.
     """
-    config, device = plan.config, execution.choose_device()
-    space = load_space(config.space, trusted=True) if config.space else None
     execution.reporter.within("reading the table, making images")
-    benchmark = read_benchmark(plan.table, space, config.arch_column, config.accuracy_column)
-    space = space or load_space(benchmark.space)
-    accuracies = _accuracies(config, benchmark)
-    forms = {arch: space.canonical(arch) for arch in dict.fromkeys(benchmark.archs)}
-    rows = choose_rows(config, [forms[arch] for arch in benchmark.archs])
-    _check_accuracies(config, accuracies, rows)
-    rankings, context = _prepare(plan, device, space)
-    inputs = {**input_digests(config, context, space.name), "space": space.name, "table": _digest(benchmark)}
+    table = _Table.read(plan, execution.choose_device())
+    context, space, unique = table.context, table.space, table.unique
+    inputs = {**input_digests(plan.config, context, space.name), "space": space.name, "table": _digest(table.benchmark)}
     known = _scores_of(plan, context, inputs)
     if run is not None:
         run.check_inputs("inputs.json", inputs)
-    unique = list(dict.fromkeys(forms[benchmark.archs[row]] for row in rows))
-    counts = f"{len(rows):,} rows of {benchmark.name}, {len(unique):,} different networks, {len(context.proxies)} proxies"
-    shape = len(context.batches), len(context.batches[0].target)
-    logger.info("%s, %s seeds x %s images (%s)", counts, *shape, config.data)
-    _tell_other_classes(config, accuracies, context.spec.num_classes)
+    counts = f"{len(table.rows):,} rows of {table.benchmark.name}, {len(unique):,} different networks, {len(context.proxies)} proxies"
+    logger.info("%s, %s seeds x %s images (%s)", counts, *table.shape, plan.config.data)
+    _tell_other_classes(plan.config, table.accuracies, context.spec.num_classes)
     counter = CostCounter(space, context.spec)
     scored = _score(unique, context, known, counter, run, execution)
-    times = _times(unique, context, rankings, counter, run)
-    results = [scored[forms[benchmark.archs[row]]] for row in rows]
-    costs = [counter(benchmark.archs[row]) for row in rows]
-    number = {form: index for index, form in enumerate(unique)}
-    groups = np.array([number[forms[benchmark.archs[row]]] for row in rows])
-    ranked = [rank_rows(name, ranking, results, costs, times.get(name, 0.0)) for name, ranking in rankings.items()]
-    return Study(config, benchmark, rows, *shape, groups, costs, ranked, {name: values[rows] for name, values in accuracies.items()})
+    return table.study(table.rows, scored, counter, _times(unique, context, table.rankings, counter, run))
+
+
+def study_so_far(plan: StudyPlan, run: RunDir) -> Study:
+    """The study of those rows that a run under way has scores of. Nothing is written.
+
+    Raises:
+        RunError: they are fewer than ten.
+    """
+    table = _Table.read(plan, "cpu")
+    scored = _replay(table.unique, table.context, run, repair=False)
+    rows = np.array([row for row in table.rows if table.form(row) in scored], np.int64)
+    if len(rows) < _FEWEST:
+        raise RunError(f"{run.path}: {len(rows)} rows have been scored, and a report needs {_FEWEST}: wait for them")
+    return table.study(rows, scored, CostCounter(table.space, table.context.spec), {})
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The table of a study with all that scores its networks.
+
+    Attributes:
+        config: the options.
+        benchmark, space: the table and the space of its networks.
+        accuracies: by data set, of every row of the table.
+        forms: the canonical form of each network.
+        rows: that are studied.
+        rankings, context: what scores them.
+    """
+
+    config: StudyConfig
+    benchmark: Benchmark
+    space: SearchSpace
+    accuracies: dict[str, Vector]
+    forms: dict[Architecture, Architecture]
+    rows: NDArray[np.int64]
+    rankings: dict[str, Ranking]
+    context: ScoringContext
+
+    @classmethod
+    def read(cls, plan: StudyPlan, device: str) -> _Table:
+        """Read the table, choose the rows, and observe the teacher."""
+        config = plan.config
+        own = load_space(config.space, trusted=True) if config.space else None
+        benchmark = read_benchmark(plan.table, own, config.arch_column, config.accuracy_column)
+        space = own or load_space(benchmark.space)
+        accuracies = _accuracies(config, benchmark)
+        forms = {arch: space.canonical(arch) for arch in dict.fromkeys(benchmark.archs)}
+        rows = choose_rows(config, [forms[arch] for arch in benchmark.archs])
+        _check_accuracies(config, accuracies, rows)
+        return cls(config, benchmark, space, accuracies, forms, rows, *_prepare(plan, device, space))
+
+    def form(self, row: int) -> Architecture:
+        """The canonical form of a row's network."""
+        return self.forms[self.benchmark.archs[row]]
+
+    @property
+    def unique(self) -> list[Architecture]:
+        """The different networks, in the order of the rows."""
+        return list(dict.fromkeys(map(self.form, self.rows)))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Initialisations that scores are averaged over, and images for each."""
+        return len(self.context.batches), len(self.context.batches[0].target)
+
+    def study(
+        self, rows: NDArray[np.int64], scored: Mapping[Architecture, ScoreResult], counter: CostCounter, times: Mapping[str, float]
+    ) -> Study:
+        """The study of some rows, by what their networks have scored."""
+        results = [scored[self.form(row)] for row in rows]
+        costs = [counter(self.benchmark.archs[row]) for row in rows]
+        number = {form: index for index, form in enumerate(self.unique)}
+        groups = np.array([number[self.form(row)] for row in rows])
+        ranked = [rank_rows(name, ranking, results, costs, times.get(name, 0.0)) for name, ranking in self.rankings.items()]
+        accuracies = {name: values[rows] for name, values in self.accuracies.items()}
+        return Study(self.config, self.benchmark, rows, *self.shape, groups, costs, ranked, accuracies)
 
 
 def _prepare(plan: StudyPlan, device: str, space: SearchSpace) -> tuple[dict[str, Ranking], ScoringContext]:
@@ -320,10 +381,12 @@ def _scores_of(plan: StudyPlan, context: ScoringContext, inputs: Mapping[str, An
     return found
 
 
-def _replay(unique: Sequence[Architecture], context: ScoringContext, run: RunDir | None) -> dict[Architecture, ScoreResult]:
+def _replay(
+    unique: Sequence[Architecture], context: ScoringContext, run: RunDir | None, repair: bool = True
+) -> dict[Architecture, ScoreResult]:
     """The outcomes in the run's own journal, which must be those of this study, in order."""
     found: dict[Architecture, ScoreResult] = {}
-    for number, record in enumerate(run.read(JOURNAL, repair=True) if run is not None else []):
+    for number, record in enumerate(run.read(JOURNAL, repair) if run is not None else []):
         fault = f"{run.path / JOURNAL if run else JOURNAL}, line {number + 1}: "
         if number >= len(unique) or record.get("choices") != unique[number].choices:
             raise RunError(f"{fault}another network than this study's: start a new run")

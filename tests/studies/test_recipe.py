@@ -22,7 +22,7 @@ from diswot.scoring import engine
 from diswot.scoring.candidates import ScoreResult
 from diswot.scoring.recipe import JOURNAL
 from diswot.space import Cost
-from diswot.studies.recipe import TIMES, StudyPlan, choose_rows, score_table
+from diswot.studies.recipe import TIMES, StudyPlan, choose_rows, score_table, study_so_far
 from tests.processes import count_lines
 from tests.searching.samples import Stop, StopAt
 from tests.spaces.own import builds, write_own_space
@@ -299,3 +299,22 @@ def test_nasbench201_whole_table_is_read_and_counted(real_data: Path) -> None:
     found = {report.dataset: report.statistics["params"]["Spearman"].value for report in result.reports}
     assert found == pytest.approx({"cifar10": 0.753, "cifar100": 0.728, "imagenet16_120": 0.692}, abs=6e-4)
     assert len(np.unique(result.study.groups)) == 4930
+
+
+@pytest.mark.parametrize("lines", [12, 3])
+def test_a_report_of_a_study_under_way_is_of_the_rows_that_are_scored(table: Path, tmp_path: Path, lines: int) -> None:
+    whole = begin_scores(tmp_path / "run", table, proxy="relation")
+    journal = tmp_path / "run" / JOURNAL
+    written = "".join(journal.read_text().splitlines(keepends=True)[:lines]) + '{"choices"'
+    journal.write_text(written)
+    run, document = RunDir.open(tmp_path / "run", "study", lock=False)
+    plan = StudyPlan.restore(document, tmp_path / "run")
+    if lines < 10:
+        with pytest.raises(RunError, match="rows have been scored, and a report needs 10"):
+            study_so_far(plan, run)
+        return
+    found = study_so_far(plan, run)
+    assert journal.read_text() == written and len(set(found.groups)) == lines and set(found.rows) < set(whole.rows)
+    places = [whole.rows.tolist().index(row) for row in found.rows]
+    for ours, theirs in zip(found.rankings, whole.rankings, strict=True):
+        assert np.array_equal(ours.parts, theirs.parts[places], equal_nan=True), ours.name
