@@ -301,7 +301,7 @@ def test_nasbench201_whole_table_is_read_and_counted(real_data: Path) -> None:
     assert len(np.unique(result.study.groups)) == 4930
 
 
-@pytest.mark.parametrize("lines", [12, 3])
+@pytest.mark.parametrize("lines", [12, 1])
 def test_a_report_of_a_study_under_way_is_of_the_rows_that_are_scored(table: Path, tmp_path: Path, lines: int) -> None:
     whole = begin_scores(tmp_path / "run", table, proxy="relation")
     journal = tmp_path / "run" / JOURNAL
@@ -309,7 +309,7 @@ def test_a_report_of_a_study_under_way_is_of_the_rows_that_are_scored(table: Pat
     journal.write_text(written)
     run, document = RunDir.open(tmp_path / "run", "study", lock=False)
     plan = StudyPlan.restore(document, tmp_path / "run")
-    if lines < 10:
+    if lines == 1:
         with pytest.raises(RunError, match="rows have been scored, and a report needs 10"):
             study_so_far(plan, run)
         return
