@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _REFERENCES = (*BASELINES, "random")  # what a ranking's regret is compared with
 _MAX_SCATTER_PLOTS = 6  # of the best rankings
+_MAX_POINTS = 24_000  # of all scatter plots of a page, which stays below 5 MB
+_MAX_HOVER = 12_000  # of them that say which network they are
 Looks = Mapping[str, Look]
 
 
@@ -138,12 +140,14 @@ def _scatter_pictures(study: Study, report: DatasetReport) -> dict[str, Picture]
     archs = [arch for arch, is_known in zip(study.archs, known, strict=True) if is_known]
     costs = [cost for cost, is_known in zip(study.costs, known, strict=True) if is_known]
     best = sorted(study.rankings, key=lambda result: -float(np.nan_to_num(_spearman(report, result.name).value, nan=-2)))
+    points = max(len(study.accuracies) * len(accuracy), 1) if len(accuracy) <= charts.MAX_POINTS else 1
+    best = best[: min(_MAX_SCATTER_PLOTS, max(_MAX_POINTS // points, 1))]
     pictures = {}
-    for result in best[:_MAX_SCATTER_PLOTS]:
+    for result in best:
         corner_text = f"Spearman {tables.format_estimate(_spearman(report, result.name))}"
         title, fitness = f"{result.name} on {report.dataset}", result.fitness[known]
         figure = charts.rank_scatter(fitness, accuracy, flops, title=title, corner_text=corner_text)
-        shown = charts.shown_points(fitness, accuracy)
+        shown = charts.shown_points(fitness, accuracy) if points * len(best) <= _MAX_HOVER else []
         hover = {POINTS: [_describe(archs[index], costs[index], accuracy[index]) for index in shown]} if len(shown) else {}
         columns = [
             Column("network", "network"),
@@ -159,7 +163,7 @@ def _scatter_pictures(study: Study, report: DatasetReport) -> dict[str, Picture]
 
 def _describe(arch: Architecture, cost: Cost, accuracy: float) -> str:
     """What is read when the pointer rests on a network."""
-    return f"{accuracy:.2f} %, {cost.params / 1e6:.3g}M parameters, {cost.flops / 1e6:.3g}M FLOPs: {_name(arch)}"
+    return f"{accuracy:.2f} %, {cost.params / 1e6:.3g}M, {cost.flops / 1e6:.3g}M FLOPs: {_name(arch)}"
 
 
 def _name(arch: Architecture) -> str:

@@ -11,12 +11,13 @@ from diswot.report.charts.heatmap import correlation_heatmap
 from diswot.report.charts.lines import band_plot, regret_plot
 from diswot.report.charts.network import network_plot
 from diswot.report.charts.pictures import activation_maps_plot, matrices_plot
-from diswot.report.charts.scatter import rank_scatter, shown_points
+from diswot.report.charts.scatter import MAX_POINTS, rank_scatter, shown_points
 from diswot.report.charts.search import choices_plot, progress_plot, tradeoff_plot
 from diswot.report.charts.style import save_figure, to_svg
 from diswot.report.charts.training import confusion_plot, curves_plot, gains_plot
 
 __all__ = [
+    "MAX_POINTS",
     "activation_maps_plot",
     "band_plot",
     "choices_plot",
