@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from diswot.runs import write_atomic
 
 PAGE, FILES = "report.html", "report"
 _MOST_OPEN_LINES = 12  # of a listing; a longer one is opened by its reader
+_FINER_THAN_SEEN = re.compile(r"(?<=\d)(\.\d\d)\d+")  # decimals of coordinates, in points: a hundredth is enough, and half the page
 _SCREEN_SCALE = 1.25  # a screen is read from farther away than paper
 
 _TEMPLATES = Environment(
@@ -136,7 +138,7 @@ def _render_part(part: Part, number: int, files_in: str) -> Markup:
 
 def _inline_svg(picture: Picture, prefix: str) -> Markup:
     """A figure as an SVG element inside a page: its ids get a prefix, so that no two figures share one, and the page's style applies."""
-    figure, root = picture.figure, ET.fromstring(picture.svg)
+    figure, root = picture.figure, ET.fromstring(_FINER_THAN_SEEN.sub(r"\1", picture.svg))
     for element in root.iter():
         for style in element.findall(f"{{{SVG}}}style"):
             element.remove(style)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _REFERENCES = (*BASELINES, "random")  # what a ranking's regret is compared with
 _MAX_SCATTER_PLOTS = 6  # of the best rankings
-_MAX_POINTS = 24_000  # of all scatter plots of a page, which stays below 5 MB
-_MAX_HOVER = 12_000  # of them that say which network they are
+_MAX_POINTS = 20_000  # of all scatter plots of a page, which stays below 5 MB
+_MAX_HOVER = 9_000  # of them that say which network they are
 Looks = Mapping[str, Look]
 
 
