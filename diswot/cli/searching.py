@@ -55,7 +55,7 @@ def search(words: tuple[str, ...], out: str, **flags: Any) -> None:
 
     outcome = request.carry_out(plan, lambda: [config.teacher, budget])
     from diswot.cli import output
-    from diswot.cli.next_step import needed_flags
+    from diswot.searching.next_step import needed_flags
 
     result, folder = outcome.result, outcome.folder
     aside = runs.back_up_file(Path(out))

@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from diswot.config import SearchConfig, resolve
 from diswot.pages.run_files import RunFiles, millions, sentence
 from diswot.pages.search_figures import choice_picture, cost_pictures, front_table, progress_picture
 from diswot.pages.search_trials import RankedTrials
 from diswot.pages.winner import winner_parts
 from diswot.report.html import Facts, Listing, Part, Points, Section, Verdict
 from diswot.report.tables import Column, Table
+from diswot.searching.next_step import needed_flags
 
 _METHOD = (
     "Candidates are ranked at random initialisation: nothing was trained, and no accuracy was looked at. FLOPs are multiply-accumulates. "
@@ -85,8 +87,10 @@ def _finalists(run: RunFiles) -> Section:
         "The alternative is the best candidate that differs much from the winner. The largest, the random one and the hand-made network "
         "are what a search must beat to be worth its while: train them by the same recipe and see."
     )
-    command = Listing(f"diswot compare {run.path}/finalists/*.json", "Was it worth it?")
-    return Section("The finalists", [Table("The winner beside what it must be held against", columns, rows), explained, command])
+    flags = needed_flags(resolve(SearchConfig, run.config, [], {}), run.result["provenance"]["data"]["input_size"])
+    compare = Listing(f"diswot compare {run.path}/finalists/*.json{flags}", "Was it worth it?")
+    distill = Listing(f"diswot distill {run.path}/arch.json{flags}", "To train the winner")
+    return Section("The finalists", [Table("The winner beside what it must be held against", columns, rows), explained, compare, distill])
 
 
 def _finalist_row(row: Mapping[str, Any]) -> dict[str, Any]:
