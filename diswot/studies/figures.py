@@ -147,7 +147,7 @@ def _scatter_pictures(study: Study, report: DatasetReport) -> dict[str, Picture]
         corner_text = f"Spearman {tables.format_estimate(_spearman(report, result.name))}"
         title, fitness = f"{result.name} on {report.dataset}", result.fitness[known]
         figure = charts.rank_scatter(fitness, accuracy, flops, title=title, corner_text=corner_text)
-        shown = charts.shown_points(fitness, accuracy) if points * len(best) <= _MAX_HOVER else []
+        shown = charts.shown_points(fitness, accuracy).tolist() if points * len(best) <= _MAX_HOVER else []
         hover = {POINTS: [_describe(archs[index], costs[index], accuracy[index]) for index in shown]} if len(shown) else {}
         columns = [
             Column("network", "network"),
