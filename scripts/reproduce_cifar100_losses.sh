@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Losses side by side at one short budget on CIFAR-100: ResNet-8 under the ResNet-32 of karanchahal/distiller, three seeds.
 #     scripts/reproduce_cifar100_losses.sh cifar100.npz resnet32_cifar100.pt [folder] [images]
-# About four hours of one CPU core with the 2,500 images of docs/guide/distillation.md, longer in proportion with more; run again, it goes on.
+# About four hours of one CPU core with the 2,500 images of docs/results/distillation.md, longer in proportion with more; run again, it goes on.
 set -euo pipefail
 data=$(realpath "$1") weights=$(realpath "$2") folder=${3:-runs/cifar100_losses} images=${4:-2500}
 losses="none; kd; dkd(beta=2); dist; crd; mlkd; wttm; reviewkd(weight=.6)"

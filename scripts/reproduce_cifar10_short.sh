@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Losses at one short budget on a quarter of CIFAR-10, under the real ResNet-56 of akamaster/pytorch_resnet_cifar10: three seeds of each.
 #     scripts/reproduce_cifar10_short.sh cifar10.npz resnet56-4bfd9763.th [folder]
-# About an hour on two CPU cores; runs that are there are resumed. At the end the table of docs/guide/distillation.md.
+# About an hour on two CPU cores; runs that are there are resumed. At the end the table of docs/results/distillation.md.
 set -euo pipefail
 data=$1 weights=$2 folder=${3:-runs/cifar10_short}
 losses=(none kd "dkd(beta=8)" dist rkd diswot "diswot(semantic_weight=100,relation_weight=4096)")

@@ -37,7 +37,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead the links that leave docs/ to the pages of these files."""
+    """Lead the links that leave docs/ to the pages of these files, and those to notebooks to the pages that show them."""
     here = page.file.src_uri
     shown = here.removeprefix(f"{FOLDER}/") if here.startswith(f"{FOLDER}/") else f"docs/{here}"
     if not (ROOT / shown).exists():  # code, or a list of files
@@ -45,6 +45,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     def led(match: re.Match[str]) -> str:
         path = target(shown, match["path"])
+        if path.startswith("docs/") and path.endswith(".ipynb"):
+            return match["path"].replace(".ipynb", ".md")
         if path.startswith("docs/"):
             to = path.removeprefix("docs/")
             return match[0] if shown.startswith("docs/") else posixpath.relpath(to, posixpath.dirname(here)) + (match["anchor"] or "")

@@ -63,7 +63,7 @@ SMALLER = {
     "train": TRAINING.replace(" --teacher-epochs 1", ""),
     "tabulate": f"{TRAINING} --networks 10 --repeat-fraction 0 --baseline-fraction 0 --group-size 10 --workers 1",
 }
-SMALL_TABLE = "--units 3 --networks 1 --num-classes 4 --input-size 16"
+SMALL_TABLE = "--units 10 --networks 1 --num-classes 4 --input-size 16"
 EXAMPLES = tuple(path.stem for path in (ROOT / "examples").glob("*.py"))
 LEFT_BY = {"compare": "search", "study": "tabulate"}  # the verb whose run a page means by NAME
 
@@ -140,7 +140,12 @@ def small(verb: str, words: list[str], newest: dict[str, str]) -> list[str]:
     if "--resume" in words:
         words = [word.replace("NAME", newest[verb]) for word in words] + (["--workers", "1"] if verb in ("search", "study") else [])
     elif verb == "latency":
-        words += ["--device", "cpu", *(SMALL_TABLE.split() if "--table" in words else [])]
+        words += [
+            "--device",
+            "cpu",
+            *(SMALL_TABLE.split() if "--table" in words else []),
+            *(["--networks", "0"] if "--export" in words else []),
+        ]
     elif verb in SMALLER:
         words += SMALLER[verb].split()
         if verb in ("search", "score", "study"):

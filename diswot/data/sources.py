@@ -34,10 +34,13 @@ SOURCES = {
     "torch/..., hfds/..., hfids/..., tfds/...": "what timm's dataset factory knows by that name, under --data-dir; a stream is copied once",
     "wds/FOLDER": "shards in that folder of --data-dir",
 }
+"""What `--data` takes, each with what it is: the table behind `diswot list data`."""
 _TIMM_PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
-REMOTE = tuple(f"{prefix}/" for prefix in _TIMM_PREFIXES)  # sources that a file may not name on its own
+REMOTE = tuple(f"{prefix}/" for prefix in _TIMM_PREFIXES)
+"""How the names of sources begin that a file may not name on its own."""
 _CIFAR_FOLDERS = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}
 GENERATED_SOURCES = ("synthetic", "noise")
+"""The sources whose images are drawn in code."""
 LIST_SUFFIXES = {".txt", ".lst", ".list", ".tsv"}
 _DEFAULT_SIZE = 32  # pixels
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")  # of an .npz

@@ -18,7 +18,9 @@ from diswot.registry import Registry
 from diswot.schemes import Alone, Scheme, Terms, UnderTeacher
 
 NO_LABEL = -1
-FULL_LENGTH = 240  # epochs of the trainings that the literature's options are meant for
+"""The class of an image without a label."""
+FULL_LENGTH = 240
+"""Epochs of the trainings that the literature's options are meant for."""
 OBSERVED = frozenset(field.name for field in dataclasses.fields(Observation))
 _SHOWN = {"logits": "logits", "pooled": "pooled features", "weight": "classifier"}
 
@@ -312,6 +314,7 @@ def check_loss(name: str, loss: type[Loss]) -> None:
 
 
 LOSSES = Registry[type[Loss]]("loss", load=_load, check=check_loss)
+"""The losses by name: `LOSSES["kd"]` is the class."""
 
 
 @LOSSES.register("none")

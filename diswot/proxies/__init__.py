@@ -141,6 +141,7 @@ RANKINGS = {
     "te_nas": Ranking(("te_ntk", "te_regions")),
     "vkdnw_agg": Ranking(("vkdnw", "az_expressivity", "az_trainability", "flops", "jacov"), "log"),
 }
+"""The rankings that `--proxy` knows by name."""
 
 
 _BLIND = 1e-3  # class means of classifier gradients below this say nothing

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from diswot.proxies.summary import NetworkSummary
 
 LOSS_PREFIX = "loss:"
-PASSES: dict[str, tuple[Init | None, str]] = {  # the passes that proxies share: initialisation (None: the candidate's own) and input
+PASSES: dict[str, tuple[Init | None, str]] = {
     "images": (None, "images"),
     "noise": (None, "noise"),
     "gaussian_images": ("gaussian", "images"),
 }
+"""The passes that proxies share, by name: initialisation (None: the candidate's own) and input."""
 KEPT = ("graph", "blocks", "agreements", "codes", "conv_entropies", "outputs")  # what a shared pass can keep
 OF_TEACHER = ("teacher", "teacher:graph", "teacher:classifier")
 NEEDS = frozenset({"network", "labels", *OF_TEACHER, *(f"{name}:{kept}" for name in PASSES for kept in KEPT)})
@@ -143,6 +144,7 @@ def _load(reference: str) -> Proxy:
 
 
 PROXIES = Registry[Proxy]("proxy", load=_load, check=check_proxy)
+"""The built-in proxies by name; `get_proxy` also finds those of losses, and your own."""
 
 
 def part_name(proxy: str) -> str:

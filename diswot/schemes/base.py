@@ -17,6 +17,7 @@ from diswot.observe import Observation
 
 T = TypeVar("T")
 Terms = dict[str, Tensor]
+"""The terms of a loss by name, each a scalar, its weight multiplied in."""
 
 
 class DistillationLoss(Protocol):

@@ -10,7 +10,8 @@ from diswot.errors import ConfigError, TeacherError
 from diswot.schemes.base import DistillationLoss, Scheme, StepObservations, Terms
 
 T = TypeVar("T")
-SELF = "self"  # the name of a teacher that is a twin of the student
+SELF = "self"
+"""The name of a teacher that is a twin of the student."""
 
 
 class UnderTeacher(Scheme):

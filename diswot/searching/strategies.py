@@ -75,6 +75,7 @@ class Strategy(ABC):
 
 
 STRATEGIES = Registry[Strategy]("strategy", load=lambda reference: plugins.load_part(reference, "strategy", Strategy))  # type: ignore[type-abstract]
+"""The strategies by name."""
 
 
 class Evolution(Strategy):
