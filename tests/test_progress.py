@@ -39,6 +39,16 @@ def test_progress_does_not_take_the_start_for_the_pace(capsys: pytest.CaptureFix
     assert first == "1/100 networks, after 13 s" and second.startswith("21/100 networks, 2.0 networks/s, 4")
 
 
+def test_a_pace_without_a_time_that_is_left_ends_the_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    lines = PlainLines(sys.stderr, every=1, clock=lambda: now[0])
+    lines.start(9, unit="network")
+    for done in (1, 2):
+        now[0] += 2
+        lines.update(done, lambda: "best 1")
+    assert capsys.readouterr().err.splitlines()[-1] == "2/9 networks, 2.0 s per network; best 1"
+
+
 def test_work_goes_on_when_nobody_reads_its_progress() -> None:
     """As under `diswot distill ... 2>&1 | head`."""
     reading, writing = os.pipe()

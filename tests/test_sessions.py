@@ -379,6 +379,7 @@ def test_a_session_says_its_progress(files: Files, tmp_path: Path) -> None:
     class Noting:
         def __init__(self) -> None:
             self.calls: list[Any] = []
+            self.inside: list[str] = []
 
         def start(self, total: int, done: int = 0, unit: str = "step") -> None:
             self.calls.append((total, done, unit))
@@ -386,6 +387,9 @@ def test_a_session_says_its_progress(files: Files, tmp_path: Path) -> None:
         def update(self, done: int, detail: Callable[[], str]) -> None:
             self.calls.append(done)
             detail()
+
+        def within(self, what: str, share: float | None = None) -> None:
+            self.inside.append(what)
 
         def log(self, line: str) -> None: ...
 
@@ -396,6 +400,7 @@ def test_a_session_says_its_progress(files: Files, tmp_path: Path) -> None:
     reporter = Noting()
     diswot.resume(tmp_path / "run", workers=1, reporter=reporter)
     assert reporter.calls == [(7, 3, "candidate"), 4, 5, 6, 7, "stop"]
+    assert [what.split()[0] for what in reporter.inside] == ["making", "scoring", "scoring"], "before the first step and after the last too"
     with Session.resume(tmp_path / "run", replace(CPU, reporter=(again := Noting()))) as session:
         session.run()
     assert again.calls == [(7, 7, "candidate"), "stop"]

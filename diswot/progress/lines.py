@@ -95,7 +95,7 @@ class PlainLines:
         if rate == 0:
             return f"after {duration(now - self._begun)}"
         speed = f"{rate:.1f} {self.unit}s/s" if rate >= 1 else f"{1 / rate:.1f} s per {self.unit}"
-        return f"{speed}, {self._left.text(done, now)}"
+        return ", ".join(filter(None, (speed, self._left.text(done, now))))
 
     def log(self, line: str) -> None:
         with self._lock, contextlib.suppress(BrokenPipeError):  # nobody reads any more; the work goes on

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 
 Clock = Callable[[], float]
 _RISE_TOLD = 1.2  # how much dearer the dearest steps are, from where on it is told
-_FEWEST_STEPS = 3  # that a forecast is made from
+_FEWEST_STEPS, _FEW_STEPS, _MINUTE = 3, 8, 60.0  # that a forecast is made from: a few, or the fewest after a minute
 _SETTLING = 2.0  # seconds within which the time that is left follows what is seen
 _RECENT = 128  # points of time, from the later half of which the latest pace is taken
-_FEWEST_SEEN, _LONG = 8, 10.0  # points of time, or seconds, that a first estimate is made from
+_FEWEST_SEEN, _LONG = 8, 30.0  # points of time, or seconds, that a first estimate is made from
 _OVERDUE = 1.25  # times the time that is shown, from where on it is called too short
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -55,8 +55,8 @@ class TimeLeft:
         total: steps in all.
 
     >>> left = TimeLeft(100)
-    >>> [left.text(done, seconds) for seconds, done in ((9.0, 1), (10.0, 2), (19.0, 11), (59.0, 51), (108.0, 100))]
-    ['', '', '2 min 00 s left', '1 min 03 s left', '0 s left']
+    >>> [left.text(done, seconds) for seconds, done in ((9.0, 1), (10.0, 2), (39.0, 31), (59.0, 51), (108.0, 100))]
+    ['', '', '1 min 33 s left', '1 min 03 s left', '0 s left']
     """
 
     def __init__(self, total: float) -> None:
@@ -140,7 +140,7 @@ class Forecast:
             return ""
         now = self.clock()
         begun, first = self._first = self._first or (now, done)
-        if now - begun < self.after or done - first < _FEWEST_STEPS:
+        if now - begun < self.after or done - first < (_FEW_STEPS if now - begun < _MINUTE else _FEWEST_STEPS):
             return ""
         self._told = True
         each, left = (now - begun) / (done - first), self.total - done
