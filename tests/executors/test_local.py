@@ -72,6 +72,6 @@ def test_an_executor_that_can_start_no_process_is_broken_and_hangs_nobody(monkey
     monkeypatch.setattr("diswot.executors.local._start", no_process)
     executor = LocalExecutor(2)
     future = executor.submit(max, 3, 4)
-    with pytest.raises(BrokenExecutor, match="no process can be started: BlockingIOError: .*temporarily unavailable"):
+    with pytest.raises(BrokenExecutor, match=r"no process can be started: BlockingIOError: .*temporarily unavailable"):
         future.result(60)
     executor.shutdown()
