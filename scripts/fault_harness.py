@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.strategies import SearchStrategy
 
 from diswot.models.zoo import ZOO
 from tests.conftest import write_small_npz
@@ -38,12 +39,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="faults-") as made:
         folder = Path(made).resolve()
         _prepare(folder)
-        faults = [
-            *_kills(folder, asked.kills),
-            *_disks(folder, asked.disks),
-            *_damages(folder, asked.damages),
-            *_inputs(folder, asked.inputs),
-        ]
+        parts = (_kills, asked.kills), (_disks, asked.disks), (_damages, asked.damages), (_inputs, asked.inputs)
+        faults = [fault for part, most in parts for fault in part(folder, most)]
         os.chdir("/")
     for fault in faults:
         print(fault)
@@ -101,19 +98,24 @@ def _damages(folder: Path, most: int) -> Iterator[str]:
 
 def _inputs(folder: Path, most: int) -> Iterator[str]:
     for kind, strategy in inputs.KINDS.items() if most else ():
-        found: list[str] = []
-        tried = 0
+        yield from _told(f"bad {kind}", *_inputs_of(strategy, folder, most))
 
-        @settings(max_examples=most, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-        @given(case=strategy)
-        def look(case: tuple, found: list[str] = found) -> None:
-            nonlocal tried
-            tried += 1
-            if fault := inputs.fault_of(folder, *case):
-                found.append(fault)
 
-        look()
-        yield from _told(f"bad {kind}", tried, found)
+def _inputs_of(strategy: SearchStrategy[inputs.Case], folder: Path, most: int) -> tuple[int, list[str]]:
+    """Use many inputs of one kind; return how many there were, and a text for each that was not refused as it must be."""
+    found: list[str] = []
+    tried = 0
+
+    @settings(max_examples=most, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(case=strategy)
+    def use(case: inputs.Case) -> None:
+        nonlocal tried
+        tried += 1
+        if fault := inputs.fault_of(folder, *case):
+            found.append(fault)
+
+    use()
+    return tried, found
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from tests.faults.commands import run_command
 _WORDS = ["", "nan", "inf", "-inf", "-1", "0", "1e999", "1e-999", "9" * 400, "0x10", "1_000", "1..2", "2..1", "1M..", "true", "None"]
 _SIGNS = ["\0", "\x1b[31m", "\u202e", "é", "😀", "..", "/", "~", "-", "--", "'", '"', "\\", "%s", "{0}", "[]", "{}", "a:b", "!!timestamp x"]
 ODD = st.sampled_from([*_WORDS, *_SIGNS, "x" * 300])
+Case = tuple[Callable[[Path], None], list[str]]
+"""What writes the files of an input into a folder, and the words of the command that is given it."""
 TEXT = st.one_of(ODD, st.text(max_size=8), st.integers().map(str), st.floats().map(str))
 PLAIN = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXT),
@@ -38,7 +40,7 @@ def _fields(verb: str) -> list[str]:
 
 
 @st.composite
-def command_lines(draw: Any) -> tuple[Callable[[Path], None], list[str]]:
+def command_lines(draw: Any) -> Case:
     """A verb with one to three options of odd values, as flags or as words."""
     verb = draw(st.sampled_from(sorted(NOT_THERE)))
     words: list[str] = []
@@ -49,7 +51,7 @@ def command_lines(draw: Any) -> tuple[Callable[[Path], None], list[str]]:
 
 
 @st.composite
-def yaml_files(draw: Any) -> tuple[Callable[[Path], None], list[str]]:
+def yaml_files(draw: Any) -> Case:
     """A configuration of odd values, or a text that is none."""
     verb = draw(st.sampled_from(sorted(NOT_THERE)))
     document = draw(st.dictionaries(st.one_of(st.sampled_from(_fields(verb)), TEXT), PLAIN, min_size=1, max_size=3))
@@ -58,7 +60,7 @@ def yaml_files(draw: Any) -> tuple[Callable[[Path], None], list[str]]:
 
 
 @st.composite
-def arch_files(draw: Any) -> tuple[Callable[[Path], None], list[str]]:
+def arch_files(draw: Any) -> Case:
     """An arch.json with a field changed, left out or added, or cut short."""
     good: dict[str, Any] = {
         "format": 2,
@@ -76,7 +78,7 @@ def arch_files(draw: Any) -> tuple[Callable[[Path], None], list[str]]:
 
 
 @st.composite
-def tables(draw: Any) -> tuple[Callable[[Path], None], list[str]]:
+def tables(draw: Any) -> Case:
     """A CSV of odd cells, names and lengths."""
     header = draw(st.lists(st.one_of(st.sampled_from(["arch", "toy_test_acc", "x_valid_acc", ""]), TEXT), min_size=1, max_size=4))
     rows = draw(st.lists(st.lists(st.one_of(st.sampled_from(["resnet8", "50", "-5", "1e300"]), TEXT), max_size=4), max_size=4))
@@ -85,7 +87,7 @@ def tables(draw: Any) -> tuple[Callable[[Path], None], list[str]]:
 
 
 @st.composite
-def archives(draw: Any) -> tuple[Callable[[Path], None], list[str]]:
+def archives(draw: Any) -> Case:
     """An .npz whose arrays are odd in shape, type or header, or that is cut short."""
     content = io.BytesIO()
     kinds = st.sampled_from(["|u1", "<i8", "<f4", "|b1", "<U3", "<c8", "<M8[s]", "|V4"])
@@ -102,7 +104,7 @@ def archives(draw: Any) -> tuple[Callable[[Path], None], list[str]]:
 
 
 @st.composite
-def image_lists(draw: Any) -> tuple[Callable[[Path], None], list[str]]:
+def image_lists(draw: Any) -> Case:
     """A list of paths and labels with odd lines."""
     lines = draw(st.lists(st.one_of(TEXT, st.tuples(TEXT, TEXT).map(" ".join)), min_size=1, max_size=4))
     return _writes("l.txt", "\n".join(lines).encode(errors="replace")), ["score", "resnet8", "--proxy", "params", "--data", "l.txt"]
@@ -112,7 +114,7 @@ def _writes(name: str, content: bytes) -> Callable[[Path], None]:
     return lambda folder: (folder / name).write_bytes(content) and None
 
 
-KINDS: dict[str, st.SearchStrategy[tuple[Callable[[Path], None], list[str]]]] = {
+KINDS: dict[str, st.SearchStrategy[Case]] = {
     "command lines": command_lines(),
     "configurations": yaml_files(),
     "architectures": arch_files(),

@@ -13,7 +13,7 @@ from tests.conftest import write_small_npz
 from tests.faults.commands import COMMANDS, Command, fault_of_refusal, run_command
 from tests.faults.damage import damaged
 
-MOST = int(os.environ.get("DISWOT_FAULTS", "25"))
+MOST = int(os.environ.get("DISWOT_FAULTS", "10"))
 """Damages to each file, drawn among all there are."""
 FILES = [
     *((COMMANDS[0], name) for name in ("trials.jsonl", "config.yaml", "inputs.json")),
