@@ -17,6 +17,7 @@ from diswot.distillation.compare import Comparison, plan_comparison
 from diswot.distillation.plan import plan_distillation, plan_training
 from diswot.distillation.recipe import DistillResult
 from diswot.distillation.students import StudentEntry, load_student, read_entry
+from diswot.errors import ConfigError, brief_repr
 from diswot.execution import Execution
 from diswot.executors.named import LOCAL
 from diswot.progress import NullReporter, Reporter
@@ -29,10 +30,11 @@ from diswot.studies.recipe import StudyPlan, StudyResult
 from diswot.tabulation.recipe import TabulateResult, plan_tabulation
 
 ArchLike = Architecture | str | Path
+_MOST = 100_000  # classes or channels
 
 
 def _run(plan: Plan, folder: str | Path | None, execution: Execution, progress: bool = False) -> Any:
-    return _carried_out(lambda shown: Session.create(plan, folder, shown), execution, progress)
+    return _carried_out(lambda shown: Session.create(plan, _optional_path("folder", folder), shown), execution, progress)
 
 
 def _carried_out(begin: Callable[[Execution], Session], execution: Execution, progress: bool) -> Any:
@@ -44,13 +46,47 @@ def _carried_out(begin: Callable[[Execution], Session], execution: Execution, pr
 
 def _entry(arch: ArchLike) -> StudentEntry:
     """An architecture, an arch.json, or the name of a hand-made network, as a student."""
+    if not isinstance(arch, Architecture | str | Path):
+        raise ConfigError(f"arch {brief_repr(arch)}: an Architecture, the path of an arch.json or a name is needed")
     return StudentEntry(arch) if isinstance(arch, Architecture) else read_entry(str(arch))
 
 
-def _execution(
-    device: str, workers: int, executor: str | Executor, patience: float | None, reporter: Reporter | None = None, cache: bool = True
-) -> Execution:
-    return Execution(device, workers, reporter or NullReporter(), executor, patience, cache)
+def _listed(name: str, values: Any, kinds: tuple[type, ...], what: str) -> list[Any]:
+    """The values of an argument that takes several; a text is one, not its letters."""
+    if isinstance(values, str | bytes | Path | Architecture) or not isinstance(values, Iterable):
+        raise ConfigError(f"{name} {brief_repr(values)}: a list of {what} is needed")
+    found = list(values)
+    if wrong := [value for value in found if not isinstance(value, kinds)]:
+        raise ConfigError(f"{name}: {brief_repr(wrong[0])} among them: each must be one of {what}")
+    return found
+
+
+def _entries(name: str, archs: Any) -> list[StudentEntry]:
+    listed = _listed(name, archs, (Architecture, str, Path), "architectures, paths or names")
+    if not listed:
+        raise ConfigError(f"{name}: no architecture was given: name an arch.json, a NAS-Bench-201 string or a network such as resnet20")
+    return [_entry(arch) for arch in listed]
+
+
+def _path(name: str, value: Any) -> Path:
+    """An argument that names a file or a folder."""
+    if not isinstance(value, str | Path) or not str(value):
+        raise ConfigError(f"{name} {brief_repr(value)}: a path is needed")
+    return Path(value)
+
+
+def _optional_path(name: str, value: Any) -> Path | None:
+    return None if value is None else _path(name, value)
+
+
+def _optional_text(name: str, value: Any) -> str | None:
+    if not isinstance(value, str | None):
+        raise ConfigError(f"{name} {brief_repr(value)}: text is needed, as module:name")
+    return value
+
+
+def _execution(device: str, reporter: Reporter | None = None, **given: Any) -> Execution:
+    return Execution(device, reporter=NullReporter() if reporter is None else reporter, **given)
 
 
 def search(
@@ -84,7 +120,9 @@ def search(
     ('resnet_depth', True)
     """
     plan = SearchPlan(resolve(SearchConfig, None, [], options))
-    result: SearchResult = _run(plan, folder, _execution(device, workers, executor, patience, reporter, cache), progress)
+    result: SearchResult = _run(
+        plan, folder, _execution(device, reporter, workers=workers, executor=executor, patience=patience, cache=cache), progress
+    )
     return result
 
 
@@ -112,8 +150,12 @@ def score(
     >>> [row.rank for row in score(["resnet20", "resnet8"], proxy="params")]
     [1, 2]
     """
-    plan = ScorePlan(resolve(ScoreConfig, None, [], options), tuple(_entry(arch).arch for arch in archs), space)
-    rows: list[ScoreRow] = _run(plan, folder, _execution(device, workers, executor, patience, cache=cache), progress)
+    plan = ScorePlan(
+        resolve(ScoreConfig, None, [], options), tuple(entry.arch for entry in _entries("archs", archs)), _optional_text("space", space)
+    )
+    rows: list[ScoreRow] = _run(
+        plan, folder, _execution(device, workers=workers, executor=executor, patience=patience, cache=cache), progress
+    )
     return rows
 
 
@@ -148,8 +190,10 @@ def study(
     >>> report.dataset, round(report.statistics["params"]["Spearman"].value, 2)
     ('toy', 0.68)
     """
-    plan = StudyPlan(resolve(StudyConfig, None, [], options), str(table), Path(scores_of) if scores_of is not None else None)
-    result: StudyResult = _run(plan, folder, _execution(device, workers, executor, patience, reporter, cache), progress)
+    plan = StudyPlan(resolve(StudyConfig, None, [], options), str(_path("table", table)), _optional_path("scores_of", scores_of))
+    result: StudyResult = _run(
+        plan, folder, _execution(device, reporter, workers=workers, executor=executor, patience=patience, cache=cache), progress
+    )
     return result
 
 
@@ -172,9 +216,9 @@ def distill(
         tensorboard: write TensorBoard's files into the folder too.
         options: the fields of `DistillConfig`: loss, teacher, teacher_weights, data, epochs, ...
     """
-    several = [arch] if isinstance(arch, Architecture | str | Path) else list(arch)
-    plan = plan_distillation(resolve(DistillConfig, None, [], options), [_entry(one) for one in several])
-    result: DistillResult = _run(plan, folder, Execution(device, reporter=reporter or NullReporter(), tensorboard=tensorboard), progress)
+    several = [arch] if isinstance(arch, Architecture | str | Path) else arch
+    plan = plan_distillation(resolve(DistillConfig, None, [], options), _entries("arch", several))
+    result: DistillResult = _run(plan, folder, _execution(device, reporter=reporter, tensorboard=tensorboard), progress)
     return result
 
 
@@ -194,7 +238,7 @@ def train(
         options: the fields of `TrainConfig`: data, epochs, batch_size, lr, ...
     """
     plan = plan_training(resolve(TrainConfig, None, [], options), [_entry(arch)])
-    result: DistillResult = _run(plan, folder, Execution(device, reporter=reporter or NullReporter()), progress)
+    result: DistillResult = _run(plan, folder, _execution(device, reporter=reporter), progress)
     return result
 
 
@@ -218,8 +262,8 @@ def compare(
         workers, executor, patience: who trains the seeds; 1 of `local`, the default, trains them one after the other in this process.
         options: the fields of `CompareConfig`: seeds, and those of `DistillConfig`.
     """
-    plan = plan_comparison(resolve(CompareConfig, None, [], options), [_entry(arch) for arch in archs])
-    result: Comparison = _run(plan, folder, _execution(device, workers, executor, patience, reporter), progress)
+    plan = plan_comparison(resolve(CompareConfig, None, [], options), _entries("archs", archs))
+    result: Comparison = _run(plan, folder, _execution(device, reporter, workers=workers, executor=executor, patience=patience), progress)
     return result
 
 
@@ -244,8 +288,10 @@ def tabulate(
         workers: trainings side by side, 0 for one a core. In a script, call from under `if __name__ == "__main__":`.
         options: the fields of `TabulateConfig`: space, networks, params, flops, loss, teacher, data, epochs, ...
     """
-    plan = plan_tabulation(resolve(TabulateConfig, None, [], options), searches)
-    result: TabulateResult = _run(plan, folder, _execution(device, workers, executor, patience, reporter), progress)
+    plan = plan_tabulation(resolve(TabulateConfig, None, [], options), _listed("searches", searches, (str, Path), "folders"))
+    result: TabulateResult = _run(
+        plan, folder, _execution(device, reporter, workers=workers, executor=executor, patience=patience), progress
+    )
     return result
 
 
@@ -274,8 +320,9 @@ def resume(
     Raises:
         RunError: there is no run in the folder, or one that this version cannot resume.
     """
-    execution = _execution(device, workers, executor, patience, reporter, cache)
-    return _carried_out(lambda shown: Session.resume(folder, shown, allow=allow), execution, progress)
+    execution = _execution(device, reporter, workers=workers, executor=executor, patience=patience, cache=cache)
+    path, allowed = _path("folder", folder), _listed("allow", allow, (str,), "texts such as module:name")
+    return _carried_out(lambda shown: Session.resume(path, shown, allow=allowed), execution, progress)
 
 
 def write_report(folder: str | Path, *, allow: Sequence[str] = ()) -> Path:
@@ -294,12 +341,12 @@ def write_report(folder: str | Path, *, allow: Sequence[str] = ()) -> Path:
     """
     from diswot.pages import write_page  # matplotlib with it, which takes a second
 
-    return write_page(folder, allow)
+    return write_page(_path("folder", folder), _listed("allow", allow, (str,), "texts such as module:name"))
 
 
 def load_arch(path: str | Path) -> Architecture:
     """Read the architecture in an arch.json; its choices are checked where its space is built in."""
-    arch, _ = read_arch_json(path)
+    arch, _ = read_arch_json(_path("path", path))
     if arch.space in BUILT_IN:
         load_space(arch.space).check(arch)
     return arch
@@ -316,7 +363,12 @@ def build(arch: Architecture, num_classes: int, in_chans: int = 3, *, space: str
     >>> build(Architecture("zoo", "resnet20"), num_classes=10).num_features
     64
     """
-    found = load_space(arch.space, trusted=arch.space == space)
+    if not isinstance(arch, Architecture):
+        raise ConfigError(f"arch {brief_repr(arch)}: an Architecture is needed; `load_arch` reads one")
+    for name, count in (("num_classes", num_classes), ("in_chans", in_chans)):
+        if type(count) is not int or not 1 <= count <= _MOST:
+            raise ConfigError(f"{name} {brief_repr(count)}: a whole number from 1 to {_MOST:,} is needed")
+    found = load_space(arch.space, trusted=arch.space == _optional_text("space", space))
     found.check(arch)
     return found.build(arch, num_classes, in_chans)
 

@@ -7,9 +7,12 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from diswot.devices import choose_devices, cpu_count
-from diswot.errors import ConfigError
+from diswot.errors import ConfigError, brief_repr
 from diswot.executors.named import LOCAL, check_name
 from diswot.progress import NullReporter, Reporter
+
+_MOST_WORKERS = 100_000
+_OF_REPORTERS = ("start", "update", "log", "stop")
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,27 @@ class Execution:
     report: bool = field(default_factory=lambda: os.environ.get("DISWOT_REPORT") != "off")
 
     def __post_init__(self) -> None:
-        if self.workers < 0:
-            raise ConfigError(f"--workers {self.workers}: 0 (one for each core) or more is needed")
+        self._check_types()
+        if not 0 <= self.workers <= _MOST_WORKERS:
+            raise ConfigError(f"--workers {brief_repr(self.workers)}: 0 (one for each core) to {_MOST_WORKERS:,} is needed")
         if self.patience is not None and not self.patience > 0:
             raise ConfigError(f"--patience {self.patience:g}: a number of seconds above 0 is needed")
         if isinstance(self.executor, str):
             check_name(self.executor)
+
+    def _check_types(self) -> None:
+        wrong = {
+            "device": "" if isinstance(self.device, str) else "text such as cpu or cuda:1",
+            "workers": "" if type(self.workers) is int else "a whole number",
+            "executor": "" if isinstance(self.executor, str | Executor) else "a name, or an executor of concurrent.futures",
+            "patience": "" if self.patience is None or type(self.patience) in (int, float) else "a number of seconds",
+            "cache": "" if isinstance(self.cache, bool) else "true or false",
+            "tensorboard": "" if isinstance(self.tensorboard, bool) else "true or false",
+            "reporter": "" if all(hasattr(self.reporter, name) for name in _OF_REPORTERS) else f"an object with {', '.join(_OF_REPORTERS)}",
+        }
+        for name, needed in wrong.items():
+            if needed:
+                raise ConfigError(f"--{name} {brief_repr(getattr(self, name))}: {needed} is needed")
 
     def choose_devices(self) -> tuple[str, ...]:
         """The devices that there are: cpu, cuda, cuda:1, mps.

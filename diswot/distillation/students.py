@@ -228,6 +228,9 @@ def load_student(folder: str | Path, *, space: str | None = None) -> nn.Module:
     Raises:
         DiswotError: a file is missing or damaged, or the weights do not fit the architecture.
     """
+    for name, value, kinds in (("folder", folder, str | Path), ("space", space, str | None)):
+        if not isinstance(value, kinds):
+            raise ConfigError(f"{name} {brief_repr(value)}: {'a path' if name == 'folder' else 'text'} is needed")
     folder = Path(folder)
     arch, _ = read_arch_json(folder / "arch.json")
     tensors, facts = load_tensors(folder / WEIGHTS)

@@ -10,13 +10,14 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
+from diswot.errors import first_line
 from diswot.executors.tasks import RemoteTraceback, use_device
 from diswot.processes import interrupts_ignored, obey_parent, skip_collection_at_exit
 
@@ -138,7 +139,11 @@ class LocalExecutor(Executor):
                 if worker is None:
                     if len(self._workers) == self._most:
                         return
-                    worker = _start(next(self._devices))
+                    try:
+                        worker = _start(next(self._devices))
+                    except Exception as error:  # too many processes or too little memory, or a script without a guard
+                        self._break(error)
+                        return
                     self._workers.append(worker)
                 task = self._waiting.popleft()
                 if not task.future.set_running_or_notify_cancel():
@@ -151,6 +156,15 @@ class LocalExecutor(Executor):
                 except Exception as error:  # what cannot be pickled is the fault of the task
                     worker.task = None
                     task.future.set_exception(error)
+
+    def _break(self, error: Exception) -> None:
+        """Give up what waits: no process can be started any more. What runs ends as it may."""
+        self._closing = True
+        while self._waiting:
+            task = self._waiting.popleft()
+            if task.future.set_running_or_notify_cancel():
+                broken = BrokenExecutor(f"no process can be started: {type(error).__name__}: {first_line(error)}")
+                task.future.set_exception(broken)
 
     def _take(self, worker: _Worker) -> None:
         """Take a result, or what a death leaves."""

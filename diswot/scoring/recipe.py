@@ -18,7 +18,7 @@ from diswot.budget import CostCounter, check_buildable
 from diswot.config import ScoreConfig, resolve, to_dict
 from diswot.data import GENERATED_SOURCES, load_data
 from diswot.devices import kind_of_device
-from diswot.errors import ArchitectureError, RunError
+from diswot.errors import ArchitectureError, RunError, brief_repr
 from diswot.execution import Execution
 from diswot.files import is_file
 from diswot.models.weights import file_digest
@@ -175,6 +175,8 @@ class ScorePlan:
             restored = tuple(Architecture(str(arch["space"]), arch["choices"]) for arch in archs or [])
         except (KeyError, TypeError):
             raise RunError(f"{folder}: its config.yaml names no architectures: start a new run") from None
+        if not isinstance(space, str | None):
+            raise RunError(f"{folder}: its config.yaml names no space but {brief_repr(space)}: start a new run")
         return cls(resolve(ScoreConfig, options, [], {}), restored, space)
 
 

@@ -33,6 +33,11 @@ class Logs:
                 raise ConfigError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
             self._make = SummaryWriter
 
+    def catch_up(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Write the CSV of the epochs that a resumed run has behind it: the run may have been cut off before the last of them was in it."""
+        if history:
+            write_atomic(self.folder / CSV, as_csv(history))
+
     def write(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write the whole history as CSV; TensorBoard gets the newest line, and after a resume forgets what it had from there on."""
         write_atomic(self.folder / CSV, as_csv(history))

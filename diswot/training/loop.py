@@ -333,6 +333,8 @@ def fit(
     _check_history(run.path / METRICS, history)
     trainer.distributed.barrier()
     if main:
+        if logs is not None:
+            logs.catch_up(history)
         run.truncate_journal(METRICS, done)  # a line may be ahead of the checkpoint; its epoch is run again
     reporter.start(epochs, done, "epoch")
     for epoch in range(done, epochs):

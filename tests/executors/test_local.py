@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import BrokenExecutor
 
 import pytest
 
@@ -62,3 +63,15 @@ def test_workers_do_not_hear_an_interrupt() -> None:
         (pid,) = executor.pids()
         os.kill(pid, signal.SIGINT)
         assert executor.submit(square, None, 4).result() == 16 and executor.pids() == [pid]
+
+
+def test_an_executor_that_can_start_no_process_is_broken_and_hangs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_process(device: str) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("diswot.executors.local._start", no_process)
+    executor = LocalExecutor(2)
+    future = executor.submit(max, 3, 4)
+    with pytest.raises(BrokenExecutor, match=r"no process can be started: BlockingIOError: .*temporarily unavailable"):
+        future.result(60)
+    executor.shutdown()
