@@ -46,7 +46,8 @@ def test_every_verbs_run_is_summarised(tmp_path: Path) -> None:
     assert make(tmp_path / "sc", "score", {**to_dict(ScoreConfig()), "archs": archs}, {"scores": {}}).state == "finished"
     study = make(tmp_path / "st", "study", to_dict(StudyConfig()), {"scores": {}})
     assert (study.state, study.total) == ("interrupted", None)
-    (tmp_path / "st" / "report.html").touch()
+    (tmp_path / "st" / "report").mkdir()
+    (tmp_path / "st" / "report" / "scores.csv").touch()
     assert summarise_run(tmp_path / "st").state == "finished"
     epochs = [{"epoch": 1, "kd": 2.0, "test_top1": 50.0}, {"epoch": 2, "kd": 1.0}]
     found = make(tmp_path / "d", "distill", to_dict(DistillConfig(epochs=2)), *epochs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 from diswot.cli.interruption import own_signals
 from diswot.processes import skip_collection_at_exit
@@ -19,6 +20,8 @@ def entry() -> None:
     """The console script."""
     signals = own_signals()  # before anything else is imported, which Ctrl-C may interrupt too
     skip_collection_at_exit()
+    if not sys.warnoptions:  # of libraries on their own insides, and of images and arrays that are odd; ours are logged
+        warnings.simplefilter("ignore")
     try:
         code = main()
     except KeyboardInterrupt:

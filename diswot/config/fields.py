@@ -17,7 +17,7 @@ from diswot.errors import ConfigError, brief_repr, first_line, suggest
 from diswot.files import read_text
 
 C = TypeVar("C")
-_MOST_YAML = 1_000_000  # bytes of a file of options
+_MOST_YAML = 100_000  # bytes of a file of options
 _TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 

@@ -73,15 +73,15 @@ def test_the_table_marks_what_is_outside_of_the_budget_and_has_the_teacher(narro
     lines = rendered([output.search_table(narrow)], 80)
     assert any("hand-made *" in line for line in lines) and not any("winner *" in line for line in lines)
     assert any(line.strip().startswith("teacher") and "resnet8" in line for line in lines)
-    assert output.search_remarks(narrow)[0].startswith("* outside of the budget")
-    assert [row["within_budget"] for row in output.search_json(narrow)["table"] if row["role"] == "hand-made"] == [False]
+    assert narrow.remarks()[0].startswith("* outside of the budget")
+    assert [row["within_budget"] for row in narrow.summary()["table"] if row["role"] == "hand-made"] == [False]
 
 
 def test_a_winner_of_rank_2_is_explained(narrow: SearchResult) -> None:
     winner, *others = (dataclasses.replace(row, rank=number) for number, row in enumerate(narrow.table, 1))
 
     def told(*table: Finalist) -> str:
-        return "\n".join(output.search_remarks(dataclasses.replace(narrow, table=list(table))))
+        return "\n".join(dataclasses.replace(narrow, table=list(table)).remarks())
 
     assert winner.arch == narrow.winner and "the winner led" not in told(winner, *others)
     again = dataclasses.replace(winner, rank=2), dataclasses.replace(others[0], rank=1), *others[1:]
