@@ -42,10 +42,11 @@ the formulas of the paper's metrics are: [metrics](../guide/metrics.md). How far
 PROXIES_MIDDLE = """
 ## Proxies
 
-*Cost* is the time of the score over that of one forward and backward pass of the same network on the same 64 images: the median of three
-networks of NAS-Bench-201, one thread, side by side (`scripts/benchmark_proxies.py --networks 3`). A proxy alone pays for all its passes;
-proxies that are scored together share them ([together](../results/studies.md#cost)). Batch norm runs on the batch's statistics where
-nothing else is said.
+*Cost* is the time of the score over that of one forward and backward pass of the same network on the same 16 images: a single network of
+NAS-Bench-201 on one thread, by its own clock, the faster of two turns, on a busy machine, so read it as an order of size. It is measured
+as `scripts/benchmark_proxies.py` does it, which takes more networks. A proxy alone pays for all its passes; proxies that are scored
+together share them ([together](../results/studies.md#cost)). `te_ntk` grows with the number of images (31 at 64). Batch norm runs on
+the batch's statistics where nothing else is said.
 
 """
 LOSSES_HEAD = """# Every loss
