@@ -59,7 +59,7 @@ def test_the_origin_is_not_part_of_the_identity() -> None:
         ('{"format": 2, "space": "s0", "choices": NaN}', "not valid JSON"),
         ('{"format": 2, "space": "s0", "choices": 1, "provenance": []}', "provenance"),
         ("[" * 400_000, "nested too deep"),
-        ("[" * 10_000_000, "bytes is no arch.json"),
+        ("[" * 10_000_000, "more than 1,000,000 bytes"),
     ],
 )
 def test_faults_are_named_with_the_file(tmp_path: Path, content: str, says: str) -> None:

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DESKS = {
     "searching": ("README.md", "docs/index.md", "docs/guide/searching.md", "docs/guide/imagenet.md", "docs/results/trust.md"),
     "clusters": ("docs/guide/cluster.md",),
-    "training": tuple(f"docs/guide/{page}.md" for page in ("distillation", "teachers", "losses", "data", "using")),
+    "training": tuple(f"docs/guide/{page}.md" for page in ("distillation", "teachers", "losses", "data", "using", "reports")),
     "tables": ("docs/guide/tables.md", "docs/results/studies.md"),
     "latency": ("docs/guide/latency.md",),
     "parts of one's own": tuple(

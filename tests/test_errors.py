@@ -66,7 +66,7 @@ CALLS = [
     (lambda: diswot.score(["resnet8"], batch_size=1), ConfigError, r"^batch_size 1: at least 2 is needed$"),
     (lambda: diswot.search(top_k=0), ConfigError, r"^top_k 0: at least 1 is needed$"),
     (lambda: diswot.search(top_k="x"), ConfigError, r"^top_k 'x' is not a whole number$"),
-    (lambda: diswot.search(workers=-1, params="1M"), ConfigError, r"^workers -1: 0 \(one for each core\) or more is needed$"),
+    (lambda: diswot.search(workers=-1, params="1M"), ConfigError, r"^workers -1: 0 \(one for each core\) to 100,000 is needed$"),
     (lambda: diswot.search(device="tpu", params="1M"), ConfigError, r"^device 'tpu': known: auto, cpu, cuda, mps, and cuda:0"),
     (lambda: diswot.distill("resnet8", folder="a", teacher_weights="random"), TeacherError, r"^teacher_weights random: "),
     (lambda: diswot.train("resnet8", folder="a", data_dir="none"), DataError, r": add download, or say data_dir$"),

@@ -14,7 +14,7 @@ from tests.cli.samples import QUICK, SEARCH
 
 def test_help_teaches_every_verb(diswot: Any) -> None:
     code, out, _ = diswot("--help")
-    assert code == 0 and len(cli.commands) == 18 and all(verb in out for verb in cli.commands)
+    assert code == 0 and len(cli.commands) == 19 and all(verb in out for verb in cli.commands)
     for verb in cli.commands:
         code, out, err = diswot(verb, "--help")
         assert code == 0 and "Usage" in out and not err, verb

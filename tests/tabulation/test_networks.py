@@ -103,7 +103,7 @@ def test_a_search_won_by_a_hand_made_network_and_a_damaged_one(search: Path, tmp
     config = TabulateConfig(networks=3, params="0.1M", search_fraction=1.0, search_phases="last")
     assert {network.source for network in choose_networks(config, [copied], load_space("s1"), SPEC)} == {"copied last"}
     (copied / "trials.jsonl").write_text('{"index": 0}\n{"index": 1}\n')
-    with pytest.raises(RunError, match="the journal is damaged"):
+    with pytest.raises(RunError, match="line 1: damaged"):
         choose_networks(config, [copied], load_space("s1"), SPEC)
 
 
