@@ -15,6 +15,7 @@ class FlopCounter(TorchDispatchMode):
     `torch.utils.flop_counter.FlopCounterMode` gives the same number. It also tells it for every module, by hooks that take
     several times as long as the count.
 
+    >>> import torch
     >>> with FlopCounter() as counter:
     ...     _ = torch.ones(2, 3) @ torch.ones(3, 4)
     >>> counter.total

@@ -15,7 +15,7 @@ from diswot.architecture import Architecture
 from diswot.scoring.recipe import JOURNAL
 from diswot.studies.recipe import TIMES
 from diswot.studies.simulated_search import SEARCHES
-from tests.processes import count_lines, kill_at_line
+from tests.processes import count_lines, kill_in_turn
 from tests.studies.samples import QUICK, SPACE
 
 CommandLine = Callable[..., tuple[int, str, str]]
@@ -110,11 +110,8 @@ def test_kills_change_nothing(diswot: CommandLine, table: Path, tmp_path: Path) 
     assert diswot(*kept(table, "whole"))[0] == 0
     whole, cut = (tmp_path / "runs" / name for name in ("whole", "cut"))
     scores, searches = count_lines(whole / JOURNAL), count_lines(whole / SEARCHES)
-    kill_at_line(tmp_path, 8, True, *kept(table, "cut"))
-    assert count_lines(cut / JOURNAL) == 7 < scores
-    kill_at_line(tmp_path, scores - count_lines(cut / JOURNAL) + 4, True, *RESUME)
-    assert count_lines(cut / JOURNAL) == scores and count_lines(cut / SEARCHES) == 3 < searches
-    kill_at_line(tmp_path, 2, False, *RESUME)
-    assert count_lines(cut / SEARCHES) == 5 < searches
+    deaths = [(8, "torn"), (scores - 7 + 4, "torn"), (2, "whole")]  # 7 scores are whole then; all, and 3 searches; 2 searches more
+    kill_in_turn(tmp_path, deaths, kept(table, "cut"), RESUME)
+    assert 7 < scores == count_lines(cut / JOURNAL) and count_lines(cut / SEARCHES) == 5 < searches
     assert diswot(*RESUME)[0] == 0
     assert_same_study(cut, whole)
