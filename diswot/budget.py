@@ -188,17 +188,18 @@ def count_network(model: nn.Module, in_chans: int, input_size: int) -> Cost:
     import copy
 
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+
+    from diswot.flops import FlopCounter
 
     meta = copy.deepcopy(model).to("meta").eval()
     image = torch.empty(1, in_chans, input_size, input_size, device="meta", requires_grad=True)
     try:
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounter() as counter:
             logits = meta(image)
     except (RuntimeError, ValueError) as error:
         raise BudgetError(f"{type(model).__name__} cannot take {input_size}x{input_size} images: {first_line(error)}") from None
     params = sum(p.numel() for p in meta.parameters())
-    return Cost(params, counter.get_total_flops() // 2, _longest_path(logits, image))
+    return Cost(params, counter.total // 2, _longest_path(logits, image))
 
 
 def _longest_path(output: torch.Tensor, image: torch.Tensor) -> int:

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from diswot.architecture import Architecture
 from diswot.budget import check_buildable, cost_of
 from diswot.errors import ArchitectureError, first_line
+from diswot.flops import FlopCounter
 from diswot.latency.measure import measure_latency
 from diswot.space import Cost, ImageSpec, SearchSpace
 
@@ -86,10 +86,18 @@ def _trace(model: nn.Module, spec: ImageSpec) -> tuple[list[Part], int]:
     named = [(name, module) for name, module in _parts(meta) if not isinstance(module, nn.Identity)]
     outputs: dict[str, tuple[int, ...]] = {}
     numbers = 0
+    counter, flops = FlopCounter(), dict.fromkeys((name for name, _ in named), 0)
+
+    def begin(name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any) -> None:
+            flops[name] -= counter.total
+
+        return hook
 
     def note(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
             outputs[name] = tuple(output.shape[1:])
+            flops[name] += counter.total
 
         return hook
 
@@ -98,15 +106,15 @@ def _trace(model: nn.Module, spec: ImageSpec) -> tuple[list[Part], int]:
         numbers += output.numel()
 
     for name, module in named:
+        module.register_forward_pre_hook(begin(name))
         module.register_forward_hook(note(name))
     for module in meta.modules():
         if not list(module.children()):
             module.register_forward_hook(count)
-    with FlopCounterMode(display=False) as counter:
+    with counter:
         meta(torch.empty(1, *spec.shape, device="meta"))
-    flops = {name.partition(".")[2]: sum(ops.values()) // 2 for name, ops in counter.get_flop_counts().items()}
     parts = [
-        Part(name, _kind(module), outputs[name], sum(p.numel() for p in module.parameters()), flops.get(name, 0), _blocks(module))
+        Part(name, _kind(module), outputs[name], sum(p.numel() for p in module.parameters()), flops[name] // 2, _blocks(module))
         for name, module in named
         if name in outputs
     ]

@@ -71,9 +71,10 @@ for left, moment in deaths:
 """
 
 
-def _kill(cwd: Path, deaths: Sequence[tuple[int, str]], begin: Sequence[str], resume: Sequence[str]) -> None:
-    """`diswot ...` again and again, each time in a process of its own, which ends by kill -9 at the n-th of these moments; it must come
-    that far. A run that is there is gone on with; one that was killed before it had begun is begun again."""
+def kill_in_turn(cwd: Path, deaths: Sequence[tuple[int, str]], begin: Sequence[str], resume: Sequence[str]) -> None:
+    """`diswot ...` again and again, each time in a process of its own, which ends by kill -9 at the n-th moment of a kind: `whole` and
+    `torn` are lines of its journals, `disk` steps on the disk; it must come that far. A run that is there is gone on with; one that was
+    killed before it had begun is begun again."""
     folder = resume[resume.index("--resume") + 1] if "--resume" in resume else "."
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DISWOT_HOME": str(cwd / "home")}
     command = [sys.executable, "-c", _DOOMED, json.dumps([deaths, begin, resume, f"{folder}/config.yaml"])]
@@ -84,21 +85,21 @@ def _kill(cwd: Path, deaths: Sequence[tuple[int, str]], begin: Sequence[str], re
 def kill_at_line(cwd: Path, line: int, torn: bool, *arguments: str) -> None:
     """`diswot ...` in a process of its own, which ends by kill -9 once it has added so many lines to its journals; `torn`: while it writes
     the last of them. It must come that far."""
-    _kill(cwd, [(line, "torn" if torn else "whole")], arguments, arguments)
+    kill_in_turn(cwd, [(line, "torn" if torn else "whole")], arguments, arguments)
 
 
 def kill_at_lines(cwd: Path, begin: Sequence[str], resume: Sequence[str], *, kills: int, most: int) -> None:
     """kill -9 of a run, each time after 1 to `most` more lines of its journals, every other time in the middle of the last of them; each
     time it is gone on with, but not after the last."""
     rng = random.Random(0)
-    _kill(cwd, [(rng.randint(1, most), "whole" if number % 2 else "torn") for number in range(kills)], begin, resume)
+    kill_in_turn(cwd, [(rng.randint(1, most), "whole" if number % 2 else "torn") for number in range(kills)], begin, resume)
 
 
 def kill_on_disk(cwd: Path, begin: Sequence[str], resume: Sequence[str], *, kills: int, most: int) -> None:
     """kill -9 of a run, each time between two of its next `most` steps on the disk (a file is flushed, or put in another's place), wherever
     they come; each time it is gone on with, but not after the last. A run that was killed before it had begun is begun again."""
     rng = random.Random(0)
-    _kill(cwd, [(rng.randint(1, most), "disk") for _ in range(kills)], begin, resume)
+    kill_in_turn(cwd, [(rng.randint(1, most), "disk") for _ in range(kills)], begin, resume)
 
 
 def count_lines(path: Path) -> int:

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "diswot"
 FLOORS = [
     {"errors", "files"},
     {"plugins", "progress", "config"},
-    {"registry", "architecture"},
+    {"registry", "architecture", "flops"},
     {"space", "statistics"},
     {"devices", "observe", "budget", "runs", "similarity", "processes"},
     {"executors"},

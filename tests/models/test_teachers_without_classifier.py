@@ -62,7 +62,7 @@ def dino(tmp_path: Path) -> str:
 @pytest.mark.slow
 def test_a_transformer_without_classes_leads_a_search_and_teaches_its_winner(tmp_path: Path, dino: str) -> None:
     teacher = {"teacher": "vit_small_patch16_224.dino", "teacher_weights": dino}
-    options = {"space": "s1", "num_classes": 4, "population_size": 3, "iterations": 3, "data": "synthetic"}
+    options = {"space": "s0", "num_classes": 4, "population_size": 3, "iterations": 3, "data": "synthetic"}
     found = diswot.search(proxy="relation", folder=tmp_path / "search", workers=1, **teacher, **options)
     with pytest.raises(TeacherError, match="it has no classifier, use a loss of features, as rkd, or the proxy relation"):
         diswot.search(proxy="semantic_profile", folder=tmp_path / "refused", workers=1, **teacher, **options)

@@ -25,7 +25,7 @@ from tests.scoring.samples import SMALL, count_cost, make_context, score
 def test_scores_of_cells_do_not_depend_on_order_or_processes() -> None:
     """And an error of the user's comes back from another process as it is."""
     space, rng = load_space("nasbench201"), np.random.default_rng(0)
-    archs = [space.sample(rng) for _ in range(200)]
+    archs = [space.sample(rng) for _ in range(60)]
     shuffled = archs.copy()
     random.Random(1).shuffle(shuffled)
     context = make_context(seeds=1, batch_size=2)
@@ -35,7 +35,7 @@ def test_scores_of_cells_do_not_depend_on_order_or_processes() -> None:
         together = dict(zip(archs, engine.score(archs, count_cost), strict=True))
         with pytest.raises(ConfigError, match="unknown space 'nowhere'"):
             list(engine.score([Architecture("nowhere", 1)], lambda _: Cost(1, 1, 1)))
-    assert shuffled != archs and len(together) > 100
+    assert shuffled != archs and len(together) > 40
     for arch in archs:
         assert alone[arch].scores == together[arch].scores, arch
 

@@ -21,7 +21,7 @@ from diswot.scoring import engine
 from diswot.scoring.candidates import ScoreResult
 from diswot.scoring.recipe import JOURNAL, ScorePlan, ScoreRow, run_score
 from diswot.space import Cost, load_space
-from tests.processes import count_lines, kill_at_line
+from tests.processes import count_lines, kill_in_turn
 from tests.searching.samples import Stop, StopAt
 from tests.spaces.own import builds, write_own_space
 
@@ -160,16 +160,15 @@ def test_the_command_line_keeps_what_has_a_name_and_resumes_it(
 
 
 @pytest.mark.slow
-def test_a_kill_in_the_middle_of_a_line_changes_nothing(diswot: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
-    """kill -9 of a real process of the command line."""
+def test_kills_change_nothing(diswot: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    """kill -9 of real processes of the command line, one of them while it writes a line."""
     archs = ("resnet8", "resnet14", "resnet20", CELL)
     assert diswot(*words(*archs), "--quiet", "--name", "whole")[0] == 0
-    for line, torn in ((3, True), (1, False)):
-        name = f"cut{line}"
-        kill_at_line(tmp_path, line, torn, *words(*archs), "--quiet", "--name", name)
-        assert count_lines(tmp_path / "runs" / name / JOURNAL) == line - torn
-        assert diswot("score", "--resume", f"runs/{name}", "--quiet", "--workers", "1")[0] == 0
-        assert (tmp_path / "runs" / name / JOURNAL).read_bytes() == (tmp_path / "runs" / "whole" / JOURNAL).read_bytes()
+    resume = ["score", "--resume", "runs/cut", "--quiet", "--workers", "1"]
+    kill_in_turn(tmp_path, [(1, "whole"), (2, "torn")], [*words(*archs), "--quiet", "--name", "cut"], resume)
+    assert count_lines(tmp_path / "runs" / "cut" / JOURNAL) == 2
+    assert diswot(*resume)[0] == 0
+    assert (tmp_path / "runs" / "cut" / JOURNAL).read_bytes() == (tmp_path / "runs" / "whole" / JOURNAL).read_bytes()
 
 
 LINE = {"choices": "resnet8", "scores": {"params": [1.0, 1.0]}, "failed": {}}

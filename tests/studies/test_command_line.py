@@ -15,7 +15,7 @@ from diswot.architecture import Architecture
 from diswot.scoring.recipe import JOURNAL
 from diswot.studies.recipe import TIMES
 from diswot.studies.simulated_search import SEARCHES
-from tests.processes import count_lines, finish, kill_at_line, kill_at_lines
+from tests.processes import count_lines, kill_in_turn
 from tests.studies.samples import QUICK, SPACE
 
 CommandLine = Callable[..., tuple[int, str, str]]
@@ -104,27 +104,14 @@ def assert_same_study(one: Path, two: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_kill_in_the_middle_of_a_line_changes_nothing(diswot: CommandLine, table: Path, tmp_path: Path) -> None:
-    """kill -9 of a real process of the command line."""
-    assert diswot(*kept(table, "whole"))[0] == 0
-    kill_at_line(tmp_path, 8, True, *kept(table, "cut"))
-    assert count_lines(tmp_path / "runs" / "cut" / JOURNAL) == 7
-    assert diswot(*RESUME)[0] == 0
-    assert_same_study(tmp_path / "runs" / "cut", tmp_path / "runs" / "whole")
-
-
-@pytest.mark.slow
-def test_kills_change_nothing(spawn: Any, table: Path, tmp_path: Path) -> None:
+def test_kills_change_nothing(diswot: CommandLine, table: Path, tmp_path: Path) -> None:
     """kill -9 of real processes, while they score and while they simulate searches: the journals and the tables are those of the
     undisturbed study, byte for byte."""
-    finish(spawn(*kept(table, "whole")))
+    assert diswot(*kept(table, "whole"))[0] == 0
     whole, cut = (tmp_path / "runs" / name for name in ("whole", "cut"))
     scores, searches = count_lines(whole / JOURNAL), count_lines(whole / SEARCHES)
-    kill_at_lines(tmp_path, kept(table, "cut"), RESUME, kills=1, most=scores // 2)
-    assert 0 < count_lines(cut / JOURNAL) < scores
-    kill_at_line(tmp_path, scores - count_lines(cut / JOURNAL) + 4, True, *RESUME)
-    assert count_lines(cut / JOURNAL) == scores and count_lines(cut / SEARCHES) == 3 < searches
-    kill_at_line(tmp_path, 2, False, *RESUME)
-    assert count_lines(cut / SEARCHES) == 5 < searches
-    finish(spawn(*RESUME))
+    deaths = [(8, "torn"), (scores - 7 + 4, "torn"), (2, "whole")]  # 7 scores are whole then; all, and 3 searches; 2 searches more
+    kill_in_turn(tmp_path, deaths, kept(table, "cut"), RESUME)
+    assert 7 < scores == count_lines(cut / JOURNAL) and count_lines(cut / SEARCHES) == 5 < searches
+    assert diswot(*RESUME)[0] == 0
     assert_same_study(cut, whole)

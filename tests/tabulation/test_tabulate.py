@@ -103,7 +103,8 @@ def test_a_killed_table_ends_as_the_undisturbed_one(
     diswot_cli: Any, spawn: Any, small_npz: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """kill -9, then Ctrl-C, of the command and its processes, in the middle of a group; the undisturbed one has other groups."""
-    given = flags(small_npz, teacher_file, networks=3, group_size=2, epochs=3, repeat_fraction=0)
+    size = {"networks": 3, "epochs": 3, "seeds": 1, "repeat_fraction": 0, "baseline_fraction": 0}
+    given = flags(small_npz, teacher_file, group_size=2, **size)
     folder = small_npz.parent / "runs" / "t"
     for signal_number in (signal.SIGKILL, signal.SIGINT):
         process = spawn("tabulate", *(["--resume", str(folder)] if folder.exists() else given))
@@ -116,7 +117,7 @@ def test_a_killed_table_ends_as_the_undisturbed_one(
         assert signal_number != signal.SIGINT or "--resume" in errors
     train_inline(monkeypatch)
     assert diswot_cli("tabulate", "--resume", str(folder), "--workers", "1")[0] == 0
-    whole = flags(small_npz, teacher_file, networks=3, group_size=3, epochs=3, repeat_fraction=0, name="whole")
+    whole = flags(small_npz, teacher_file, group_size=3, name="whole", **size)
     assert diswot_cli("tabulate", *whole)[0] == 0
     assert (folder / "table.csv").read_bytes() == (folder.parent / "whole" / "table.csv").read_bytes()
 

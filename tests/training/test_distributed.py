@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,13 @@ from diswot.training.distributed import DistributedContext, init_distributed, is
 from tests.training.samples import make_recipe, trainer, weights
 from tests.training.torchrun import history, launch, run_diswot, run_script
 
-CURVES = """
+_CURVES = """
 import sys, torch
 from diswot.training.distributed import init_distributed
 from tests.training.test_distributed import curve
 context, device = init_distributed("cpu")
 assert (context.world_size, device) == (2, "cpu")
-torch.save({loss: curve(loss, context) for loss in LOSSES}, f"{sys.argv[1]}/{context.rank}.pt")
+torch.save({loss: curve(loss, context) for loss in LOSSES}, f"{sys.argv[1]}/curves{context.rank}.pt")
 """
 
 
@@ -32,15 +34,54 @@ def curve(loss: str, distributed: DistributedContext | None = None) -> dict[str,
     return {"curve": lines, "weights": weights(one)}
 
 
-CURVES_OF = ["fitnets + rkd + dist", "dlb", "kd", "diswot", "udml", "ofd", "at(ce_weight=0)", "crd", "wttm + mlkd", "ctkd", "vid", "srrl"]
-CURVES_OF += ["reviewkd", "ofa", "kdsvd", "fsp", "ab", "ft"]
+CURVES_OF = ["fitnets + rkd + dist + kd", "dlb", "diswot", "udml", "ofd + vid + srrl", "at(ce_weight=0)", "crd", "wttm + mlkd", "ctkd"]
+CURVES_OF += ["reviewkd", "ofa + kdsvd", "fsp", "ab", "ft"]
+
+
+_BATCH_NORM = """
+import torch.distributed as dist
+from torch import nn
+from diswot.training.distributed import sync_batch_norms
+rank = context.rank
+torch.manual_seed(0)
+x = torch.randn(8, 3, 4, 4, dtype=torch.float64)
+norm = sync_batch_norms(nn.Sequential(nn.BatchNorm2d(3).double()), "cpu")
+mine = x[rank * 4 : rank * 4 + 4].clone().requires_grad_()
+y = norm(mine)
+weight = torch.arange(8.0, dtype=torch.float64)[rank * 4 : rank * 4 + 4, None, None, None]
+(y.square() * weight).sum().backward()
+grads = [p.grad.clone() for p in norm.parameters()]
+for g in grads:
+    dist.all_reduce(g)
+found = {"y": y.detach(), "x": mine.grad, "p": grads, "mean": norm[0].running_mean, "var": norm[0].running_var}
+torch.save(found, f"{sys.argv[1]}/norm{rank}.pt")
+"""
+
+
+_OWN_NORMS = """
+from tests.training.samples import make_recipe, trainer, weights
+own = trainer("none", make_recipe(epochs=2, sync_bn=False, model_ema_decay=0.5), distributed=context)
+own.epoch(0)
+average = {k: v.clone() for k, v in own.students[0].average.module.state_dict().items()}
+half = trainer("kd", make_recipe(epochs=2, precision="bf16"), distributed=context)
+line = half.epoch(0)
+found = {"own": weights(own), "average": average, "half": weights(half), "kd": torch.tensor(line["kd"])}
+torch.save(found, f"{sys.argv[1]}/own{context.rank}.pt")
+"""
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Any]]:
+    """What two processes, started once, have found of each question, by rank."""
+    folder = tmp_path_factory.mktemp("two")
+    run_script(folder, 2, _CURVES.replace("LOSSES", repr(CURVES_OF)) + _BATCH_NORM + _OWN_NORMS)
+    return lambda name: [torch.load(folder / f"{name}{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_curve_of_one(tmp_path: Path) -> None:
+def test_two_processes_give_the_curve_of_one(of_two: Callable[[str], list[Any]]) -> None:
     """Batch norm, relations of the whole batch, adapters, repeated halves, peers: in double precision, terms and weights to 1e-8."""
-    run_script(tmp_path, 2, CURVES.replace("LOSSES", repr(CURVES_OF)))
-    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    found = of_two("curves")
     for loss in CURVES_OF:
         alone = curve(loss)
         assert len(alone["curve"]) == 2 and alone["weights"]
@@ -48,50 +89,48 @@ def test_two_processes_give_the_curve_of_one(tmp_path: Path) -> None:
             torch.testing.assert_close(of_rank[loss], alone, rtol=1e-8, atol=1e-9, msg=lambda text, loss=loss: f"{loss}: {text}")
 
 
+COMMANDS = """
+import json, sys
+from diswot.cli import app
+for command in json.loads(sys.argv[2]):
+    assert app.run(command) == 0, command
+"""
+
+
 @pytest.mark.slow
-def test_the_command_gives_the_same_under_torchrun(tmp_path: Path, small_npz: Path, teacher_file: Path) -> None:
-    options = ["--data", str(small_npz), "--loss", "rkd + at", "--epochs", "2", "--batch-size", "16", "--quiet"]
-    options += ["--lr", "0.0001"]  # or rounding grows step by step
-    options += ["--teacher", "resnet8", "--teacher-weights", str(teacher_file)]
-    for processes in (1, 2):
-        done = run_diswot(tmp_path, processes, "distill", "resnet8", *options, "--name", f"of{processes}")
-        assert done.returncode == 0, done.stderr
+def test_commands_give_the_same_under_torchrun(diswot: Any, tmp_path: Path, small_npz: Path, teacher_file: Path) -> None:
+    """A distillation as of one process; early-stopped distillation with a loss that has layers, whose adapters rest once the teacher is
+    silent; the end of a training repeated."""
+    common = ["--data", str(small_npz), "--batch-size", "16", "--quiet"]
+    taught = ["distill", "resnet8", *common, "--teacher", "resnet8", "--teacher-weights", str(teacher_file)]
+    taught_twice = [*taught, "--loss", "rkd + at", "--epochs", "2", "--lr", "0.0001", "--name"]  # or rounding grows step by step
+    stopped = [*taught, "--loss", "fitnets", "--distill-fraction", "0.5", "--epochs", "2", "--name", "stopped"]
+    trained = ["train", "resnet8", *common, "--epochs", "2", "--name", "trained"]
+    run_commands(tmp_path, [*taught_twice, "of2"], stopped, trained)
+    assert diswot(*taught_twice, "of1")[0] == 0
     one, two = (history(tmp_path / "runs" / f"of{processes}") for processes in (1, 2))
     assert len(one) == 2
     for ours, theirs in zip(two, one, strict=True):
         terms = {name: value for name, value in theirs.items() if not name.endswith("top1")}
         assert len(terms) >= 4
         assert {name: ours[name] for name in terms} == pytest.approx(terms, rel=1e-3)
-
-
-@pytest.mark.slow
-def test_adapters_rest_once_the_teacher_is_silent(tmp_path: Path, small_npz: Path, teacher_file: Path) -> None:
-    """Early-stopped distillation with a loss that has layers, in two processes."""
-    options = ["--data", str(small_npz), "--loss", "fitnets", "--distill-fraction", "0.5", "--epochs", "4", "--batch-size", "16", "--quiet"]
-    options += ["--teacher", "resnet8", "--teacher-weights", str(teacher_file), "--name", "run"]
-    done = run_diswot(tmp_path, 2, "distill", "resnet8", *options)
-    assert done.returncode == 0, done.stderr
-    assert [("fitnets" in line) for line in history(tmp_path / "runs" / "run")] == [True, True, False, False]
-
-
-@pytest.mark.slow
-def test_a_run_of_two_processes_is_resumed_and_its_faults_are_told_once(tmp_path: Path, small_npz: Path) -> None:
-    common = ["train", "resnet8", "--data", str(small_npz), "--epochs", "2", "--batch-size", "16", "--quiet"]
-    done = run_diswot(tmp_path, 2, *common, "--name", "run")
-    assert done.returncode == 0, done.stderr
-    weights_file = tmp_path / "runs/run/student/model.safetensors"
+    assert [("fitnets" in line) for line in history(tmp_path / "runs" / "stopped")] == [True, False]
+    weights_file = tmp_path / "runs/trained/student/model.safetensors"
     before = load_file(weights_file)
     weights_file.unlink()
-    done = run_diswot(tmp_path, 2, "train", "--resume", "runs/run", "--quiet")
+    done = run_diswot(tmp_path, 2, "train", "--resume", "runs/trained", "--quiet")
     assert done.returncode == 0, done.stderr
     after = load_file(weights_file)
     assert before and after.keys() == before.keys()
     assert all(torch.equal(after[name], value) for name, value in before.items())
-    done = run_diswot(tmp_path, 2, *common, "--name", "other", "--lr", "-1")
-    assert done.returncode != 0
-    faults = [line for line in done.stderr.splitlines() if line.startswith("diswot:")]
-    assert len(faults) == 1 and "--lr -1.0: more than 0 is needed" in faults[0]
-    assert not (tmp_path / "runs" / "other").exists()
+
+
+def run_commands(folder: Path, *commands: list[str]) -> None:
+    """Commands one after the other, by two processes that are started once."""
+    script = folder / "commands.py"
+    script.write_text(COMMANDS)
+    done = launch(folder, 2, str(script), str(folder), json.dumps(commands))
+    assert done.returncode == 0, done.stderr
 
 
 ERRORS = """
@@ -112,36 +151,14 @@ def test_an_error_is_told_once_whichever_process_ends_first(tmp_path: Path, faul
     script.write_text(ERRORS)
     done = launch(tmp_path, 2, str(script), str(tmp_path), faulty, waits)
     faults = [line for line in done.stderr.splitlines() if line.startswith("diswot:")]
-    assert len(faults) == 1 and faults[0].startswith(says), done.stderr
-
-
-BATCH_NORM = """
-import sys, torch, torch.distributed as dist
-from torch import nn
-from diswot.training.distributed import sync_batch_norms
-dist.init_process_group("gloo")
-rank = dist.get_rank()
-torch.manual_seed(0)
-x = torch.randn(8, 3, 4, 4, dtype=torch.float64)
-norm = sync_batch_norms(nn.Sequential(nn.BatchNorm2d(3).double()), "cpu")
-mine = x[rank * 4 : rank * 4 + 4].clone().requires_grad_()
-y = norm(mine)
-weight = torch.arange(8.0, dtype=torch.float64)[rank * 4 : rank * 4 + 4, None, None, None]
-(y.square() * weight).sum().backward()
-grads = [p.grad.clone() for p in norm.parameters()]
-for g in grads:
-    dist.all_reduce(g)
-found = {"y": y.detach(), "x": mine.grad, "p": grads, "mean": norm[0].running_mean, "var": norm[0].running_var}
-torch.save(found, f"{sys.argv[1]}/{rank}.pt")
-dist.destroy_process_group()
-"""
+    assert done.returncode != 0 and len(faults) == 1 and faults[0].startswith(says), done.stderr
+    assert ": more than 0 is needed" in faults[0] and not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow
-def test_batch_norm_over_processes_is_torchs_over_the_whole_batch(tmp_path: Path) -> None:
+def test_batch_norm_over_processes_is_torchs_over_the_whole_batch(of_two: Callable[[str], list[Any]]) -> None:
     """Outputs, gradients of inputs and weights, running statistics, by two processes of half the batch each."""
-    run_script(tmp_path, 2, BATCH_NORM)
-    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    parts = of_two("norm")
     torch.manual_seed(0)
     x = torch.randn(8, 3, 4, 4, dtype=torch.float64).requires_grad_()
     norm = nn.BatchNorm2d(3).double()
@@ -154,26 +171,10 @@ def test_batch_norm_over_processes_is_torchs_over_the_whole_batch(tmp_path: Path
         torch.testing.assert_close((part["mean"], part["var"]), (norm.running_mean, norm.running_var))
 
 
-OWN_NORMS = """
-import sys, torch
-from diswot.training.distributed import init_distributed
-from tests.training.samples import make_recipe, trainer, weights
-context, device = init_distributed("cpu")
-own = trainer("none", make_recipe(epochs=2, sync_bn=False, model_ema_decay=0.5), distributed=context)
-own.epoch(0)
-average = {k: v.clone() for k, v in own.students[0].average.module.state_dict().items()}
-half = trainer("kd", make_recipe(epochs=2, precision="bf16"), distributed=context)
-line = half.epoch(0)
-found = {"own": weights(own), "average": average, "half": weights(half), "kd": torch.tensor(line["kd"])}
-torch.save(found, f"{sys.argv[1]}/{context.rank}.pt")
-"""
-
-
 @pytest.mark.slow
-def test_norms_of_their_own_are_averaged_and_half_precision_is_summed_in_full(tmp_path: Path) -> None:
+def test_norms_of_their_own_are_averaged_and_half_precision_is_summed_in_full(of_two: Callable[[str], list[Any]]) -> None:
     """Without whole-batch norms, processes end an epoch with one set of running statistics; and bf16 runs with them."""
-    run_script(tmp_path, 2, OWN_NORMS)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    first, second = of_two("own")
     torch.testing.assert_close(first, second, rtol=0, atol=0)
     assert first["kd"].isfinite()
     whole = trainer("none", make_recipe(epochs=2, model_ema_decay=0.5))
