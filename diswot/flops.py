@@ -22,7 +22,9 @@ class FlopCounter(TorchDispatchMode):
     48
     """
 
-    total = 0
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
