@@ -39,6 +39,8 @@ def _run(plan: Plan, folder: str | Path | None, execution: Execution, progress: 
 
 def _carried_out(begin: Callable[[Execution], Session], execution: Execution, progress: bool) -> Any:
     """What a session gives, with its progress shown on stderr where that is asked for."""
+    if not isinstance(progress, bool):
+        raise ConfigError(f"progress {brief_repr(progress)}: True or False is needed")
     shown = progress_shown() if progress else contextlib.nullcontext(execution.reporter)
     with shown as reporter, begin(replace(execution, reporter=reporter)) as session:
         return session.run()

@@ -34,6 +34,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "compare": {**TRAINED, "archs": ["resnet8", "resnet14"]},
     "tabulate": {"folder": "run", "space": "s0", "data": "none.npz"},
     "resume": {"folder": "run"},
+    "write_report": {"folder": "run"},
     "load_arch": {"path": "none.json"},
     "load_student": {"folder": "run"},
     "build": {"arch": Architecture("zoo", "resnet8"), "num_classes": 0, "in_chans": 0},
