@@ -28,6 +28,15 @@ def canonical_json(value: Any) -> str:
     return _CANONICAL.encode(value)
 
 
+def choices_text(choices: Any) -> str:
+    """Choices for a table or a reader: as they are where they are text, else as canonical JSON.
+
+    >>> choices_text("resnet20"), choices_text({"depths": [1, 3, 5]})
+    ('resnet20', '{"depths":[1,3,5]}')
+    """
+    return choices if isinstance(choices, str) else canonical_json(choices)
+
+
 def _plain_number(value: Any) -> Any:
     """A number of numpy as Python's own."""
     if isinstance(value, numbers.Integral):
@@ -84,8 +93,7 @@ class Architecture:
         return hash(self.key)
 
     def __str__(self) -> str:
-        text = self.choices if isinstance(self.choices, str) else canonical_json(self.choices)
-        return f"{self.space}:{text}"
+        return f"{self.space}:{choices_text(self.choices)}"
 
 
 def _key(space: str, choices: str) -> str:

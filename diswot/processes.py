@@ -1,4 +1,5 @@
-"""How processes end: at once, when their work is done; with their parent, if they are children, which leave Ctrl-C to it."""
+"""Processes: which of them torchrun started, and how they end: at once, when their work is done; with their parent, if they are children,
+which leave Ctrl-C to it."""
 
 from __future__ import annotations
 
@@ -14,6 +15,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
+
+
+def launched_by_torchrun() -> bool:
+    """Whether torchrun started this process."""
+    return "WORLD_SIZE" in os.environ and "RANK" in os.environ
+
+
+def is_main_process() -> bool:
+    """Whether this process is the only one, or the first of those that torchrun started."""
+    return not launched_by_torchrun() or os.environ["RANK"] == "0"
 
 
 def skip_collection_at_exit() -> None:

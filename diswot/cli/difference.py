@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from diswot.cli.output import millions
 from diswot.report.terminal import plain_table
+from diswot.report.text import millions
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -128,9 +128,10 @@ def _times(found: Measurement, index: int) -> dict[str, float]:
 
 
 def _timing_table(names: tuple[str, ...], archs: list[Architecture], costs: list[Any], found: Measurement, setup: Setup) -> Table:
-    from diswot.cli.output import millions, short_name
+    from diswot.cli.output import short_name
     from diswot.latency.measure import describe_load
     from diswot.report.terminal import plain_table
+    from diswot.report.text import millions
 
     title = "; ".join(filter(None, (f"milliseconds for a forward pass: {setup}", describe_load(found.load))))
     table = plain_table(title, ["network", "params", "FLOPs", "median", "10 %", "90 %", "repeats"], left=1)

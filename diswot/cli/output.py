@@ -13,6 +13,7 @@ from rich.table import Table
 from diswot.architecture import Architecture, canonical_json
 from diswot.progress import duration
 from diswot.report.terminal import plain_table
+from diswot.report.text import millions
 from diswot.space import Cost
 
 if TYPE_CHECKING:  # they take seconds to import, and the verb has those of its own result
@@ -26,19 +27,8 @@ if TYPE_CHECKING:  # they take seconds to import, and the verb has those of its 
     from diswot.tabulation.recipe import TabulateResult
 
 Json = dict[str, Any]
-_MANY = 2  # times the cost of the others that a user should be told of
 _MOST_OF_FRONT = 12  # networks of a front in a table
-_MOST_CHOICES = 4  # that a search settled on, in a line
 _MOST_PARTS = 3  # of a ranking, in a table of 80 characters
-
-
-def millions(number: float) -> str:
-    """Return a number in millions, for a table.
-
-    >>> millions(472_756), millions(87_501_408)
-    ('0.473M', '87.5M')
-    """
-    return f"{number / 1e6:.3f}M" if number < 1e7 else f"{number / 1e6:,.1f}M"
 
 
 def _cost_cells(cost: Cost, latency: float | None, timed: bool) -> list[str]:

@@ -18,6 +18,7 @@ from diswot.config import resolve
 from diswot.config.fields import flag_of
 from diswot.errors import ConfigError, RunError, brief_repr
 from diswot.files import is_there
+from diswot.processes import is_main_process
 from diswot.progress.terminal import progress_shown
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Request:
             keep: whether a session without a name is kept in a folder.
         """
         flags = self.flags
-        with progress_shown(flags.get("quiet", False), silent=not _is_main_process()) as reporter:
+        with progress_shown(flags.get("quiet", False), silent=not is_main_process()) as reporter:
             reporter.within("loading torch")
             from diswot.sessions import Session
 
@@ -123,11 +124,6 @@ class Request:
         names = ("device", "workers", "executor", "patience", "cache", "tensorboard", "report")
         given = {name: self.flags[name] for name in names if self.flags.get(name) is not None}
         return Execution(reporter=reporter, **given)
-
-
-def _is_main_process() -> bool:
-    """`diswot.training.distributed.is_main_process`, before torch is loaded."""
-    return not {"WORLD_SIZE", "RANK"} <= os.environ.keys() or os.environ["RANK"] == "0"
 
 
 def _run_name(*parts: str | None) -> str:

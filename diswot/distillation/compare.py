@@ -27,9 +27,9 @@ from diswot.executors.named import LOCAL
 from diswot.latency.measure import measure_networks
 from diswot.latency.runtimes import Setup
 from diswot.losses.together import trained_together
+from diswot.processes import launched_by_torchrun
 from diswot.runs import RunDir, is_count, is_number
 from diswot.space import Cost, load_space
-from diswot.training.distributed import launched_by_torchrun
 
 logger = logging.getLogger(__name__)
 RESULTS = "results.jsonl"

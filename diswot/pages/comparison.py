@@ -9,12 +9,13 @@ import numpy as np
 
 from diswot.distillation.compare import RESULTS, paired_difference
 from diswot.pages.comparison_trainings import curve_pictures, gains_pictures, labeller
-from diswot.pages.run_files import RunFiles, millions
+from diswot.pages.run_files import RunFiles
 from diswot.report.charts import cost_plot, forest_plot
 from diswot.report.charts.style import looks_of
 from diswot.report.html import Facts, Part, Section, Verdict
 from diswot.report.pictures import Picture
 from diswot.report.tables import Column, Table
+from diswot.report.text import millions
 
 Row = dict[str, Any]
 

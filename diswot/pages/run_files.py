@@ -59,17 +59,6 @@ class RunFiles:
         return Section("To repeat it", parts)
 
 
-def millions(number: float) -> str:
-    """A number of parameters or FLOPs for a reader.
-
-    >>> millions(472_756), millions(87_501_408), millions(4.1e9)
-    ('0.473M', '87.5M', '4.1G')
-    """
-    if number >= 1e9:
-        return f"{number / 1e9:.3g}G"
-    return f"{number / 1e6:.3f}M" if number < 1e7 else f"{number / 1e6:,.1f}M"
-
-
 def sentence(text: str) -> str:
     """A remark of the command line as a sentence of a page.
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diswot.config import SearchConfig, resolve
-from diswot.pages.run_files import RunFiles, millions, sentence
+from diswot.pages.run_files import RunFiles, sentence
 from diswot.pages.search_figures import choice_picture, cost_pictures, front_table, progress_picture
 from diswot.pages.search_trials import RankedTrials
 from diswot.pages.winner import winner_parts
 from diswot.report.html import Facts, Listing, Part, Points, Section, Verdict
 from diswot.report.tables import Column, Table
+from diswot.report.text import millions
 from diswot.searching.next_step import needed_flags
 
 _METHOD = (

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from diswot.pages.run_files import millions
+from diswot.architecture import choices_text
 from diswot.pages.search_trials import RankedTrials
 from diswot.report.charts import choices_plot, progress_plot, tradeoff_plot
 from diswot.report.charts.search import CANDIDATES, Mark
 from diswot.report.pictures import Picture
 from diswot.report.tables import Column, Table
+from diswot.report.text import millions
 from diswot.searching.choices import flatten
 from diswot.searching.pareto import non_dominated
 from diswot.searching.trial import Trial
@@ -93,9 +93,8 @@ def _cost_picture(ranked: RankedTrials, cost: Vector, what: str, label: str, res
 
 def _describe(trial: Trial, rank: float) -> str:
     """What is read when the pointer rests on a candidate."""
-    choices = trial.arch.choices if isinstance(trial.arch.choices, str) else json.dumps(trial.arch.choices)
     cost = f"{millions(trial.cost.params)} parameters, {millions(trial.cost.flops)} FLOPs, depth {trial.cost.depth}"
-    return f"candidate {trial.index}, rank {rank:.0f}: {cost}; {choices}"
+    return f"candidate {trial.index}, rank {rank:.0f}: {cost}; {choices_text(trial.arch.choices)}"
 
 
 def choice_picture(ranked: RankedTrials) -> Picture | None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from diswot.pages.run_files import RunFiles, millions
+from diswot.architecture import choices_text
+from diswot.pages.run_files import RunFiles
 from diswot.report.charts.scatter import POINTS, cost_scatter
 from diswot.report.html import Facts, Listing, Part, Section, Verdict
 from diswot.report.pictures import Picture
 from diswot.report.tables import Column, Table
+from diswot.report.text import millions
 from diswot.runs import read_object
 from diswot.tabulation.networks import NETWORKS
 from diswot.tabulation.recipe import JOURNAL
@@ -84,12 +85,7 @@ def _scatter_pictures(networks: Sequence[Mapping[str, Any]]) -> list[Part]:
 
 def _describe(network: Mapping[str, Any]) -> str:
     cost = f"{millions(network['params'])} parameters, {millions(network['flops'])} FLOPs"
-    return f"network {network['number']}: {cost}; {_choices(network)}"
-
-
-def _choices(network: Mapping[str, Any]) -> str:
-    choices = network["choices"]
-    return choices if isinstance(choices, str) else json.dumps(choices, separators=(",", ":"))
+    return f"network {network['number']}: {cost}; {choices_text(network['choices'])}"
 
 
 def _best(networks: Sequence[Mapping[str, Any]]) -> Table:
@@ -100,7 +96,7 @@ def _best(networks: Sequence[Mapping[str, Any]]) -> Table:
     for network in ordered:
         spread = float(np.std(network["top1"], ddof=1)) if len(network["top1"]) > 1 else None
         estimate = {"value": float(np.mean(network["top1"])), "spread": spread}
-        rows.append({**network, "choices": _choices(network), "top1": estimate})
+        rows.append({**network, "choices": choices_text(network["choices"]), "top1": estimate})
     return Table(f"The {len(rows)} most accurate of {len(networks)}; the table has all", columns, rows)
 
 

@@ -42,3 +42,12 @@ def file_name(text: str) -> str:
     '.._x_loss_kd'
     """
     return re.sub(r"[^\w.+-]", "_", text)[:120]
+
+
+def millions(number: float) -> str:
+    """A number of parameters or FLOPs in millions, for a reader.
+
+    >>> millions(472_756), millions(87_501_408)
+    ('0.473M', '87.5M')
+    """
+    return f"{number / 1e6:.3f}M" if number < 1e7 else f"{number / 1e6:,.1f}M"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diswot.architecture import choices_text
 from diswot.report import charts, tables
 from diswot.report.charts.scatter import POINTS
 from diswot.report.charts.style import Look, looks_of
@@ -156,15 +156,13 @@ def _scatter_pictures(study: Study, report: DatasetReport) -> dict[str, Picture]
             Column("flops", "FLOPs", "integer"),
         ]
         values = zip(archs, fitness, accuracy, flops, strict=True)
-        rows = [{"network": _name(arch), "score": float(s), "accuracy": float(a), "flops": float(f)} for arch, s, a, f in values]
+        rows = [
+            {"network": choices_text(arch.choices), "score": float(s), "accuracy": float(a), "flops": float(f)} for arch, s, a, f in values
+        ]
         pictures[f"scatter_{result.name}"] = Picture(figure, data=Table(title, columns, rows), hover=hover)
     return pictures
 
 
 def _describe(arch: Architecture, cost: Cost, accuracy: float) -> str:
     """What is read when the pointer rests on a network."""
-    return f"{accuracy:.2f} %, {cost.params / 1e6:.3g}M, {cost.flops / 1e6:.3g}M FLOPs: {_name(arch)}"
-
-
-def _name(arch: Architecture) -> str:
-    return arch.choices if isinstance(arch.choices, str) else json.dumps(arch.choices)
+    return f"{accuracy:.2f} %, {cost.params / 1e6:.3g}M, {cost.flops / 1e6:.3g}M FLOPs: {choices_text(arch.choices)}"

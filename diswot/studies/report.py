@@ -46,20 +46,21 @@ def write_report(study: Study, reports: Sequence[DatasetReport], folder: Path, w
     """
     out = folder / FILES
     out.mkdir(exist_ok=True)
-    for report in reports:
-        for name, table in dataset_tables(study, report).items():
+    listed = [dataset_tables(study, report) for report in reports]
+    for report, of_dataset in zip(reports, listed, strict=True):
+        for name, table in of_dataset.items():
             tables.write_table(table, out, file_name(f"{report.dataset}_{name}"))
     write_atomic(out / "scores.csv", tables.to_csv(score_table(study)))
     if with_page:
-        write_page(folder, f"How {len(study.rankings)} rankings order {study.benchmark.name}", _sections(study, reports))
+        write_page(folder, f"How {len(study.rankings)} rankings order {study.benchmark.name}", _sections(study, reports, listed))
 
 
-def _sections(study: Study, reports: Sequence[DatasetReport]) -> list[Section]:
-    """The sections of the page: the verdict, the tables and charts of each data set, the options."""
+def _sections(study: Study, reports: Sequence[DatasetReport], listed: Sequence[Mapping[str, Table]]) -> list[Section]:
+    """The sections of the page: the verdict, the tables (`listed`, of each data set) and charts, the options."""
     looks = looks_of_rankings(study, reports)
     of_datasets = [
-        Section(report.dataset, [*dataset_tables(study, report).values(), *dataset_charts(study, report, looks).values()])
-        for report in reports
+        Section(report.dataset, [*of_dataset.values(), *dataset_charts(study, report, looks).values()])
+        for report, of_dataset in zip(reports, listed, strict=True)
     ]
     options = Listing(yaml.safe_dump(to_dict(study.config), sort_keys=False), "The options")
     return [_introduction(study, reports), *of_datasets, Section("Configuration", [options])]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diswot.architecture import choices_text
 from diswot.report.tables import Column, Table
 from diswot.statistics.bootstrap import Estimate
 from diswot.studies.study import BASELINES
@@ -69,7 +69,7 @@ def pick_table(study: Study, report: DatasetReport) -> Table:
             costs = {"params": study.costs[pick].params, "flops": study.costs[pick].flops}
             reached = {"accuracy": float(accuracy[pick]), "lost": best - float(accuracy[pick])}
             rows.append(
-                {"budget": f"{budget / 1e6:.4g}M", "ranking": name, **reached, **costs, "network": _name(study.archs[pick].choices)}
+                {"budget": f"{budget / 1e6:.4g}M", "ranking": name, **reached, **costs, "network": choices_text(study.archs[pick].choices)}
             )
     columns = [Column("budget", "FLOPs budget"), Column("ranking", "ranking"), Column("accuracy", "accuracy", "number", 2)]
     columns += [Column("lost", "lost", "number", 2), Column("params", "parameters", "integer"), Column("flops", "FLOPs", "integer")]
@@ -85,7 +85,3 @@ def _listed(report: DatasetReport) -> Sequence[str]:
     """The best rankings, and the baselines."""
     order = sorted(report.statistics, key=lambda name: -float(np.nan_to_num(report.statistics[name]["Spearman"].value, nan=-2)))
     return [*[name for name in order if name not in BASELINES][:_MOST_RANKINGS], *(name for name in BASELINES if name in report.statistics)]
-
-
-def _name(choices: Any) -> str:
-    return choices if isinstance(choices, str) else json.dumps(choices, separators=(",", ":"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diswot.architecture import canonical_json
+from diswot.architecture import choices_text
 from diswot.statistics.bootstrap import Estimate, bootstrap_interval
 from diswot.statistics.correlation import spearman
 from diswot.tabulation.networks import TableNetwork
@@ -32,7 +32,13 @@ def table_csv(networks: Sequence[TableNetwork], accuracies: Accuracies, loss: st
     columns = ["choices", "params", "flops", "depth", "source"]
     for number, network in enumerate(networks):
         cost = network.cost
-        row = {"choices": _choices(network), "params": cost.params, "flops": cost.flops, "depth": cost.depth, "source": network.source}
+        row = {
+            "choices": choices_text(network.arch.choices),
+            "params": cost.params,
+            "flops": cost.flops,
+            "depth": cost.depth,
+            "source": network.source,
+        }
         of_network = {training: top1 for training, top1 in accuracies.items() if training.network == number}
         for one, needed in ((loss, seeds), (ALONE, seeds[:1])):
             found = [of_network.get(Training(number, one, seed), math.nan) for seed in needed]
@@ -47,11 +53,6 @@ def table_csv(networks: Sequence[TableNetwork], accuracies: Accuracies, loss: st
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _choices(network: TableNetwork) -> str:
-    choices = network.arch.choices
-    return choices if isinstance(choices, str) else canonical_json(choices)
 
 
 def _order(column: str) -> tuple[int, str]:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from diswot.observe import Observation
+from diswot.processes import launched_by_torchrun
 
 _WEIGHT_LIKE = ("weight", "norms")  # fields of an observation that do not belong to the images
 _OPTIONS = inspect.signature(nn.parallel.DistributedDataParallel).parameters
@@ -127,16 +128,6 @@ class DistributedContext:
         """Wait until all processes are here."""
         if self.world_size > 1:
             dist.barrier()
-
-
-def launched_by_torchrun() -> bool:
-    """Whether torchrun started this process."""
-    return "WORLD_SIZE" in os.environ and "RANK" in os.environ
-
-
-def is_main_process() -> bool:
-    """Whether this process is the only one, or the first of those that torchrun started."""
-    return not launched_by_torchrun() or os.environ["RANK"] == "0"
 
 
 def init_distributed(device: str) -> tuple[DistributedContext, str]:

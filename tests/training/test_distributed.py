@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from diswot.training.distributed import DistributedContext, init_distributed, is_main_process, launched_by_torchrun
+from diswot.processes import is_main_process, launched_by_torchrun
+from diswot.training.distributed import DistributedContext, init_distributed
 from tests.training.samples import make_recipe, trainer, weights
 from tests.training.torchrun import history, launch, run_diswot, run_script
 
