@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,8 @@ from diswot.architecture import Architecture
 from diswot.budget import check_buildable, cost_of
 from diswot.errors import ArchitectureError, first_line
 from diswot.flops import FlopCounter
-from diswot.latency.measure import measure_latency
+from diswot.latency.measure import Measurement, measure_networks
+from diswot.latency.runtimes import Setup
 from diswot.space import Cost, ImageSpec, SearchSpace
 
 _BYTES = 4  # of a float32
@@ -35,7 +35,7 @@ class Part:
 @dataclass(frozen=True)
 class Description:
     """A network's parts and costs. `weight_bytes` and `activation_bytes` (the outputs of all layers for one image) are of float32;
-    `latency` is in milliseconds for one image on `device`, with one thread on a CPU; NaN where it was not asked for."""
+    `measured` is the time of a pass of one image on `device`, with one thread on a CPU; None where it was not asked for."""
 
     arch: Architecture
     spec: ImageSpec
@@ -43,7 +43,7 @@ class Description:
     parts: list[Part]
     weight_bytes: int
     activation_bytes: int
-    latency: float
+    measured: Measurement | None
     device: str
 
 
@@ -70,14 +70,15 @@ def describe(space: SearchSpace, arch: Architecture, spec: ImageSpec, device: st
         with torch.device("meta"):
             model = space.build(arch, spec.num_classes, spec.in_chans)
         parts, activations = _trace(model, spec)
-        latency = math.nan
+        measured = None
         if timed:
-            latency = measure_latency(space.build(arch, spec.num_classes, spec.in_chans), spec.shape, torch.device(device))
+            setup = Setup(torch.device(device).type)
+            measured = measure_networks([space.build(arch, spec.num_classes, spec.in_chans)], [spec.shape], setup)
     except RuntimeError as error:
         raise ArchitectureError(
             f"{arch.space} {arch.digest} cannot take {spec.input_size}x{spec.input_size} images: {first_line(error)}"
         ) from None
-    return Description(arch, spec, cost, parts, cost.params * _BYTES, activations * _BYTES, latency, device)
+    return Description(arch, spec, cost, parts, cost.params * _BYTES, activations * _BYTES, measured, device)
 
 
 def _trace(model: nn.Module, spec: ImageSpec) -> tuple[list[Part], int]:

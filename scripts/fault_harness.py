@@ -1,6 +1,6 @@
-"""The faults of tests/faults at a scale: kill -9, full disks, damaged files, bad inputs.
+"""The faults of tests/faults at a scale: kill -9, full disks, limits of the kernel, damaged files, bad inputs.
 
-python scripts/fault_harness.py --kills 1000 --disks 100 --damages 500 --inputs 2000
+python scripts/fault_harness.py --kills 300 --disks 100 --limits 50 --damages 500 --inputs 2000
 
 Each number is for each verb, file or kind of input; 0 leaves a kind of fault out. Prints what was tried and every fault that was found.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import resource
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -18,14 +19,12 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
-from diswot.models.zoo import ZOO
-from tests.conftest import write_small_npz
-from tests.faults import inputs, test_damage, test_full_disk
-from tests.faults.commands import COMMANDS, run_command
+from tests.faults import inputs, test_damage, test_full_disk, test_limits
+from tests.faults.children import Children
+from tests.faults.commands import COMMANDS, run_command, write_inputs
 from tests.processes import kill_on_disk
 
 _KILLS_AT_ONCE = 10  # of one run, before it is let go to its end and compared
@@ -33,18 +32,18 @@ _KILLS_AT_ONCE = 10  # of one run, before it is let go to its end and compared
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("kills", "disks", "damages", "inputs"):
+    for name in _PARTS:
         parser.add_argument(f"--{name}", type=int, default=0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="faults-") as made:
         folder = Path(made).resolve()
         _prepare(folder)
-        parts = (_kills, asked.kills), (_disks, asked.disks), (_damages, asked.damages), (_inputs, asked.inputs)
-        faults = [fault for part, most in parts for fault in part(folder, most)]
+        faults = [fault for name, part in _PARTS.items() for fault in part(folder, getattr(asked, name))]
         os.chdir("/")
     for fault in faults:
         print(fault)
-    print(f"{len(faults)} faults")
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
+    print(f"{len(faults)} faults; {peak:,} MB of memory at most in one process")
     return bool(faults)
 
 
@@ -52,9 +51,8 @@ def _prepare(folder: Path) -> None:
     """Make the folder that commands run in, with their inputs."""
     os.chdir(folder)
     os.environ |= {"DISWOT_HOME": str(folder / "home"), "DISWOT_CACHE": "off"}
-    write_small_npz(folder / "small.npz")
-    torch.manual_seed(5)
-    torch.save(ZOO["resnet8"](num_classes=4).state_dict(), folder / "teacher.pth")
+    folder.chmod(0o755)  # nobody may read it
+    write_inputs(folder)
 
 
 def _told(what: str, tried: int, found: list[str]) -> list[str]:
@@ -77,8 +75,7 @@ def _kills(folder: Path, most: int) -> Iterator[str]:
             except AssertionError as error:  # the run has ended before
                 found += [] if "ended before" in str(error) else [f"{command.verb}: {error}"]
             tried += kills
-            begun = (folder / "runs" / "run" / "config.yaml").exists()
-            code, errors = run_command(command.resume if begun else command.begin)
+            code, errors = (0, "") if command.is_done(folder) else run_command(command.next(folder))
             if code != 0 or command.result(folder) != expected:
                 found.append(f"{command.verb} after {kills} kills: exit code {code}, {errors[-300:]}")
         yield from _told(f"kill -9, {command.verb}", tried, found)
@@ -89,6 +86,19 @@ def _disks(folder: Path, most: int) -> Iterator[str]:
         for forever in (True, False):
             when = "stays full" if forever else "is full once"
             yield from _told(f"the disk {when}, {command.verb}", *test_full_disk.faults_of(command, folder, most, forever))
+
+
+def _limits(folder: Path, most: int) -> Iterator[str]:
+    if not most:
+        return
+    with Children(folder) as children:
+        for command in COMMANDS:
+            yield from _told(f"files that may not grow, {command.verb}", *test_limits.faults_of_sizes(children, command, most))
+            yield from _told(f"folders that may not be written, {command.verb}", *test_limits.faults_of_read_only(children, command))
+            if command.keeps_a_run:
+                yield from _told(f"small disks, {command.verb}", *test_limits.faults_of_small_disks(children, command, most))
+                few = min(most, 10)
+                yield from _told(f"stopped, and a second process, {command.verb}", *test_limits.faults_of_two(children, command, few))
 
 
 def _damages(folder: Path, most: int) -> Iterator[str]:
@@ -116,6 +126,9 @@ def _inputs_of(strategy: SearchStrategy[inputs.Case], folder: Path, most: int) -
 
     use()
     return tried, found
+
+
+_PARTS = {"kills": _kills, "disks": _disks, "limits": _limits, "damages": _damages, "inputs": _inputs}
 
 
 if __name__ == "__main__":

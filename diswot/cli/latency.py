@@ -85,6 +85,7 @@ def _refuse(fault: bool, message: str) -> None:
 def _networks(names: tuple[str, ...], setup: Setup, own: str | None, flags: dict[str, Any], as_json: bool) -> None:
     """Measure networks and print their times."""
     from diswot.budget import check_buildable, cost_of
+    from diswot.cli.output import conditions_json, timing_json
     from diswot.errors import ArchitectureError, first_line
     from diswot.latency.measure import measure_networks
     from diswot.models.named import read_architecture
@@ -107,24 +108,24 @@ def _networks(names: tuple[str, ...], setup: Setup, own: str | None, flags: dict
         found = measure_networks(models, shapes, setup)
     except RuntimeError as error:
         raise ArchitectureError(f"{' '.join(names)} cannot be run on {shapes[0][1]}x{shapes[0][2]} images: {first_line(error)}") from None
-    warning = found.warning(setup)
     if as_json:
         rows = [
-            {"name": name, "space": arch.space, "choices": arch.choices, "params": cost.params, "flops": cost.flops, **_times(found, index)}
+            {
+                "name": name,
+                "space": arch.space,
+                "choices": arch.choices,
+                "params": cost.params,
+                "flops": cost.flops,
+                **timing_json(found, index),
+            }
             for index, (name, arch, cost) in enumerate(zip(names, archs, costs, strict=True))
         ]
-        load = None if math.isnan(found.load) else found.load
-        how = {"device": setup.device, "runtime": setup.runtime, "threads": setup.threads, "batch_size": setup.batch_size}
-        click.echo(json.dumps({**how, "networks": rows, "on_processor": found.on_processor, "load": load, "warning": warning or None}))
+        how = {"device": setup.device, "runtime": setup.runtime, "batch_size": setup.batch_size, **conditions_json(found, setup)}
+        click.echo(json.dumps({**how, "networks": rows}))
         return
     show_table(_timing_table(names, archs, costs, found, setup))
-    if warning:
+    if warning := found.warning(setup):
         click.echo(f"warning: {warning}", err=True)
-
-
-def _times(found: Measurement, index: int) -> dict[str, float]:
-    timing = found.timings[index]
-    return {"latency_ms": timing.median, "p10_ms": timing.p10, "p90_ms": timing.p90, "repeats": timing.repeats}
 
 
 def _timing_table(names: tuple[str, ...], archs: list[Architecture], costs: list[Any], found: Measurement, setup: Setup) -> Table:

@@ -36,6 +36,7 @@ def show(architecture: str, num_classes: int | None, input_size: int | None, spa
         from diswot.cli.drawing import draw_network, encodable
         from diswot.describe import describe
         from diswot.devices import choose_device
+        from diswot.latency.runtimes import Setup
         from diswot.models.named import read_architecture
         from diswot.space import load_space
 
@@ -51,6 +52,8 @@ def show(architecture: str, num_classes: int | None, input_size: int | None, spa
         click.echo(line)
     click.echo()
     show_table(output.show_architecture(found))
+    if found.measured is not None and (warning := found.measured.warning(Setup(found.device))):
+        click.echo(f"warning: {warning}", err=True)
 
 
 @click.command()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # they take seconds to import, and the verb has those of its 
     from diswot.distillation.compare import Comparison
     from diswot.distillation.recipe import DistillResult
     from diswot.inference import Evaluation
+    from diswot.latency.measure import Measurement
+    from diswot.latency.runtimes import Setup
     from diswot.quantization import ReducedExport
     from diswot.scoring.recipe import ScoreRow
     from diswot.searching.recipe import SearchResult
@@ -122,7 +124,27 @@ def show_json(found: Description) -> Json:
     parts = [{"name": p.name, "kind": p.kind, "output": p.output, "params": p.params, "flops": p.flops} for p in found.parts]
     costs = {**_cost(found.cost), "weight_bytes": found.weight_bytes, "activation_bytes": found.activation_bytes}
     identity = {"space": found.arch.space, "choices": found.arch.choices, "digest": found.arch.digest}
-    return {**identity, **costs, "latency_ms": found.latency, "device": found.device, "parts": parts}
+    return {**identity, **costs, **_times_json(found), "device": found.device, "parts": parts}
+
+
+def _times_json(found: Description) -> Json:
+    from diswot.latency.runtimes import Setup
+
+    if found.measured is None:
+        return {}
+    return {**timing_json(found.measured, 0), **conditions_json(found.measured, Setup(found.device))}
+
+
+def timing_json(found: Measurement, index: int) -> Json:
+    """The times of one of the networks that were measured."""
+    timing = found.timings[index]
+    return {"latency_ms": timing.median, "p10_ms": timing.p10, "p90_ms": timing.p90, "repeats": timing.repeats}
+
+
+def conditions_json(found: Measurement, setup: Setup) -> Json:
+    """What a measurement depended on besides the networks."""
+    load = None if math.isnan(found.load) else found.load
+    return {"threads": setup.threads, "on_processor": found.on_processor, "load": load, "warning": found.warning(setup) or None}
 
 
 def show_architecture(found: Description) -> Table:
@@ -135,9 +157,18 @@ def show_architecture(found: Description) -> Table:
     table.add_section()
     memory = f"weights {found.weight_bytes / 2**20:.2f} MiB, activations {found.activation_bytes / 2**20:.2f} MiB an image"
     table.add_row("all", f"depth {found.cost.depth}; {memory}", "", f"{found.cost.params:,}", millions(found.cost.flops))
-    threads = ", one thread" if found.device == "cpu" else ""
-    table.add_row("latency", f"{found.latency:.2f} ms, one image, median, on {found.device}{threads}", "", "", "")
+    if found.measured is not None:
+        table.add_row("latency", _latency_text(found.measured, found.device), "", "", "")
     return table
+
+
+def _latency_text(found: Measurement, device: str) -> str:
+    """The median of a network's times with its spread, and what it depends on besides the network."""
+    from diswot.latency.measure import describe_load
+
+    timing = found.timings[0]
+    where = ", ".join(filter(None, ("one image", f"on {device}", "one thread" if device == "cpu" else "", describe_load(found.load))))
+    return f"{timing.median:.2f} ms ({timing.p10:.2f} to {timing.p90:.2f}); {where}"
 
 
 def distill_table(result: DistillResult) -> Table:

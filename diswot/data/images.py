@@ -387,8 +387,9 @@ def check_labels(name: str, labels: NDArray[Any], num_classes: int | None = None
     return labels.astype(np.int64)
 
 
+@functools.lru_cache(maxsize=4)
 def generate_dataset(name: str, num_classes: int, side: int, seed: int, train: int = 5000, test: int = 1000) -> Dataset:
-    """Return a data set that is generated in code and needs no files.
+    """Return a data set that is generated in code and needs no files. The last few are kept, with the images that were used.
 
     Args:
         name: `synthetic` (dead leaves, see `dead_leaves`) or `noise` (Gaussian pixels, from which nothing can be learned).

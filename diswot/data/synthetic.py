@@ -5,6 +5,8 @@ They are generated in code, so that a first search needs no download.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,16 +41,20 @@ def dead_leaves(labels: NDArray[np.int64], side: int, rng: np.random.Generator) 
     scale = np.array([look[1] for look in looks])
     y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
     ticks = x[0]
-    colours = np.empty((_LEAVES + 1, n, 3), np.float32)  # of the background, then of the discs
-    colours[0] = _colours(colour, rng)
+    shades = np.empty((1 + _LEAVES, n, 3))  # of the background, then of the discs
+    shades[0] = rng.standard_normal((n, 3))
+    centres = np.empty((_LEAVES, 2, n, 1, 1), np.float32)
+    quantiles = np.empty((_LEAVES, n))
+    for leaf in range(_LEAVES):
+        rng.random(out=centres[leaf], dtype=np.float32)
+        rng.random(out=quantiles[leaf])
+        rng.standard_normal(out=shades[1 + leaf])
+    centres = centres * 1.2 - 0.1
+    squares = ((_radii(quantiles) * scale).astype(np.float32) ** 2)[..., None, None]
     top = np.zeros((n, side, side), np.intp)  # which of them a pixel shows
-    for leaf in range(1, _LEAVES + 1):  # back to front: each disc hides those that were painted before
-        centre = rng.random((2, n, 1, 1), dtype=np.float32) * 1.2 - 0.1
-        radius = (_radii(n, rng) * scale).astype(np.float32)[:, None, None]
-        inside = (ticks[:, None] - centre[0]) ** 2 + (ticks - centre[1]) ** 2 < radius**2
-        np.putmask(top, inside, leaf)
-        colours[leaf] = _colours(colour, rng)
-    images = colours[top, np.arange(n)[:, None, None]]
+    for leaf, (centre, square) in enumerate(zip(centres, squares, strict=True), 1):  # back to front: each disc hides those before it
+        np.putmask(top, (ticks[:, None] - centre[0]) ** 2 + (ticks - centre[1]) ** 2 < square, leaf)
+    images = _colours(colour, shades)[top, np.arange(n)[:, None, None]]
     images += _gratings([look[2] for look in looks], y, x, rng)[..., None]
     light = rng.normal(0, 0.15, (2, n, 1, 1)).astype(np.float32)
     images += (light[0] * (y - 0.5) + light[1] * (x - 0.5))[..., None]
@@ -56,6 +62,7 @@ def dead_leaves(labels: NDArray[np.int64], side: int, rng: np.random.Generator) 
     return (images.clip(0, 1) * 255).round().astype(np.uint8)
 
 
+@functools.lru_cache(maxsize=1000)
 def _class_look(label: int) -> tuple[NDArray[np.float32], float, tuple[float, float]]:
     """Return the mean colour, the scale of the discs, and the grating (orientation, cycles per image) of a class."""
     rng = np.random.default_rng([_CLASS_SEED, label])
@@ -63,15 +70,16 @@ def _class_look(label: int) -> tuple[NDArray[np.float32], float, tuple[float, fl
     return colour, float(np.exp(rng.normal(0, 0.3))), (float(rng.uniform(0, np.pi)), float(rng.uniform(2, 9)))
 
 
-def _radii(n: int, rng: np.random.Generator, smallest: float = 0.03, largest: float = 0.6) -> NDArray[np.float64]:
-    """Draw radii from the density r^-3 between two bounds, by inverting its distribution function."""
+def _radii(quantiles: NDArray[np.float64], smallest: float = 0.03, largest: float = 0.6) -> NDArray[np.float64]:
+    """Return radii of the density r^-3 between two bounds, by inverting its distribution function."""
     a, b = smallest**-2, largest**-2
-    return (a + rng.random(n) * (b - a)) ** -0.5
+    return (a + quantiles * (b - a)) ** -0.5
 
 
-def _colours(mean: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return (n, 3) colours that, like natural ones, vary most in brightness, less in blue-yellow and least in red-green."""
-    return (mean + rng.normal(0, (0.35, 0.09, 0.04), (len(mean), 3)) @ _COLOUR_AXES).astype(np.float32)
+def _colours(mean: NDArray[np.float32], shades: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return colours, (..., n, 3), about the (n, 3) means; like natural ones, they vary most in brightness, less in blue-yellow and least
+    in red-green. `shades` are standard normal."""
+    return (mean + (shades * (0.35, 0.09, 0.04)) @ _COLOUR_AXES).astype(np.float32)
 
 
 def _gratings(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
 from diswot.errors import ConfigError
+from diswot.statistics.growing_ranks import ranks_of_columns
 from diswot.statistics.ranked_values import Vector
 
 COMBINE = ("rank", "log", "sum")
@@ -43,7 +43,7 @@ def combine(scores: ArrayLike, method: str = "rank", weights: Sequence[float] | 
     if method == "sum":
         return np.asarray((table * scale).sum(1), np.float64)
     if ranks is None:
-        ranks = np.asarray(rankdata(table, axis=0), np.float64)
+        ranks = ranks_of_columns(table)
     if method == "rank":
         return np.asarray((ranks * scale).mean(1) / count, np.float64)
     if method == "log":

@@ -18,6 +18,7 @@ from diswot.scoring.candidates import ScoreResult
 from diswot.scoring.engine import Engine
 from diswot.scoring.recipe import input_digests, is_number_list
 from diswot.searching.history import History, ScoredTrials
+from diswot.searching.latencies import read_latencies, write_latency
 from diswot.searching.pareto import FrontMember, find_front
 from diswot.searching.proposals import TriedForms
 from diswot.searching.setup import SearchSetup
@@ -99,6 +100,7 @@ class Search(SearchSetup):
             inputs = input_digests(config, self.context, self.space.name, config.strategy)
             run.check_inputs("inputs.json", {**inputs, **self.feasibility.digests()})
             self._take_over(read_trials(run, self.space.name, repair=True))
+        self._keep_latencies(run)
 
     def run(self, engine: Engine) -> None:
         """Score candidates until there are as many as were asked for, or nothing is left to try."""
@@ -145,6 +147,19 @@ class Search(SearchSetup):
             reason = self.trials[0].reason if self.trials else "none was scored"
             raise RunError(f"no candidate could be scored; the first failed with: {reason}")
         return self._fittest(history)
+
+    def _keep_latencies(self, run: RunDir | None) -> None:
+        """Have what is measured kept in the run, so that a resume on a busier machine decides nothing otherwise."""
+        if run is None or self.feasibility.table is not None:
+            self.feasibility.check_fast_enough()
+            return
+        kept = read_latencies(run, self.space.name)
+        self.feasibility.latencies |= kept
+        self.feasibility.check_fast_enough()  # before anything is written
+        for arch, ms in self.feasibility.latencies.items():
+            if arch not in kept:
+                write_latency(run, arch, ms)
+        self.feasibility.note = lambda arch, ms: write_latency(run, arch, ms)
 
     def _take_over(self, trials: Sequence[Trial]) -> None:
         """Take over the trials of the journal; what was under way when it was cut off is bred again when the search comes to it."""

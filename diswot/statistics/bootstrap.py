@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from diswot.statistics.ranked_values import RankedValues, Rows
 
 _NAN = float("nan")
-_RNG = "rng" if "rng" in signature(stats.bootstrap).parameters else "random_state"  # the argument's name before scipy 1.15
 
 
 def seed_spread(statistic: Callable[[ArrayLike, ArrayLike], float], scores: ArrayLike, accuracy: ArrayLike) -> tuple[float, float]:
@@ -157,7 +155,10 @@ def bootstrap_interval(
     >>> low < 14.5 < high
     True
     """
-    options: dict[str, Any] = {"n_resamples": repeats, "confidence_level": level, "method": "percentile", _RNG: rng}
+    from scipy import stats  # it takes a second, and most verbs need none of it
+
+    generator = "rng" if "rng" in signature(stats.bootstrap).parameters else "random_state"  # its name before scipy 1.15
+    options: dict[str, Any] = {"n_resamples": repeats, "confidence_level": level, "method": "percentile", generator: rng}
     arrays = [np.asarray(column) for column in columns]
     # batch=1: one resample is in memory at a time
     interval = stats.bootstrap(arrays, statistic, paired=True, vectorized=False, batch=1, **options).confidence_interval

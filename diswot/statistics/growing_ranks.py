@@ -42,6 +42,18 @@ class GrowingRanks:
         return ranks
 
 
+def ranks_of_columns(table: ArrayLike) -> Vector:
+    """The ranks (n, columns) within each column of a table: those of `scipy.stats.rankdata`, whose import takes a second.
+
+    >>> ranks_of_columns([[0.5, 10.0], [0.1, 20.0], [0.5, 15.0]]).tolist()
+    [[2.5, 1.0], [1.0, 3.0], [2.5, 2.0]]
+    """
+    values = np.asarray(table, np.float64)
+    ranks = GrowingRanks(values.shape[1])
+    ranks.extend(values)
+    return ranks.table()
+
+
 def _ranks_in_order(values: Vector) -> Vector:
     """The ranks of values that are in ascending order."""
     begins = np.flatnonzero(np.append(True, values[1:] != values[:-1])) if len(values) else np.empty(0, np.intp)

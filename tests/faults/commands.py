@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+import diswot
 from diswot.cli import main
+from diswot.models.zoo import ZOO
+from tests.conftest import write_small_npz
+from tests.studies.samples import write_cells
+from tests.trained import ARCH
 
 _DATA = ("--data", "small.npz", "--batch-size", "16", "--quiet")
 
@@ -20,29 +27,50 @@ class Command:
     Attributes:
         verb: its name.
         words: what follows.
-        outcome: the files of the run's folder that an undisturbed run has byte for byte.
+        outcome: the files that an undisturbed command leaves byte for byte the same.
+        folder: where it leaves them.
     """
 
     verb: str
     words: tuple[str, ...]
     outcome: tuple[str, ...]
+    folder: str = "runs/run"
+
+    @property
+    def keeps_a_run(self) -> bool:
+        """Whether it can be gone on with; else it is begun again."""
+        return self.folder.startswith("runs/")
 
     @property
     def begin(self) -> list[str]:
-        return [self.verb, *self.words, "--name", "run"]
+        return [self.verb, *self.words, *(["--name", "run"] if self.keeps_a_run else [])]
 
     @property
     def resume(self) -> list[str]:
-        workers = ["--workers", "1"] if self.verb in ("search", "score", "study") else []
-        return [self.verb, "--resume", "runs/run", "--quiet", *workers]
+        if not self.keeps_a_run:
+            return self.begin
+        workers = ["--workers", "1"] if self.verb in ("search", "score", "study", "tabulate") else []
+        return [self.verb, "--resume", self.folder, "--quiet", *workers]
+
+    def next(self, folder: Path) -> list[str]:
+        """What to type after a disturbance: the command that goes on, or where nothing had begun the one that begins."""
+        return self.resume if (folder / self.folder / "config.yaml").exists() else self.begin
+
+    def is_done(self, folder: Path) -> bool:
+        """Whether it has left all it leaves and, having no run, could not be typed again."""
+        return not self.keeps_a_run and (folder / self.folder).exists()
 
     def result(self, folder: Path) -> dict[str, bytes]:
         """The content of the files that must be the same."""
-        return {name: (folder / "runs" / "run" / name).read_bytes() for name in self.outcome}
+        return {name: (folder / self.folder / name).read_bytes() for name in self.outcome}
 
 
-_SMALL = ("--num-classes", "4", "--workers", "1", "--quiet", "--teacher", "resnet8", "--seeds", "1")
+_ALONE = ("--workers", "1", "--quiet")
+_SMALL = ("--num-classes", "4", *_ALONE, "--teacher", "resnet8", "--seeds", "1")
 _STEPS = ("--population-size", "2", "--generation-size", "2", "--tournament-size", "1", "--top-k", "1", "--iterations", "4")
+_TAUGHT = ("--teacher", "resnet8", "--teacher-weights", "teacher.pth", "--epochs", "1", *_DATA)
+_TABLE = ("--sample-rows", "12", "--bootstrap-resamples", "20", "--batch-size", "2", "--input-size", "8")
+_FEW = ("--networks", "3", "--group-size", "2", "--limit", "32", "--repeat-fraction", "0", "--baseline-fraction", "0", "--epochs", "1")
 COMMANDS = (
     Command("search", ("--space", "s0", "--proxy", "params", *_SMALL, *_STEPS), ("trials.jsonl", "arch.json", "config.yaml")),
     Command("score", ("resnet8", "resnet14", "--proxy", "params,nwot", *_SMALL, "--batch-size", "4"), ("scores.jsonl", "config.yaml")),
@@ -51,28 +79,24 @@ COMMANDS = (
     ),
     Command(
         "distill",
-        ("resnet8", "--loss", "kd", "--teacher", "resnet8", "--teacher-weights", "teacher.pth", "--epochs", "1", *_DATA),
+        ("resnet8", "--loss", "kd", *_TAUGHT),
         ("metrics.jsonl", "metrics.csv", "student/model.safetensors", "student/arch.json", "student/config.json"),
     ),
-    Command(
-        "compare",
-        (
-            "resnet8",
-            "--losses",
-            "none; kd",
-            "--teacher",
-            "resnet8",
-            "--teacher-weights",
-            "teacher.pth",
-            "--epochs",
-            "1",
-            "--seeds",
-            "1",
-            *_DATA,
-        ),
-        ("results.jsonl",),
-    ),
+    Command("compare", ("resnet8", "--losses", "none; kd", "--seeds", "1", *_TAUGHT), ("results.jsonl",)),
+    Command("study", ("cells.csv", "--proxy", "params,nwot", *_TABLE, *_SMALL), ("scores.jsonl", "config.yaml")),
+    Command("tabulate", ("--space", "s0", *_FEW, *_ALONE[:2], *_DATA), ("table.csv", "networks.json", "trainings.jsonl")),
+    Command("export", ("student", "out"), ("arch.json", "config.json", "model.safetensors"), "out"),
 )
+
+
+def write_inputs(folder: Path) -> None:
+    """Write what the commands read."""
+    write_small_npz(folder / "small.npz")
+    write_cells(folder / "cells.csv")
+    torch.manual_seed(5)
+    torch.save(ZOO["resnet8"](num_classes=4).state_dict(), folder / "teacher.pth")
+    diswot.train(ARCH, folder=folder / "trained", data=str(folder / "small.npz"), epochs=1, batch_size=16)
+    (folder / "trained" / "student").rename(folder / "student")
 
 
 def run_command(words: Sequence[str]) -> tuple[int, str]:

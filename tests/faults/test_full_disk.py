@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import write_small_npz
-from tests.faults.commands import COMMANDS, Command, fault_of_refusal, run_command
+from tests.faults.commands import COMMANDS, Command, fault_of_refusal, run_command, write_inputs
 from tests.faults.disk import FullDisk
 
 MOST = int(os.environ.get("DISWOT_FAULTS", "5"))
@@ -18,10 +16,10 @@ MOST = int(os.environ.get("DISWOT_FAULTS", "5"))
 
 
 @pytest.fixture
-def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher_file: Path) -> Iterator[Path]:
-    write_small_npz(tmp_path / "small.npz")
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_inputs(tmp_path)
     monkeypatch.chdir(tmp_path)
-    yield tmp_path
+    return tmp_path
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -31,7 +29,8 @@ def spread(count: int, most: int) -> list[int]:
 
 def clear(folder: Path) -> None:
     """Take away what commands have made, but for their inputs and the teachers in the cache."""
-    shutil.rmtree(folder / "runs", ignore_errors=True)
+    for made in ("runs", "out"):
+        shutil.rmtree(folder / made, ignore_errors=True)
     for path in folder.glob("arch*.json"):
         path.unlink()
 
@@ -66,8 +65,7 @@ def faults_of(command: Command, folder: Path, most: int, forever: bool) -> tuple
             continue  # what failed was not needed
         if fault := fault_of_refusal(code, errors):
             found.append(what + fault)
-        begun = (folder / "runs" / "run" / "config.yaml").exists()
-        code, errors = run_command(command.resume if begun else command.begin)
+        code, errors = (0, "") if command.is_done(folder) else run_command(command.next(folder))
         if code != 0:
             found.append(f"{what}it cannot be gone on with: {errors[-300:]}")
         elif command.result(folder) != expected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,7 +43,13 @@ class FakeClock:
 
 
 def table_plan(space: str = "s0", units: int = 40, networks: int = 6, setup: Setup | None = None, **limits: str) -> TablePlan:
-    return TablePlan(load_space(space), SPEC, setup or Setup(), {"params": None, "flops": None, **limits}, units, networks)
+    return _made(space, units, networks, setup or Setup(), tuple(limits.items()))
+
+
+@functools.cache
+def _made(space: str, units: int, networks: int, setup: Setup, limits: tuple[tuple[str, str], ...]) -> TablePlan:
+    """A plan, whose rows take a second to choose."""
+    return TablePlan(load_space(space), SPEC, setup, {"params": None, "flops": None, **dict(limits)}, units, networks)
 
 
 def write_table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,23 +38,29 @@ def networks(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndar
     return score, 90 + score + 0.5 * rng.normal(size=count), size
 
 
-def all_charts(count: int = 12) -> dict[str, Figure]:
-    """One chart of each kind, of `count` proxies."""
+def chart_makers(count: int = 12) -> dict[str, Callable[[], Figure]]:
+    """What draws one chart of each kind, of `count` proxies."""
     rng = np.random.default_rng(3)
     names = [f"proxy_{index}" for index in range(count)]
     values = np.linspace(0.8, -0.1, count)
     estimates = [{"value": x, "low": x - 0.05, "high": x + 0.05, "spread": 0.01} for x in values]
     scores = rng.normal(size=(count, 40)) + rng.normal(size=40)
-    budgets = np.geomspace(1e7, 2e8, 6)
+    costs = np.exp(rng.normal(3, 1, count))
+    regrets = {n: np.linspace(3, 1, 6) + i / 9 for i, n in enumerate(names)}
+    bands = {f"{b} to {b + 1} M": [x - 0.1 * b for x in values] for b in range(3)}
     score, accuracy, size = networks(300)
     return {
-        "points": charts.rank_scatter(score, accuracy, size, title="points", corner_text="Spearman .9"),
-        "density": charts.rank_scatter(*networks(2500)[:2], title="density", corner_text="Spearman .9"),
-        "bands": charts.band_plot(names, {f"{b} to {b + 1} M": [x - 0.1 * b for x in values] for b in range(3)}, title="bands"),
-        "regret": charts.regret_plot(
-            budgets, {n: np.linspace(3, 1, 6) + i / 9 for i, n in enumerate(names)}, {"random": [5.0] * 6}, title="regret"
-        ),
-        "matrix": charts.correlation_heatmap(names, np.corrcoef(scores), title="matrix"),
-        "cost": charts.cost_plot(names, np.exp(rng.normal(3, 1, count)), values, [(e["low"], e["high"]) for e in estimates], title="cost"),
-        "intervals": charts.forest_plot(names, estimates, title="intervals", baselines=names[:2]),
+        "points": lambda: charts.rank_scatter(score, accuracy, size, title="points", corner_text="Spearman .9"),
+        "density": lambda: charts.rank_scatter(*networks(2500)[:2], title="density", corner_text="Spearman .9"),
+        "bands": lambda: charts.band_plot(names, bands, title="bands"),
+        "regret": lambda: charts.regret_plot(np.geomspace(1e7, 2e8, 6), regrets, {"random": [5.0] * 6}, title="regret"),
+        "matrix": lambda: charts.correlation_heatmap(names, np.corrcoef(scores), title="matrix"),
+        "cost": lambda: charts.cost_plot(names, costs, values, [(e["low"], e["high"]) for e in estimates], title="cost"),
+        "intervals": lambda: charts.forest_plot(names, estimates, title="intervals", baselines=names[:2]),
     }
+
+
+def draw_charts(*kinds: str, count: int = 12) -> list[Figure]:
+    """Charts of some kinds, or one of each kind."""
+    makers = chart_makers(count)
+    return [makers[kind]() for kind in kinds or makers]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from diswot.errors import BudgetError, ConfigError, DataError
 from diswot.scoring import engine
 from diswot.searching.finalists import PEERS
 from diswot.space import Cost, load_space
-from tests.searching.samples import search, search_config
+from tests.searching.samples import Stop, StopAt, begin_search, resume_search, search, search_config
 
 
 def test_infeasible_candidates_cost_no_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +62,28 @@ def test_latency_is_measured_once_for_each_network_and_kept(monkeypatch: pytest.
     assert len(measured) == len(set(measured)) > 12
     assert {row.role: row.latency for row in result.table} == {row.role: row.cost.params / 1e5 for row in result.table}
     assert result.teacher_latency == result.teacher.params / 1e5
+
+
+def test_a_resume_measures_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither what was admitted nor what was too slow, so that another load of the machine decides nothing otherwise."""
+    measured: list[str] = []
+
+    def by_size(model: nn.Module, *_: object) -> float:
+        measured.append(str(model))
+        return sum(p.numel() for p in model.parameters()) / 1e5
+
+    monkeypatch.setattr("diswot.searching.feasibility.measure_latency", by_size)
+    config = search_config(params="none", latency="1.5ms", iterations=6, generation_size=3, proxy="params")
+    whole = search(config)
+    measured.clear()
+    with pytest.raises(Stop):
+        begin_search(tmp_path / "r", config, reporter=StopAt(3))
+    before = set(measured)
+    times = [json.loads(line)["ms"] for line in (tmp_path / "r" / "latencies.jsonl").read_text().splitlines()]
+    assert len(times) == len(measured) and max(times) > 1.5 >= min(times)
+    measured.clear()
+    assert resume_search(tmp_path / "r").trials == whole.trials
+    assert measured and not before & set(measured)
 
 
 def test_a_search_that_finds_every_network_too_slow_ends(monkeypatch: pytest.MonkeyPatch) -> None:
