@@ -204,10 +204,11 @@ def test_several_processes_write_at_once(tmp_path: Path) -> None:
 def test_the_command_line_shows_and_removes_it(spawn: Any, diswot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISWOT_CACHE")
     assert "nothing is there" in diswot("cache")[1]
-    for _ in range(2):
-        finish(spawn("score", "resnet8", "--proxy", "relation", "--seeds", "1", "--batch-size", "4"))
+    words = ["score", "--proxy", "relation", "--seeds", "1", "--batch-size", "4"]
+    finish(spawn(*words, "resnet8"))
+    assert diswot(*words, "resnet8")[0] == 0
     assert "1 scores in 1 settings" in diswot("cache")[1]
-    finish(spawn("score", "resnet14", "--proxy", "relation", "--seeds", "1", "--batch-size", "4", "--no-cache"))
+    assert diswot(*words, "resnet14", "--no-cache")[0] == 0
     assert "1 scores in 1 settings" in diswot("cache", "--clear")[1]
     assert not store_path().exists() and "nothing is there" in diswot("cache")[1]
 

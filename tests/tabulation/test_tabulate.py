@@ -104,7 +104,7 @@ def test_a_killed_table_ends_as_the_undisturbed_one(
 ) -> None:
     """kill -9, then Ctrl-C, of the command and its processes, in the middle of a group; the undisturbed one has other groups."""
     size = {"networks": 3, "epochs": 3, "seeds": 1, "repeat_fraction": 0, "baseline_fraction": 0}
-    given = flags(small_npz, teacher_file, group_size=2, **size)
+    given = flags(small_npz, teacher_file, group_size=2, workers=1, **size)
     folder = small_npz.parent / "runs" / "t"
     for signal_number in (signal.SIGKILL, signal.SIGINT):
         process = spawn("tabulate", *(["--resume", str(folder)] if folder.exists() else given))
