@@ -18,6 +18,7 @@ import contextlib
 import difflib
 import re
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 
 _FLAG = re.compile(r"(?<![\w-])--(?P<no>no-)?(?P<name>[a-z][a-z0-9]*(?:-[a-z0-9]+)*)")
 _RESUME = re.compile(r"(?<![\w-])--resume (?P<folder>[^\s,;:]+)")
@@ -131,11 +132,19 @@ def brief_repr(value: object, length: int = 60) -> str:
     return text if len(text) <= length else text[:length] + "…" + closing
 
 
+def _likeness(typed: str, known: str) -> tuple[float, int]:
+    """By the letters they share; of equals, by how far they begin alike."""
+    alike = takewhile(lambda letters: letters[0] == letters[1], zip(typed, known, strict=False))
+    return difflib.SequenceMatcher(None, known, typed).ratio(), len(list(alike))
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """The end of an error message about an unknown name: the nearest known name, or all of them where none is near and they are few.
 
     >>> suggest("resnet65", ["resnet56", "vgg8"])
     'did you mean resnet56?'
+    >>> suggest("resnet2O", ["resnet32", "resnet20"])
+    'did you mean resnet20?'
     >>> suggest("mylos", ["MyLoss", "Other"])
     'did you mean MyLoss?'
     >>> suggest("x", ["b", "a"])
@@ -145,7 +154,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     spellings = {known_name.lower(): known_name for known_name in reversed(names)}
-    near = difflib.get_close_matches(name.lower(), spellings, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name.lower(), spellings, n=5, cutoff=0.6)
     if near:
-        return f"did you mean {spellings[near[0]]}?"
+        return f"did you mean {spellings[max(near, key=lambda one: _likeness(name.lower(), one))]}?"
     return f"known: {', '.join(names)}" if len(names) <= _MAX_SUGGESTIONS else f"{len(names):,} names are known, and none is like it"

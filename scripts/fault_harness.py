@@ -11,6 +11,7 @@ import argparse
 import os
 import random
 import resource
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,10 +25,10 @@ from hypothesis.strategies import SearchStrategy
 
 from tests.faults import inputs, test_damage, test_full_disk, test_limits
 from tests.faults.children import Children
-from tests.faults.commands import COMMANDS, run_command, write_inputs
-from tests.processes import kill_on_disk
+from tests.faults.commands import COMMANDS, Command, write_inputs
 
 _KILLS_AT_ONCE = 10  # of one run, before it is let go to its end and compared
+_STEPS = 4  # on the disk, within which a process is killed
 
 
 def main() -> int:
@@ -62,23 +63,28 @@ def _told(what: str, tried: int, found: list[str]) -> list[str]:
 
 def _kills(folder: Path, most: int) -> Iterator[str]:
     """kill -9 between two steps on the disk, several times in one run, which then ends as an undisturbed one."""
-    for command in COMMANDS if most else ():
+    if not most:
+        return
+    with Children(folder) as children:
+        for command in COMMANDS:
+            yield from _told(f"kill -9, {command.verb}", *_kills_of(children, command, most))
+
+
+def _kills_of(children: Children, command: Command, most: int) -> tuple[int, list[str]]:
+    folder, rng = children.folder, random.Random(0)
+    expected, found, killed = test_limits.whole(children, command), [], 0
+    while killed < most:
         test_full_disk.clear(folder)
-        run_command(command.begin)
-        expected, found, tried = command.result(folder), [], 0
-        rng = random.Random(0)
-        while tried < most:
-            test_full_disk.clear(folder)
-            kills = min(rng.randint(1, _KILLS_AT_ONCE), most - tried)
-            try:
-                kill_on_disk(folder, command.begin, command.resume, kills=kills, most=4)
-            except AssertionError as error:  # the run has ended before
-                found += [] if "ended before" in str(error) else [f"{command.verb}: {error}"]
-            tried += kills
-            code, errors = (0, "") if command.is_done(folder) else run_command(command.next(folder))
-            if code != 0 or command.result(folder) != expected:
-                found.append(f"{command.verb} after {kills} kills: exit code {code}, {errors[-300:]}")
-        yield from _told(f"kill -9, {command.verb}", tried, found)
+        for _ in range(rng.randint(1, _KILLS_AT_ONCE)):
+            ended = children.run(command.next(folder), killed_at=rng.randint(1, _STEPS))
+            killed += ended.code == -signal.SIGKILL
+            if ended.code not in (0, -signal.SIGKILL):
+                found.append(f"{command.verb}: {ended.errors[-300:]}")
+            if ended.code != -signal.SIGKILL or command.is_done(folder):
+                break
+        if fault := test_limits.goes_on(children, command, expected):
+            found.append(f"{command.verb}, after {killed} kills in all: {fault}")
+    return killed, found
 
 
 def _disks(folder: Path, most: int) -> Iterator[str]:

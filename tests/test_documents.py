@@ -103,7 +103,7 @@ def desk(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr("diswot.searching.finalists.PEERS", 1)  # random networks that the winner is held against, scored under two seeds
     monkeypatch.setattr("diswot.searching.finalists._SAMPLES", 20)  # each of the reader's own space is traced, in some 50 ms
     monkeypatch.setattr("diswot.tabulation.networks._TRACED_SAMPLES", 20)
-    monkeypatch.setattr("diswot.latency.recipe._export", lambda plan, row, target: target.touch())  # 5 s a block; tests/latency exports some
+    monkeypatch.setattr("diswot.latency.recipe._export", lambda plan, row, target: target.touch())  # 5 s each; tests/latency has some
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # for networks as small as these more cost time
     yield tmp_path

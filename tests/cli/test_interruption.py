@@ -13,7 +13,7 @@ import pytest
 from diswot import runs
 from diswot.cli.interruption import IMPATIENT, StopSignals
 from diswot.runs import RunDir
-from tests.cli.samples import QUICK, SEARCH
+from tests.cli.samples import QUICK
 from tests.processes import count_lines, wait_for_line
 
 LONG = ["search", "--proxy", "diswot", *QUICK, "--iterations", "5000", "--params", "0.3M", "--name", "long"]

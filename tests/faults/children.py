@@ -51,15 +51,16 @@ class Children:
         self._server.wait()
         self._server.stdout.close()
 
-    def run(self, words: Sequence[str], *, file_size: int | None = None, unprivileged: bool = False) -> Ended:
+    def run(self, words: Sequence[str], *, file_size: int | None = None, unprivileged: bool = False, killed_at: int | None = None) -> Ended:
         """Run a command to its end.
 
         Args:
             words: what follows `diswot`.
             file_size: bytes that no file may exceed, as `ulimit -f` sets it.
             unprivileged: whether it is run by nobody where this process is root's, who may write anywhere.
+            killed_at: the step on the disk at which kill -9 ends it.
         """
-        return self._ask(words=list(words), file_size=file_size, unprivileged=unprivileged, stopped_at=None)[0]
+        return self._ask(words=list(words), file_size=file_size, unprivileged=unprivileged, killed_at=killed_at)[0]
 
     def run_stopped(self, words: Sequence[str], step: int, *meanwhile: Sequence[str]) -> list[Ended]:
         """Run a command that SIGSTOP halts at a step on the disk; while it stands, run others; then let it go on to its end.

@@ -33,7 +33,7 @@ def serve() -> None:
 def _answer(question: dict[str, Any]) -> list[dict[str, Any]]:
     """Run a command, and while it is stopped others."""
     pid, errors = _fork(question["words"], question)
-    if question["stopped_at"] is None:
+    if question.get("stopped_at") is None:
         return [_ended(pid, errors)]
     _, status = os.waitpid(pid, os.WUNTRACED)
     if not os.WIFSTOPPED(status):
@@ -71,8 +71,9 @@ def _fork(words: list[str], limits: dict[str, Any]) -> tuple[int, int]:
         os.setgroups([])
         os.setgid(_NOBODY)
         os.setuid(_NOBODY)
-    if limits.get("stopped_at") is not None:
-        _stop_at(limits["stopped_at"])
+    for name, number in (("stopped_at", signal.SIGSTOP), ("killed_at", signal.SIGKILL)):
+        if limits.get(name) is not None:
+            _signal_at(limits[name], number)
     code = 1
     try:
         code = main(words)
@@ -83,16 +84,16 @@ def _fork(words: list[str], limits: dict[str, Any]) -> tuple[int, int]:
         os._exit(code)
 
 
-def _stop_at(number: int) -> None:
-    """Stop this process, as SIGSTOP does, at its n-th step on the disk."""
-    left = number
+def _signal_at(step_number: int, number: signal.Signals) -> None:
+    """Send a signal to this process at its n-th step on the disk: a file is flushed, or put in another's place."""
+    left = step_number
 
     def step(function: Callable[..., Any]) -> Callable[..., Any]:
         def called(*arguments: Any, **options: Any) -> Any:
             nonlocal left
             left -= 1
             if left == 0:
-                os.kill(os.getpid(), signal.SIGSTOP)
+                os.kill(os.getpid(), number)
             return function(*arguments, **options)
 
         return called

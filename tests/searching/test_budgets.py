@@ -12,8 +12,10 @@ from torch import nn
 
 from diswot.architecture import Architecture
 from diswot.budget import parse_range
-from diswot.errors import BudgetError, ConfigError, DataError
+from diswot.errors import BudgetError, ConfigError, DataError, RunError
+from diswot.runs import RunDir
 from diswot.scoring import engine
+from diswot.searching import latencies
 from diswot.searching.finalists import PEERS
 from diswot.space import Cost, load_space
 from tests.searching.samples import Stop, StopAt, begin_search, resume_search, search, search_config
@@ -84,6 +86,18 @@ def test_a_resume_measures_nothing_again(tmp_path: Path, monkeypatch: pytest.Mon
     measured.clear()
     assert resume_search(tmp_path / "r").trials == whole.trials
     assert measured and not before & set(measured)
+
+
+@pytest.mark.parametrize(
+    "line", ['{"choices": "a"}', '{"ms": 1.0}', '{"choices": "a", "ms": "1"}', '{"choices": "a", "ms": -1}', '{"choices": "a", "ms": true}']
+)
+def test_a_damaged_journal_of_latencies_is_named(tmp_path: Path, line: str) -> None:
+    with RunDir.create(tmp_path / "r", "search", {}, {}) as run:
+        (run.path / latencies.JOURNAL).write_text(f'{{"choices": "a", "ms": 2}}\n{line}\n{{"cut')
+        with pytest.raises(RunError, match=r"latencies.jsonl, line 2: damaged: delete the file"):
+            latencies.read_latencies(run, "zoo")
+        (run.path / latencies.JOURNAL).write_text('{"choices": "a", "ms": 2}\n{"cut')
+        assert latencies.read_latencies(run, "zoo") == {Architecture("zoo", "a"): 2.0}
 
 
 def test_a_search_that_finds_every_network_too_slow_ends(monkeypatch: pytest.MonkeyPatch) -> None:
