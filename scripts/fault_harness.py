@@ -24,8 +24,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
 from tests.faults import inputs, test_damage, test_full_disk, test_limits
-from tests.faults.children import Children
 from tests.faults.commands import COMMANDS, Command, write_inputs
+from tests.forks import Forks
 
 _KILLS_AT_ONCE = 10  # of one run, before it is let go to its end and compared
 _STEPS = 4  # on the disk, within which a process is killed
@@ -63,26 +63,23 @@ def _told(what: str, tried: int, found: list[str]) -> list[str]:
 
 def _kills(folder: Path, most: int) -> Iterator[str]:
     """kill -9 between two steps on the disk, several times in one run, which then ends as an undisturbed one."""
-    if not most:
-        return
-    with Children(folder) as children:
-        for command in COMMANDS:
-            yield from _told(f"kill -9, {command.verb}", *_kills_of(children, command, most))
+    for command in COMMANDS if most else ():
+        yield from _told(f"kill -9, {command.verb}", *_kills_of(Forks(folder), command, most))
 
 
-def _kills_of(children: Children, command: Command, most: int) -> tuple[int, list[str]]:
-    folder, rng = children.folder, random.Random(0)
-    expected, found, killed = test_limits.whole(children, command), [], 0
+def _kills_of(forks: Forks, command: Command, most: int) -> tuple[int, list[str]]:
+    folder, rng = forks.folder, random.Random(0)
+    expected, found, killed = test_limits.whole(forks, command), [], 0
     while killed < most:
         test_full_disk.clear(folder)
         for _ in range(rng.randint(1, _KILLS_AT_ONCE)):
-            ended = children.run(command.next(folder), killed_at=rng.randint(1, _STEPS))
+            ended = forks.run_killed(command.next(folder), rng.randint(1, _STEPS))
             killed += ended.code == -signal.SIGKILL
             if ended.code not in (0, -signal.SIGKILL):
                 found.append(f"{command.verb}: {ended.errors[-300:]}")
             if ended.code != -signal.SIGKILL or command.is_done(folder):
                 break
-        if fault := test_limits.goes_on(children, command, expected):
+        if fault := test_limits.goes_on(forks, command, expected):
             found.append(f"{command.verb}, after {killed} kills in all: {fault}")
     return killed, found
 
@@ -95,16 +92,13 @@ def _disks(folder: Path, most: int) -> Iterator[str]:
 
 
 def _limits(folder: Path, most: int) -> Iterator[str]:
-    if not most:
-        return
-    with Children(folder) as children:
-        for command in COMMANDS:
-            yield from _told(f"files that may not grow, {command.verb}", *test_limits.faults_of_sizes(children, command, most))
-            yield from _told(f"folders that may not be written, {command.verb}", *test_limits.faults_of_read_only(children, command))
-            if command.keeps_a_run:
-                yield from _told(f"small disks, {command.verb}", *test_limits.faults_of_small_disks(children, command, most))
-                few = min(most, 10)
-                yield from _told(f"stopped, and a second process, {command.verb}", *test_limits.faults_of_two(children, command, few))
+    forks = Forks(folder)
+    for command in COMMANDS if most else ():
+        yield from _told(f"files that may not grow, {command.verb}", *test_limits.faults_of_sizes(forks, command, most))
+        yield from _told(f"folders that may not be written, {command.verb}", *test_limits.faults_of_read_only(forks, command))
+        if command.keeps_a_run:
+            yield from _told(f"small disks, {command.verb}", *test_limits.faults_of_small_disks(forks, command, most))
+            yield from _told(f"stopped, and a second process, {command.verb}", *test_limits.faults_of_two(forks, command, min(most, 10)))
 
 
 def _damages(folder: Path, most: int) -> Iterator[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from tests.forks import Forks
 
 
 def diswot_process(*arguments: str, cwd: Path, **kwargs: object) -> subprocess.Popen[str]:
@@ -26,60 +28,14 @@ def finish(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0, errors
 
 
-_DOOMED = """
-import json, os, signal, sys
-from pathlib import Path
-import timm, torch._dynamo, diswot.distillation.recipe, diswot.searching.recipe, diswot.studies.recipe  # once, for all forks below
-from diswot.architecture import canonical_json
-from diswot.cli import main
-from diswot.runs import RunDir
-
-deaths, begin, resume, config = json.loads(sys.argv[1])
-append = RunDir.append
-
-def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def last():
-    global left
-    left -= 1
-    return left == 0
-
-def line(run, name, *records, sync=True):
-    for record in records:
-        ending = last()
-        if ending and moment == "torn":
-            with open(run.path / name, "a") as file:
-                file.write(canonical_json(dict(record))[:-1])
-        else:
-            append(run, name, record, sync=sync)
-        if ending:
-            kill()
-
-def step(function):
-    return lambda *arguments, **options: kill() if last() else function(*arguments, **options)
-
-for left, moment in deaths:
-    if not (child := os.fork()):
-        if moment == "disk":
-            os.fsync, os.replace = step(os.fsync), step(os.replace)
-        else:
-            RunDir.append = line
-        os._exit(main(resume if Path(config).exists() else begin))
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != -signal.SIGKILL:
-        sys.exit(f"it ended before {moment} number {left}")
-"""
-
-
 def kill_in_turn(cwd: Path, deaths: Sequence[tuple[int, str]], begin: Sequence[str], resume: Sequence[str]) -> None:
     """`diswot ...` again and again, each time in a process of its own, which ends by kill -9 at the n-th moment of a kind: `whole` and
     `torn` are lines of its journals, `disk` steps on the disk; it must come that far. A run that is there is gone on with; one that was
     killed before it had begun is begun again."""
-    folder = resume[resume.index("--resume") + 1] if "--resume" in resume else "."
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DISWOT_HOME": str(cwd / "home")}
-    command = [sys.executable, "-c", _DOOMED, json.dumps([deaths, begin, resume, f"{folder}/config.yaml"])]
-    ended = subprocess.run(command, cwd=cwd, text=True, env=environment, capture_output=True)
-    assert ended.returncode == 0, ended.stderr
+    folder = cwd / (resume[resume.index("--resume") + 1] if "--resume" in resume else ".")
+    for count, moment in deaths:
+        ended = Forks(cwd).run_killed(resume if (folder / "config.yaml").exists() else begin, count, moment)
+        assert ended.code == -signal.SIGKILL, f"it ended before {moment} number {count}: {ended.errors}"
 
 
 def kill_at_line(cwd: Path, line: int, torn: bool, *arguments: str) -> None:

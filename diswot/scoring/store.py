@@ -173,7 +173,10 @@ class ScoreStore:
             yield
         except (sqlite3.Error, OSError) as error:
             if self._connection is not None or not isinstance(error, sqlite3.ProgrammingError):
-                remedy = "`diswot cache --clear` begins it anew, --no-cache does without"
+                full = isinstance(error, OSError) or "disk" in str(error)
+                remedy = (
+                    "make room, or do without by --no-cache" if full else "`diswot cache --clear` begins it anew, --no-cache does without"
+                )
                 logger.warning("the store of scores %s cannot be used (%s): %s", self.path, first_line(error, 80), remedy)
             connection, self._connection = self._connection, None
             if connection is not None:

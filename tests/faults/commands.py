@@ -88,6 +88,9 @@ COMMANDS = (
     Command("export", ("student", "out"), ("arch.json", "config.json", "model.safetensors"), "out"),
 )
 
+QUICK = [command for command in COMMANDS if command.verb not in ("compare", "tabulate")]
+"""Those that the tests have time for; the program of scripts/ has all."""
+
 
 def write_inputs(folder: Path) -> None:
     """Write what the commands read."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.commands import COMMANDS, Command, fault_of_refusal, run_command, write_inputs
+from tests.faults.commands import COMMANDS, QUICK, Command, fault_of_refusal, run_command, write_inputs
 from tests.faults.disk import FullDisk
 
 MOST = int(os.environ.get("DISWOT_FAULTS", "5"))
@@ -61,8 +61,8 @@ def faults_of(command: Command, folder: Path, most: int, forever: bool) -> tuple
         with full.mounted():
             code, errors = run_command(command.begin)
         what = f"{command.verb}, step {number}, {full.steps[number] if number < len(full.steps) else 'not reached'}: "
-        if code == 0 and not forever and command.result(folder) == expected:
-            continue  # what failed was not needed
+        if code == 0 and (not forever or number >= len(full.steps)) and command.result(folder) == expected:
+            continue  # what failed was not needed, or was not come to: workers take more steps or fewer
         if fault := fault_of_refusal(code, errors):
             found.append(what + fault)
         code, errors = (0, "") if command.is_done(folder) else run_command(command.next(folder))
@@ -76,7 +76,7 @@ def faults_of(command: Command, folder: Path, most: int, forever: bool) -> tuple
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS, ids=[command.verb for command in COMMANDS])
+@pytest.mark.parametrize("command", QUICK, ids=[command.verb for command in QUICK])
 @pytest.mark.parametrize("forever", [True, False], ids=["stays full", "is full once"])
 def test_a_disk_that_is_full_at_any_write(inputs: Path, command: Command, forever: bool) -> None:
     tried, found = faults_of(command, inputs, MOST, forever)

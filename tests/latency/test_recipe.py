@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from diswot.errors import ConfigError
@@ -151,9 +152,25 @@ def without_times(text: str, last: int) -> str:
     return "".join(head) + csv_text(rows)
 
 
+def write_convolution(shape: tuple[int, ...], target: Path) -> None:
+    """An ONNX file of one convolution that takes images of a shape, or of a sum where they are none; torch's exporter takes seconds."""
+    onnx = pytest.importorskip("onnx")
+    make, real = onnx.helper, onnx.TensorProto.FLOAT
+    operands = ["images", "images"]
+    weights = []
+    if len(shape) == 4:
+        operands = ["images", "weights"]
+        weights = [onnx.numpy_helper.from_array(np.ones((16, shape[1], 3, 3), np.float32), "weights")]
+    node = make.make_node("Conv" if weights else "Add", operands, ["out"])
+    values = [[make.make_tensor_value_info(name, real, sides)] for name, sides in (("images", shape), ("out", None))]
+    graph = make.make_graph([node], "unit", *values, weights)
+    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 18)], ir_version=10), target)
+
+
 @pytest.mark.slow
-def test_an_export_is_measured_by_its_own_program_and_read_as_any_table(tmp_path: Path) -> None:
-    """The program runs where neither torch nor diswot can be imported."""
+def test_an_export_is_measured_by_its_own_program_and_read_as_any_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program runs where neither torch nor diswot can be imported. That torch's exporter writes networks is tested with `latency`."""
+    monkeypatch.setattr(recipe, "write_onnx", lambda model, images, target: write_convolution(tuple(images.shape), target))
     path, folder = tmp_path / "pixel.csv", tmp_path / "blocks"
     plan = table_plan(networks=1, setup=Setup(runtime="onnx"))
     export_table(plan, path, folder, NullReporter())

@@ -1,4 +1,4 @@
-"""Runs commands in forks of itself, so that what they import is imported once. `Children` starts it and talks to it in JSON."""
+"""Runs commands in forks of itself, so that what they import is imported once. `tests.forks` starts it and talks to it in JSON."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import timm  # noqa: F401 - imported here, once, for all forks
@@ -19,7 +20,9 @@ import diswot.pages
 import diswot.searching.recipe
 import diswot.studies.recipe
 import diswot.tabulation.recipe  # noqa: F401
+from diswot.architecture import canonical_json
 from diswot.cli import main
+from diswot.runs import RunDir
 
 _NOBODY = 65534
 
@@ -33,12 +36,12 @@ def serve() -> None:
 def _answer(question: dict[str, Any]) -> list[dict[str, Any]]:
     """Run a command, and while it is stopped others."""
     pid, errors = _fork(question["words"], question)
-    if question.get("stopped_at") is None:
+    if question["signal"] != signal.SIGSTOP:
         return [_ended(pid, errors)]
     _, status = os.waitpid(pid, os.WUNTRACED)
     if not os.WIFSTOPPED(status):
         return [{"code": os.waitstatus_to_exitcode(status), "errors": _read(errors), "peak_mb": 0.0}]
-    others = [_ended(*_fork(words, {})) for words in question["meanwhile"]]
+    others = [_ended(*_fork(words, {**question, "signal": None})) for words in question["meanwhile"]]
     os.kill(pid, signal.SIGCONT)
     return [_ended(pid, errors), *others]
 
@@ -54,7 +57,7 @@ def _read(descriptor: int) -> str:
         return file.read()
 
 
-def _fork(words: list[str], limits: dict[str, Any]) -> tuple[int, int]:
+def _fork(words: list[str], question: dict[str, Any]) -> tuple[int, int]:
     """Begin a command; return its process and what reads its stderr."""
     reading, writing = os.pipe()
     if pid := os.fork():
@@ -64,18 +67,11 @@ def _fork(words: list[str], limits: dict[str, Any]) -> tuple[int, int]:
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     os.dup2(0, 1)
     sys.stderr, sys.stdout = (io.TextIOWrapper(io.FileIO(descriptor, "w"), line_buffering=True) for descriptor in (2, 1))
-    if limits.get("file_size") is not None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limits["file_size"],) * 2)
-    if limits.get("unprivileged") and os.getuid() == 0:
-        os.setgroups([])
-        os.setgid(_NOBODY)
-        os.setuid(_NOBODY)
-    for name, number in (("stopped_at", signal.SIGSTOP), ("killed_at", signal.SIGKILL)):
-        if limits.get(name) is not None:
-            _signal_at(limits[name], number)
     code = 1
     try:
+        os.chdir(question["folder"])
+        os.environ.update(question["environment"])
+        _limit(question)
         code = main(words)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
@@ -84,21 +80,52 @@ def _fork(words: list[str], limits: dict[str, Any]) -> tuple[int, int]:
         os._exit(code)
 
 
-def _signal_at(step_number: int, number: signal.Signals) -> None:
-    """Send a signal to this process at its n-th step on the disk: a file is flushed, or put in another's place."""
-    left = step_number
+def _limit(question: dict[str, Any]) -> None:
+    """Put this process under the limits that were asked for."""
+    if question["file_size"] is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (question["file_size"],) * 2)
+    if question["unprivileged"] and os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(_NOBODY)
+        os.setuid(_NOBODY)
+    if question["signal"] is not None:
+        _signal_at(question["count"], question["moment"], question["signal"])
+
+
+def _signal_at(count: int, moment: str, number: int) -> None:
+    """Send a signal to this process at the n-th moment of a kind: `disk` before a file is flushed or put in another's place, `whole` after
+    a line of a journal, `torn` in the middle of one."""
+    left, append = count, RunDir.append
+
+    def is_last() -> bool:
+        nonlocal left
+        left -= 1
+        return left == 0
 
     def step(function: Callable[..., Any]) -> Callable[..., Any]:
         def called(*arguments: Any, **options: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left == 0:
+            if is_last():
                 os.kill(os.getpid(), number)
             return function(*arguments, **options)
 
         return called
 
-    os.fsync, os.replace = step(os.fsync), step(os.replace)  # type: ignore[assignment]
+    def line(run: RunDir, name: str, *records: Any, sync: bool = True) -> None:
+        for record in records:
+            ending = is_last()
+            if ending and moment == "torn":
+                with open(Path(run.path) / name, "a") as file:
+                    file.write(canonical_json(dict(record))[:-1])
+            else:
+                append(run, name, record, sync=sync)
+            if ending:
+                os.kill(os.getpid(), number)
+
+    if moment == "disk":
+        os.fsync, os.replace = step(os.fsync), step(os.replace)  # type: ignore[assignment]
+    else:
+        RunDir.append = line  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
