@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ _MAX_CLASSES = 100_000
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".tif", ".tiff"}
 IN_MEMORY = 2**31  # the most bytes of decoded images that are kept in memory
 _DECODED_AT_ONCE = 8  # the fewest images for which threads are worth their start
+_LARGE = 2**25  # pixels of an image from which on one is decoded at a time: each takes hundreds of megabytes
 _OVERSAMPLING = 2  # a JPEG that is decoded at a reduced size has at least so many pixels for each pixel of the scaled image, along a side
 
 
@@ -150,6 +152,8 @@ class DecodedImages:
     def open(self, index: int, min_side: int | None = None) -> Any:
         try:
             return to_rgb(self.opener.open(index, min_side))
+        except _Large:
+            raise
         except Exception as error:  # whatever a damaged file makes a decoder raise
             raise DataError(f"{self.opener.name(index)}: not a readable image ({first_line(error)}): remove or replace it") from None
 
@@ -157,8 +161,16 @@ class DecodedImages:
         numbers = [int(index) for index in indices]
         if len(numbers) < _DECODED_AT_ONCE or not self.opener.threadsafe:
             return np.stack([self._decode(number) for number in numbers])
-        with ThreadPoolExecutor(cpu_count()) as threads:  # PIL decodes and scales without holding the interpreter
-            return np.stack(list(threads.map(self._decode, numbers)))
+        with ThreadPoolExecutor(cpu_count(), initializer=_leave_large_images) as threads:  # PIL works without holding the interpreter
+            found = list(threads.map(self._decode_small, numbers))
+        return np.stack([self._decode(number) if one is None else one for number, one in zip(numbers, found, strict=True)])
+
+    def _decode_small(self, index: int) -> Images | None:
+        """The image, or None for a large one: of these one at a time is decoded, in the thread that asked."""
+        try:
+            return self._decode(index)
+        except _Large:
+            return None
 
 
 class JoinedImages:
@@ -219,6 +231,18 @@ def with_crop_pct(images: ImageSet, share: float) -> ImageSet:
     return DecodedImages(images.labels, images.shape[0], images.opener, share)
 
 
+class _Large(Exception):
+    """A large image, met by one of several threads."""
+
+
+_thread = threading.local()
+
+
+def _leave_large_images() -> None:
+    """Have this thread raise `_Large` for those."""
+    _thread.leaves_large_images = True
+
+
 def read_image(file: Any, min_side: int | None = None) -> Any:
     """Return a PIL image that has been read from a file.
 
@@ -232,6 +256,8 @@ def read_image(file: Any, min_side: int | None = None) -> Any:
     with Image.open(file) as image:
         if min_side is not None:
             image.draft(None, (min_side, min_side))
+        if image.width * image.height > _LARGE and hasattr(_thread, "leaves_large_images"):
+            raise _Large
         image.load()
         return image
 
@@ -240,10 +266,10 @@ def to_rgb(image: Any) -> Any:
     """Return a PIL image in RGB, rotated according to its EXIF data; of 16 bits per channel the upper 8 are kept."""
     from PIL import Image, ImageOps
 
-    turned = ImageOps.exif_transpose(image)
-    if turned.mode.startswith("I"):
-        turned = Image.fromarray((np.asarray(turned) // 256).clip(0, 255).astype(np.uint8))
-    return turned.convert("RGB")
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def fit_square(image: Any, side: int, share: float = 1.0) -> Images:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import pickle
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from diswot.data import load_data, proxy_batches
+from diswot.data import images as data_images
+from diswot.data import load_data, proxy_batches, sources
 from diswot.data.images import ArrayImages, DecodedImages, channel_statistics, fit_square, to_rgb
 from diswot.data.sources import Indexed
 from diswot.data.synthetic import dead_leaves
@@ -180,6 +183,33 @@ def test_reduced_photographs_look_as_whole_ones_do(photographs: Path) -> None:
     assert np.abs(seen.astype(int) - whole).mean() < 0.5 and np.abs(seen.astype(int) - whole).max() <= 6
     again = load_data(str(photographs), input_size=32).train
     assert np.array_equal(seen, np.concatenate([again.images(np.array([i])) for i in range(12)]))
+
+
+@pytest.mark.parametrize("large", [899, 900])
+def test_of_large_images_one_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int) -> None:
+    """A folder of images of 13,000 x 13,000 pixels took half a gigabyte for each core of the machine."""
+    for number in range(16):
+        (tmp_path / str(number % 2)).mkdir(exist_ok=True)
+        Image.new("RGB", (30, 30), (number, 0, 0)).save(tmp_path / str(number % 2) / f"{number}.png")
+    held, seen = [0], []
+
+    def read(*arguments: Any) -> Any:
+        image = data_images.read_image(*arguments)
+        held[0] += 1
+        seen.append(held[0])
+        time.sleep(0.02)
+        return image
+
+    def fit(*arguments: Any) -> Any:
+        held[0] -= 1
+        return fit_square(*arguments)
+
+    monkeypatch.setattr(sources, "read_image", read)
+    monkeypatch.setattr(data_images, "fit_square", fit)
+    monkeypatch.setattr(data_images, "_LARGE", large)
+    monkeypatch.setattr(data_images, "cpu_count", lambda: 4)
+    load_data(str(tmp_path), input_size=8).train.images(np.arange(12))
+    assert len(seen) == 12 and (max(seen) == 1) == (large < 900) and max(seen) <= 4
 
 
 def test_a_data_set_that_promises_nothing_is_read_by_one_thread() -> None:
