@@ -47,7 +47,11 @@ def versions() -> str:
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
-    """Write a file whole or not at all: a temporary file beside it, flushed to the disk, then renamed over it."""
+    """Write a file whole or not at all: a temporary file beside it, flushed to the disk, then renamed over it.
+
+    Raises:
+        OSError: it could not be written; `filename` is `path`, and not the temporary file.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -55,9 +59,12 @@ def write_atomic(path: Path, data: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        with contextlib.suppress(OSError):  # a folder that cannot be read, in which there is none then
+            temporary.unlink(missing_ok=True)
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -202,7 +202,8 @@ class Session:
         except Exception as error:
             if os.environ.get("DISWOT_TRACEBACK"):
                 raise
-            logger.warning("the page of the run could not be written (%s); diswot report %s tries again", first_line(error), folder)
+            reason = first_line(error).partition(";")[0]  # not how to go on with the run, which has ended
+            logger.warning("the page of the run could not be written (%s): diswot report %s tries again", reason, folder)
 
     def __enter__(self) -> Session:
         return self

@@ -117,7 +117,8 @@ def fault_of_refusal(code: int, errors: str) -> str:
     """What is wrong with how a command was refused, or "": code 2 and one line that is not of Python's."""
     if code != 2:
         return f"exit code {code}: {errors[-300:]}"
-    lines = [line for line in errors.splitlines() if line.strip()]
+    page = "warning: the page of the run could not be written ("
+    lines = [line for line in errors.splitlines() if line.strip() and not line.startswith(page)]
     if len(lines) != 1 or not lines[0].startswith("diswot: ") or len(lines[0]) > 2000:
         return f"{len(lines)} lines: {errors[-300:]}"
     return "" if "Traceback" not in errors and "fault of diswot" not in errors else errors[-300:]
