@@ -375,7 +375,7 @@ class Correction:
     def fit(cls, sums: Vector, units: Vector, times: Vector, what: str) -> Correction:
         """The factor and the `constant` or `each` with the least squares of the relative error."""
         others = units if what == "each" else np.ones(len(units))
-        (factor, other), *_ = np.linalg.lstsq(np.stack([sums, others], axis=1) / times[:, None], np.ones(len(times)))
+        (factor, other), *_ = np.linalg.lstsq(np.stack([sums, others], axis=1) / times[:, None], np.ones(len(times)), rcond=None)
         return cls(float(factor), **{what: float(other)})
 
 

@@ -159,4 +159,16 @@ def _reset_parameters(model: nn.Module, seed: int) -> None:
     with seeded(seed):
         for layer in model.modules():
             if callable(reset := getattr(layer, "reset_parameters", None)):
-                reset()
+                with _contiguous(layer):
+                    reset()
+
+
+@contextlib.contextmanager
+def _contiguous(layer: nn.Module) -> Iterator[None]:
+    """Inside, the layer's own parameters lie in memory in their logical order, in which some versions of torch draw their numbers."""
+    kept = [(p, p.data) for p in layer.parameters(recurse=False) if not p.is_contiguous()]
+    for parameter, data in kept:
+        parameter.data = data.contiguous()
+    yield
+    for parameter, data in kept:
+        parameter.data = data.copy_(parameter.data)

@@ -228,7 +228,7 @@ def test_what_cannot_be_scored_is_said_before_anything_is_loaded(monkeypatch: py
     monkeypatch.setattr("diswot.scoring.recipe.prepare_scoring", None)
     for options, error, says in (
         ({"archs": ()}, ArchitectureError, "no architecture was given: name an arch.json"),
-        ({"archs": (Architecture("zoo", "resnet21"),)}, ArchitectureError, "did you mean resnet32"),
+        ({"archs": (Architecture("zoo", "resnet21"),)}, ArchitectureError, "did you mean resnet20"),
         ({"archs": (Architecture("nowhere", 1),)}, ConfigError, "unknown space 'nowhere'"),
         ({"archs": (Architecture("mylab_never:Own", 8),)}, ConfigError, "allow it with --space mylab_never:Own"),
         ({"proxy": "relatoin"}, ConfigError, "did you mean relation"),
