@@ -67,7 +67,7 @@ def _convolution(
         (side + 2 * pad - step * (length - 1) - 1) // jump + 1
         for side, pad, step, length, jump in zip(image.shape[2:], padding, dilation, weight.shape[2:], stride, strict=False)
     ]
-    fits = image.dim() == weight.dim() and image.shape[1] == weight.shape[1] * groups and min(sides) > 0
+    fits = image.dim() == weight.dim() and image.shape[1] == weight.shape[1] * groups and min(sides, default=0) > 0
     if transposed or not fits:  # torch has other shapes, or says what is wrong
         return torch.ops.aten.convolution.default(image, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
     return image.new_empty((len(image), len(weight), *sides))
