@@ -39,12 +39,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="faults-") as made:
         folder = Path(made).resolve()
         _prepare(folder)
-        faults = [fault for name, part in _PARTS.items() for fault in part(folder, getattr(asked, name))]
+        forks = Forks(folder)
+        faults = [fault for name, part in _PARTS.items() for fault in part(forks, getattr(asked, name))]
         os.chdir("/")
     for fault in faults:
         print(fault)
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
-    print(f"{len(faults)} faults; {peak:,} MB of memory at most in one process")
+    peak_mb = max(forks.peak_mb, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(f"{len(faults)} faults; {peak_mb:,.0f} MB of memory at most in one process")
     return bool(faults)
 
 
@@ -61,10 +62,10 @@ def _told(what: str, tried: int, found: list[str]) -> list[str]:
     return found
 
 
-def _kills(folder: Path, most: int) -> Iterator[str]:
+def _kills(forks: Forks, most: int) -> Iterator[str]:
     """kill -9 between two steps on the disk, several times in one run, which then ends as an undisturbed one."""
     for command in COMMANDS if most else ():
-        yield from _told(f"kill -9, {command.verb}", *_kills_of(Forks(folder), command, most))
+        yield from _told(f"kill -9, {command.verb}", *_kills_of(forks, command, most))
 
 
 def _kills_of(forks: Forks, command: Command, most: int) -> tuple[int, list[str]]:
@@ -84,15 +85,14 @@ def _kills_of(forks: Forks, command: Command, most: int) -> tuple[int, list[str]
     return killed, found
 
 
-def _disks(folder: Path, most: int) -> Iterator[str]:
+def _disks(forks: Forks, most: int) -> Iterator[str]:
     for command in COMMANDS if most else ():
         for forever in (True, False):
             when = "stays full" if forever else "is full once"
-            yield from _told(f"the disk {when}, {command.verb}", *test_full_disk.faults_of(command, folder, most, forever))
+            yield from _told(f"the disk {when}, {command.verb}", *test_full_disk.faults_of(command, forks.folder, most, forever))
 
 
-def _limits(folder: Path, most: int) -> Iterator[str]:
-    forks = Forks(folder)
+def _limits(forks: Forks, most: int) -> Iterator[str]:
     for command in COMMANDS if most else ():
         yield from _told(f"files that may not grow, {command.verb}", *test_limits.faults_of_sizes(forks, command, most))
         yield from _told(f"folders that may not be written, {command.verb}", *test_limits.faults_of_read_only(forks, command))
@@ -101,14 +101,14 @@ def _limits(folder: Path, most: int) -> Iterator[str]:
             yield from _told(f"stopped, and a second process, {command.verb}", *test_limits.faults_of_two(forks, command, min(most, 10)))
 
 
-def _damages(folder: Path, most: int) -> Iterator[str]:
+def _damages(forks: Forks, most: int) -> Iterator[str]:
     for command, name in test_damage.FILES if most else ():
-        yield from _told(f"damage, {command.verb} {name}", *test_damage.faults_of(command, name, folder, most))
+        yield from _told(f"damage, {command.verb} {name}", *test_damage.faults_of(command, name, forks.folder, most))
 
 
-def _inputs(folder: Path, most: int) -> Iterator[str]:
+def _inputs(forks: Forks, most: int) -> Iterator[str]:
     for kind, strategy in inputs.KINDS.items() if most else ():
-        yield from _told(f"bad {kind}", *_inputs_of(strategy, folder, most))
+        yield from _told(f"bad {kind}", *_inputs_of(strategy, forks.folder, most))
 
 
 def _inputs_of(strategy: SearchStrategy[inputs.Case], folder: Path, most: int) -> tuple[int, list[str]]:

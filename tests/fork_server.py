@@ -9,7 +9,6 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import timm  # noqa: F401 - imported here, once, for all forks
@@ -115,7 +114,7 @@ def _signal_at(count: int, moment: str, number: int) -> None:
         for record in records:
             ending = is_last()
             if ending and moment == "torn":
-                with open(Path(run.path) / name, "a") as file:
+                with open(run.path / name, "a") as file:
                     file.write(canonical_json(dict(record))[:-1])
             else:
                 append(run, name, record, sync=sync)

@@ -44,10 +44,13 @@ class Forks:
 
     Args:
         folder: where they run, and have their cache.
+
+    Attributes:
+        peak_mb: the most memory that a command held at once so far, in megabytes.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.peak_mb = folder, 0.0
 
     def run(self, words: Sequence[str], *, file_size: int | None = None, unprivileged: bool = False) -> Ended:
         """Run a command to its end.
@@ -79,4 +82,6 @@ class Forks:
         assert server.stdin and server.stdout
         server.stdin.write(json.dumps({**defaults, **question}) + "\n")
         server.stdin.flush()
-        return [Ended(**answer) for answer in json.loads(server.stdout.readline())]
+        answers = [Ended(**answer) for answer in json.loads(server.stdout.readline())]
+        self.peak_mb = max(self.peak_mb, *(ended.peak_mb for ended in answers))
+        return answers

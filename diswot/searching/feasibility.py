@@ -59,7 +59,7 @@ class BudgetFeasibility:
     Attributes:
         rejected: how many networks were found outside the budget so far.
         latencies: what was measured, or read from the table, in milliseconds.
-        note: called with each network that is measured, and its latency; does nothing by default.
+        on_measured: called with each network that is measured, and its latency; does nothing by default.
     """
 
     def __init__(self, config: SearchConfig, space: SearchSpace, spec: ImageSpec, device: str) -> None:
@@ -70,7 +70,7 @@ class BudgetFeasibility:
         limits = {what: Range(0.0, float(getattr(self.teacher, what))) for what in self.of_teacher}
         self.budget = Budget.parse(config.limits()).intersect(limits)
         self.latencies: dict[Architecture, float] = {}
-        self.note: Callable[[Architecture, float], None] = lambda arch, latency: None
+        self.on_measured: Callable[[Architecture, float], None] = lambda arch, latency: None
         self._too_slow_ones: list[float] = []  # milliseconds, until one network was admitted
         self._measuring = self._doubts = 0.0  # seconds; times that a figure was doubtful
         self.rejected = 0
@@ -117,7 +117,7 @@ class BudgetFeasibility:
             self.latencies[arch] = self.table.latency(self.space, arch, self.spec)
         elif arch not in self.latencies:
             self.latencies[arch] = self._measure(self.space.build(arch, self.spec.num_classes, self.spec.in_chans))
-            self.note(arch, self.latencies[arch])
+            self.on_measured(arch, self.latencies[arch])
         return self.latencies[arch]
 
     def latency_to_show(self, arch: Architecture) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import starmap
 
 import numpy as np
@@ -159,7 +160,7 @@ class Search(SearchSetup):
         for arch, ms in self.feasibility.latencies.items():
             if arch not in kept:
                 write_latency(run, arch, ms)
-        self.feasibility.note = lambda arch, ms: write_latency(run, arch, ms)
+        self.feasibility.on_measured = partial(write_latency, run)
 
     def _take_over(self, trials: Sequence[Trial]) -> None:
         """Take over the trials of the journal; what was under way when it was cut off is bred again when the search comes to it."""
