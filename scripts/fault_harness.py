@@ -53,7 +53,6 @@ def _prepare(folder: Path) -> None:
     """Make the folder that commands run in, with their inputs."""
     os.chdir(folder)
     os.environ |= {"DISWOT_HOME": str(folder / "home"), "DISWOT_CACHE": "off"}
-    folder.chmod(0o755)  # nobody may read it
     write_inputs(folder)
 
 

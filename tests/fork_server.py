@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
 import os
 import resource
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +25,8 @@ from diswot.architecture import canonical_json
 from diswot.cli import main
 from diswot.runs import RunDir
 
-_NOBODY = 65534
+_NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS of linux/prctl.h
+_CAPABILITIES_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3 of linux/capability.h
 
 
 def serve() -> None:
@@ -74,6 +77,8 @@ def _fork(words: list[str], question: dict[str, Any]) -> tuple[int, int]:
         code = main(words)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(code)
@@ -84,12 +89,20 @@ def _limit(question: dict[str, Any]) -> None:
     if question["file_size"] is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (question["file_size"],) * 2)
-    if question["unprivileged"] and os.getuid() == 0:
-        os.setgroups([])
-        os.setgid(_NOBODY)
-        os.setuid(_NOBODY)
+    if question["unprivileged"]:
+        _drop_capabilities()
     if question["signal"] is not None:
         _signal_at(question["count"], question["moment"], question["signal"])
+
+
+def _drop_capabilities() -> None:
+    """Let the modes of files bind this process and those that it starts even where they are root's, who could write anywhere. A user who
+    is nobody would not do: the interpreter and its packages may lie where only root can read."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION, 0)
+    none = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, each of 64 bits
+    if libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) or libc.capset(header, none):
+        raise OSError(ctypes.get_errno(), "the capabilities cannot be dropped")
 
 
 def _signal_at(count: int, moment: str, number: int) -> None:

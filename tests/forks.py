@@ -58,7 +58,7 @@ class Forks:
         Args:
             words: what follows `diswot`.
             file_size: bytes that no file may exceed, as `ulimit -f` sets it.
-            unprivileged: whether it is run by nobody where this process is root's, who may write anywhere.
+            unprivileged: whether the modes of files bind it, also where it is root's, who may write anywhere.
         """
         return self._ask(words=list(words), file_size=file_size, unprivileged=unprivileged)[0]
 

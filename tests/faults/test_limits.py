@@ -26,7 +26,6 @@ _SIZES = (0, 1, 100, 500, 1000, 2000, 5000, 20_000, 100_000, 300_000, 1_000_000)
 def forks() -> Iterator[Forks]:
     with tempfile.TemporaryDirectory(prefix="limits-") as made:
         folder = Path(made).resolve()
-        folder.chmod(0o755)  # nobody may read it
         write_inputs(folder)
         yield Forks(folder)
 
