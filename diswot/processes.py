@@ -1,5 +1,5 @@
-"""Processes: which of them torchrun started, and how they end: at once, when their work is done; with their parent, if they are children,
-which leave Ctrl-C to it."""
+"""Processes: which of them torchrun started, how they start others, and how they end: at once, when their work is done; with their parent,
+if they are children, which leave Ctrl-C to it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
+from multiprocessing.context import BaseContext
+
+
+_SAFE_PATH = "PYTHONSAFEPATH"
 
 
 def launched_by_torchrun() -> bool:
@@ -25,6 +29,45 @@ def launched_by_torchrun() -> bool:
 def is_main_process() -> bool:
     """Whether this process is the only one, or the first of those that torchrun started."""
     return not launched_by_torchrun() or os.environ["RANK"] == "0"
+
+
+def start_context() -> BaseContext:
+    """How this process starts others: as forks of a helper that has imported what this one has, once for all, and run nothing; where that
+    is not to be had (Windows, macOS, Python 3.10, no room for its socket), each from the beginning.
+
+    A fork of this process itself could hang, as it may have run torch's threads.
+    """
+    if sys.platform != "linux" or sys.version_info < (3, 11):
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(sorted(name for name in list(sys.modules) if _is_preloaded(name)))
+    try:
+        with _working_folder_not_searched():
+            forkserver.ensure_running()
+    except OSError:
+        return multiprocessing.get_context("spawn")
+    return context
+
+
+def _is_preloaded(module: str) -> bool:
+    package, _, rest = module.partition(".")
+    return package in ("diswot", "search_spaces") and not rest.endswith("__main__") or module == "timm"
+
+
+@contextlib.contextmanager
+def _working_folder_not_searched() -> Iterator[None]:
+    """Inside, a Python that is started does not look for modules in the working folder, where a user's random.py may lie."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 def skip_collection_at_exit() -> None:

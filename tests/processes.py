@@ -68,3 +68,13 @@ def wait_for_line(process: subprocess.Popen[str], path: Path) -> None:
     while not count_lines(path):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
+
+
+def workers_of(pid: int) -> list[int]:
+    """The scoring processes of a process: forked by the helper that it has started for that."""
+    helpers = [one for one in children_of(pid) if "forkserver" in Path(f"/proc/{one}/cmdline").read_text()]
+    return [one for helper in helpers for one in children_of(helper)]
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import multiprocessing
+import os
 import threading
 import time
 import traceback
@@ -14,12 +15,12 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from diswot.errors import first_line
 from diswot.executors.tasks import RemoteTraceback, use_device
-from diswot.processes import interrupts_ignored, obey_parent, skip_collection_at_exit
+from diswot.processes import interrupts_ignored, obey_parent, skip_collection_at_exit, start_context
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ class _Task:
 
 @dataclass(eq=False)
 class _Worker:
-    process: SpawnProcess
+    process: BaseProcess
     pipe: Connection
     task: _Task | None = None
 
@@ -133,35 +134,42 @@ class LocalExecutor(Executor):
         self._woken.close()
 
     def _hand_out(self) -> None:
-        with self._lock:
-            while self._waiting:
-                worker = next((worker for worker in self._workers if worker.task is None), None)
-                if worker is None:
-                    if len(self._workers) == self._most:
-                        return
-                    try:
-                        worker = _start(next(self._devices))
-                    except Exception as error:  # too many processes or too little memory, or a script without a guard
-                        self._break(error)
-                        return
+        while self._waiting:
+            worker = next((worker for worker in self._workers if worker.task is None), None)
+            if worker is None:
+                if len(self._workers) == self._most:
+                    return
+                try:  # it may take seconds, in which others may ask this executor for something
+                    worker = _start(next(self._devices))
+                except Exception as error:  # too many processes or too little memory, or a script without a guard
+                    self._break(error)
+                    return
+            with self._lock:
+                if worker not in self._workers:
                     self._workers.append(worker)
-                task = self._waiting.popleft()
-                if not task.future.set_running_or_notify_cancel():
-                    continue
-                worker.task, task.began = task, time.monotonic()
-                try:
-                    worker.pipe.send(task.call)
-                except OSError:  # it has died; its pipe is readable then, and `_take` sees to it
-                    pass
-                except Exception as error:  # what cannot be pickled is the fault of the task
-                    worker.task = None
-                    task.future.set_exception(error)
+                if self._waiting:
+                    self._give(worker, self._waiting.popleft())
+
+    def _give(self, worker: _Worker, task: _Task) -> None:
+        """Send a task to an idle process, unless it was cancelled."""
+        if not task.future.set_running_or_notify_cancel():
+            return
+        worker.task, task.began = task, time.monotonic()
+        try:
+            worker.pipe.send(task.call)
+        except OSError:  # it has died; its pipe is readable then, and `_take` sees to it
+            pass
+        except Exception as error:  # what cannot be pickled is the fault of the task
+            worker.task = None
+            task.future.set_exception(error)
 
     def _break(self, error: Exception) -> None:
         """Give up what waits: no process can be started any more. What runs ends as it may."""
-        self._closing = True
-        while self._waiting:
-            task = self._waiting.popleft()
+        with self._lock:
+            self._closing = True
+            given_up = list(self._waiting)
+            self._waiting.clear()
+        for task in given_up:
             if task.future.set_running_or_notify_cancel():
                 broken = BrokenExecutor(f"no process can be started: {type(error).__name__}: {first_line(error)}")
                 task.future.set_exception(broken)
@@ -196,19 +204,20 @@ class LocalExecutor(Executor):
 
 
 def _start(device: str) -> _Worker:
-    """Start a process. It is spawned: a fork of a process that has run torch threads can hang."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, device), daemon=True)
+    """Start a process that shares nothing with this one."""
+    ours, theirs = multiprocessing.Pipe()
     with interrupts_ignored():
+        process = start_context().Process(target=_serve, args=(theirs, device, dict(os.environ)), daemon=True)  # type: ignore[attr-defined]
         process.start()
     theirs.close()
     return _Worker(process, ours)
 
 
-def _serve(pipe: Connection, device: str) -> None:
+def _serve(pipe: Connection, device: str, environment: dict[str, str]) -> None:
     """Run tasks one after the other; the main function of a worker process."""
     obey_parent()
+    os.environ.clear()  # a fork has that of the process it was forked from, as it was when that one was started
+    os.environ.update(environment)
     skip_collection_at_exit()
     use_device(device)
     while True:

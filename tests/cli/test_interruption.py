@@ -14,7 +14,7 @@ from diswot import runs
 from diswot.cli.interruption import IMPATIENT, StopSignals
 from diswot.runs import RunDir
 from tests.cli.samples import QUICK
-from tests.processes import count_lines, wait_for_line
+from tests.processes import count_lines, wait_for_line, workers_of
 
 LONG = ["search", "--proxy", "diswot", *QUICK, "--iterations", "5000", "--params", "0.3M", "--name", "long"]
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -126,13 +126,11 @@ def test_an_interrupted_process_says_how_to_go_on(spawn: Any, tmp_path: Path) ->
 def test_workers_end_with_a_killed_parent(spawn: Any, tmp_path: Path) -> None:
     process = spawn(*LONG, "--workers", "2", "--quiet")
     wait_for_line(process, tmp_path / "runs" / "long" / "trials.jsonl")
-    children = list(Path(f"/proc/{process.pid}/task").glob("*/children"))  # of every thread that has started some
-    if not children:
+    if not (workers := workers_of(process.pid)):
         process.kill()
         process.communicate()
         pytest.skip("this system does not list child processes")
-    workers = [int(pid) for path in children for pid in path.read_text().split()]
-    assert len(workers) >= 2
+    assert len(workers) == 2
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 600

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import BrokenExecutor
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +78,40 @@ def test_an_executor_that_can_start_no_process_is_broken_and_hangs_nobody(monkey
     with pytest.raises(BrokenExecutor, match=r"no process can be started: BlockingIOError: .*temporarily unavailable"):
         future.result(60)
     executor.shutdown()
+
+
+def test_a_worker_has_the_environment_and_the_folder_of_the_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of the helper that forks it, which may be older."""
+    with LocalExecutor(1) as executor:
+        executor.submit(square, None, 1).result()
+    monkeypatch.setenv("DISWOT_TESTED", "now")
+    monkeypatch.chdir(tmp_path)
+    with LocalExecutor(1) as executor:
+        assert executor.submit(os.getenv, "DISWOT_TESTED").result() == "now" and executor.submit(os.getcwd).result() == str(tmp_path)
+        assert executor.submit(os.getenv, "PYTHONSAFEPATH").result() is None
+
+
+_SHADOWED = """
+from diswot.executors.local import LocalExecutor
+if __name__ == "__main__":
+    import diswot.scoring.engine
+    with LocalExecutor(1) as executor:
+        print(executor.submit(max, 3, 4).result())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("started", ["forkserver", "spawn"])
+def test_modules_in_the_working_folder_are_not_imported(tmp_path: Path, started: str) -> None:
+    """A user's random.py is no reason for a worker to fail."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "script.py").write_text(_SHADOWED)
+    for name in ("random", "torch", "diswot"):
+        (tmp_path / f"{name}.py").write_text("raise SystemError('imported from the working folder')\n")
+    # without room for the socket of the helper, whose path is too long then, workers are started one by one
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    environment = {**os.environ, **({"TMPDIR": str(long)} if started == "spawn" else {})}
+    command = [sys.executable, str(tmp_path / "elsewhere" / "script.py")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "4\n"), done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import multiprocessing
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from diswot.architecture import Architecture
+from diswot.processes import start_context
 from diswot.scoring import engine as engine_module
 from diswot.scoring.candidates import score_one
 from diswot.scoring.context import ScoringContext
@@ -190,7 +190,7 @@ def _write(path: Path, worker: int) -> None:
 @pytest.mark.slow
 def test_several_processes_write_at_once(tmp_path: Path) -> None:
     path = tmp_path / "scores.sqlite"
-    processes = [multiprocessing.get_context("spawn").Process(target=_write, args=(path, worker)) for worker in range(3)]
+    processes = [start_context().Process(target=_write, args=(path, worker)) for worker in range(3)]
     for process in processes:
         process.start()
     for process in processes:

@@ -16,7 +16,7 @@ from diswot.errors import ConfigError, RunError
 from diswot.runs import RunDir
 from diswot.searching.recipe import SearchPlan
 from diswot.searching.trial import JOURNAL, read_trials
-from tests.processes import count_lines, finish, kill_at_lines
+from tests.processes import count_lines, finish, kill_at_lines, workers_of
 from tests.searching.samples import QUICK, Stop, StopAt, begin_search, resume_search, search, search_config
 from tests.spaces.own import write_own_space
 
@@ -187,9 +187,3 @@ def test_scoring_processes_killed_again_and_again_change_nothing(diswot: Any, sp
     finish(process)
     assert killed == 2
     assert_same_files(tmp_path / "runs" / "disturbed", tmp_path / "runs" / "whole")
-
-
-def workers_of(pid: int) -> list[int]:
-    """The scoring processes of a process: what its threads have spawned, without multiprocessing's own helper."""
-    pids = [int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]
-    return [one for one in pids if "spawn_main" in Path(f"/proc/{one}/cmdline").read_text()]
