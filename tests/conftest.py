@@ -23,12 +23,20 @@ ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing a test does touches the user's own cache, and what it computes twice is computed twice."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISWOT_HOME", str(tmp_path_factory.mktemp("home")))  # of fixtures that several tests share
+        patch.setenv("DISWOT_CACHE", "off")
+        patch.setenv("DISWOT_REPORT", "off")  # a page takes seconds; tests/pages asks for its own
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing a test does touches the user's own cache, and what it computes twice is computed twice."""
+    """Each test has a home of its own."""
     monkeypatch.setenv("DISWOT_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("DISWOT_CACHE", "off")
-    monkeypatch.setenv("DISWOT_REPORT", "off")  # a page takes seconds; tests/pages asks for its own
 
 
 @pytest.fixture

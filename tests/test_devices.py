@@ -22,7 +22,7 @@ from diswot.training.distributed import init_distributed
 from tests.executors.work import ScriptedExecutor
 from tests.pretend_cuda import DEVICE, pretended
 
-QUICK = {"epochs": 2, "batch_size": 16, "lr": 0.02, "teacher": "resnet8"}
+QUICK = {"epochs": 2, "batch_size": 16, "limit": 48, "lr": 0.02, "teacher": "resnet8"}
 MAPS = "fitnets + ofd + afd + mgd + pefd + rkd + diswot + cc + pkt + nst + ickd + sp + at"
 TRAININGS = {
     "logits": {"loss": "kd"},

@@ -30,7 +30,7 @@ from tests.tabulation.inline import train_inline
 CPU = Execution("cpu", 1)
 NETWORKS = [*(f"resnet{depth}{shortcut}" for depth in (8, 14, 20, 32) for shortcut in ("", "_pad")), "wrn_16_1", "wrn_16_2"]
 TINY = {"num_classes": 4, "input_size": 8, "batch_size": 2, "seeds": 2, "teacher": "resnet8"}
-TRAINING: dict[str, Any] = {"epochs": 3, "batch_size": 16, "lr": 0.02}
+TRAINING: dict[str, Any] = {"epochs": 3, "batch_size": 16, "limit": 48, "lr": 0.02}
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,7 @@ def study(files: Files, folder: Path | None) -> Any:
 
 
 def tabulate(files: Files, folder: Path) -> Any:
-    taught = {"teacher": "resnet8", "teacher_weights": str(files.weights), "data": str(files.data), "epochs": 1, "batch_size": 16}
+    taught = {"teacher": "resnet8", "teacher_weights": str(files.weights), "data": str(files.data), "epochs": 1, "batch_size": 16, "limit": 48}
     networks = {"space": "s0", "flops": "8M", "networks": 3, "group_size": 3, "repeat_fraction": 0.4, "baseline_fraction": 0.4}
     return diswot.tabulate(folder=folder, device="cpu", workers=1, **networks, **taught)
 

@@ -93,7 +93,7 @@ def test_every_loss_and_scheme_trains_is_resumed_and_exported(
     tmp_path: Path, small_npz: Path, arch_file: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     """Two epochs from an arch.json; cut off after the first, the second is the same; the student alone is left, and others can run it."""
-    options = {**QUICK, "data": str(small_npz), "teacher_weights": str(teacher_file), **SCHEMES.get(case, {"loss": case})}
+    options = {**QUICK, "limit": 48, "data": str(small_npz), "teacher_weights": str(teacher_file), **SCHEMES.get(case, {"loss": case})}
     if options.pop("unlabelled", False):
         options["unlabelled"] = str(small_npz)
     beside = options.pop("beside", None)

@@ -46,7 +46,10 @@ MORE = (4, 17)
     [("evolution", WITHIN + MORE), ("aging", WITHIN[1:]), ("random", WITHIN[1:2])],
 )
 @pytest.mark.slow
-def test_a_search_broken_off_anywhere_resumes_to_the_same(tmp_path: Path, strategy: str, stops: tuple[int, ...]) -> None:
+def test_a_search_broken_off_anywhere_resumes_to_the_same(
+    tmp_path: Path, strategy: str, stops: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diswot.searching.finalists._SAMPLES", 20)  # of random networks to hold the winner against
     wanted = search_config(strategy=strategy, iterations=18, proxy="params,flops")
     whole = begin_search(tmp_path / "whole", wanted)
     for stop in stops:

@@ -25,7 +25,7 @@ def test_bootstrap_intervals_cover(samples: int, fewest: int) -> None:
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(samples):
-        low, high = bootstrap_interval(lambda x: float(x.mean()), rng.normal(size=60), rng=rng, repeats=300)
+        low, high = bootstrap_interval(lambda x: float(x.mean()), rng.normal(size=60), rng=rng, repeats=100)
         hits += low < 0 < high
     assert fewest <= hits < samples
 

@@ -19,10 +19,6 @@ def launch(cwd: Path, processes: int, *command: str, **more: str) -> subprocess.
     return subprocess.run([sys.executable, *launcher, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def run_diswot(cwd: Path, processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return launch(cwd, processes, "-m", "diswot", *arguments)
-
-
 def run_script(folder: Path, processes: int, text: str) -> None:
     """A script that can import from the tests, and is given a folder to write to; it must succeed."""
     path = folder / "script.py"
