@@ -56,12 +56,12 @@ def test_weights_of_another_network_are_refused_as_ever(tmp_path: Path) -> None:
 @pytest.fixture
 def dino(tmp_path: Path) -> str:
     torch.manual_seed(0)
-    return _weights(tmp_path / "dino.pth", timm.create_model("vit_small_patch16_224.dino", num_classes=0, img_size=32, depth=12))
+    return _weights(tmp_path / "dino.pth", timm.create_model("vit_tiny_patch16_224.augreg_in21k", num_classes=0, img_size=32, depth=12))
 
 
 @pytest.mark.slow
 def test_a_transformer_without_classes_leads_a_search_and_teaches_its_winner(tmp_path: Path, dino: str) -> None:
-    teacher = {"teacher": "vit_small_patch16_224.dino", "teacher_weights": dino}
+    teacher = {"teacher": "vit_tiny_patch16_224.augreg_in21k", "teacher_weights": dino}
     options = {"space": "s0", "num_classes": 4, "population_size": 3, "iterations": 3, "data": "synthetic"}
     found = diswot.search(proxy="relation", folder=tmp_path / "search", workers=1, **teacher, **options)
     with pytest.raises(TeacherError, match="it has no classifier, use a loss of features, as rkd, or the proxy relation"):
@@ -69,7 +69,7 @@ def test_a_transformer_without_classes_leads_a_search_and_teaches_its_winner(tmp
     common = {**QUICK, **teacher, "data": "synthetic", "num_classes": 4, "limit": 32, "batch_size": 16, "epochs": 1}
     for number, loss in enumerate(("rkd", "fitnets")):
         result = diswot.distill(found.winner, folder=tmp_path / f"run-{number}", loss=loss, **common)
-        assert result.teacher is None and result.taught_by == "vit_small_patch16_224.dino"
+        assert result.teacher is None and result.taught_by == "vit_tiny_patch16_224.augreg_in21k"
     with pytest.raises(TeacherError, match="it has no classifier"):
         diswot.distill(found.winner, folder=tmp_path / "kd", loss="kd", **common)
 

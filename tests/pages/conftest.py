@@ -14,7 +14,7 @@ from tests.conftest import write_small_npz
 from tests.searching.samples import search_config
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a short search, with its page."""
     folder = tmp_path_factory.mktemp("search") / "run"
@@ -24,7 +24,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a comparison of three losses with two seeds; `seed-0` is a training of three students."""
     folder = tmp_path_factory.mktemp("compare")
