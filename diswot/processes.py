@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 
-
 _SAFE_PATH = "PYTHONSAFEPATH"
 
 
@@ -53,7 +52,7 @@ def start_context() -> BaseContext:
 
 def _is_preloaded(module: str) -> bool:
     package, _, rest = module.partition(".")
-    return package in ("diswot", "search_spaces") and not rest.endswith("__main__") or module == "timm"
+    return (package in ("diswot", "search_spaces") and not rest.endswith("__main__")) or module in ("timm", "torch._dynamo")
 
 
 @contextlib.contextmanager

@@ -78,9 +78,9 @@ def study(files: Files, folder: Path | None) -> Any:
 
 
 def tabulate(files: Files, folder: Path) -> Any:
-    taught = {"teacher": "resnet8", "teacher_weights": str(files.weights), "data": str(files.data), "epochs": 1, "batch_size": 16, "limit": 48}
+    taught = {"teacher": "resnet8", "teacher_weights": str(files.weights), "data": str(files.data), "epochs": 1, "batch_size": 16}
     networks = {"space": "s0", "flops": "8M", "networks": 3, "group_size": 3, "repeat_fraction": 0.4, "baseline_fraction": 0.4}
-    return diswot.tabulate(folder=folder, device="cpu", workers=1, **networks, **taught)
+    return diswot.tabulate(folder=folder, device="cpu", workers=1, limit=48, **networks, **taught)
 
 
 def train(files: Files, folder: Path) -> Any:

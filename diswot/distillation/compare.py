@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from scipy import stats
+from scipy import special
 
 from diswot import losses
 from diswot.architecture import Architecture
@@ -80,7 +80,7 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[f
     count = len(differences)
     if count < 2:
         return differences[0], math.nan
-    width = stats.t.ppf(0.975, count - 1) * statistics.stdev(differences) / math.sqrt(count)
+    width = special.stdtrit(count - 1, 0.975) * statistics.stdev(differences) / math.sqrt(count)
     return statistics.fmean(differences), float(width)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from diswot.distillation.recipe import CONFUSIONS
 from diswot.report.charts import confusion_plot, gains_plot
@@ -117,7 +117,7 @@ def gains_picture(seeds: Sequence[Confusions], name: str, baseline: str) -> Pict
 def _seed_widths(gains: Vector) -> Vector:
     """Half-widths (n,) of 95 % intervals over the seeds (Student's t), of gains (seeds, n)."""
     count = len(gains)
-    return np.asarray(stats.t.ppf(0.975, count - 1) * gains.std(0, ddof=1) / math.sqrt(count), np.float64)
+    return np.asarray(special.stdtrit(count - 1, 0.975) * gains.std(0, ddof=1) / math.sqrt(count), np.float64)
 
 
 def _image_widths(one: Confusions, name: str, baseline: str) -> Vector:
@@ -126,4 +126,4 @@ def _image_widths(one: Confusions, name: str, baseline: str) -> Vector:
     for network in (name, baseline):
         share, images = one.right(network), np.maximum(one.counts[network].sum(1), 1)
         variance += share * (1 - share) / images
-    return np.asarray(100 * stats.norm.ppf(0.975) * np.sqrt(variance), np.float64)
+    return np.asarray(100 * special.ndtri(0.975) * np.sqrt(variance), np.float64)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,11 +34,14 @@ def test_accuracy_and_its_interval() -> None:
     guesses = np.where(np.arange(1200) < 900, labels, (labels + 1) % 10)
     accuracy = evaluate(Network(TellsTheColour(), AS_THEY_ARE), of_colours(guesses, labels), "cpu")
     assert accuracy.top1 == 75.0 and accuracy.count == 1200
-    z = 1.959964
-    middle, width = (900 + z**2 / 2) / (1200 + z**2), z * (900 * 300 / 1200 + z**2 / 4) ** 0.5 / (1200 + z**2)
-    assert accuracy.interval == pytest.approx((100 * (middle - width), 100 * (middle + width)))
-    low, high = Accuracy(0.0, 40).interval
-    assert low == 0 and high == pytest.approx(100 * z**2 / (40 + z**2)), "no image right is not certainty"
+    assert_wilson(accuracy)
+    for right, count in ((0, 1), (1, 1), (0, 40), (13, 40), (40, 40), (7342, 10_000)):
+        assert_wilson(Accuracy(100 * right / count, count))
+
+
+def assert_wilson(accuracy: Accuracy) -> None:
+    found = stats.binomtest(round(accuracy.top1 * accuracy.count / 100), accuracy.count).proportion_ci(method="wilson")
+    assert accuracy.interval == pytest.approx((100 * found.low, 100 * found.high), abs=1e-9)
 
 
 def test_every_process_measures_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
