@@ -115,3 +115,24 @@ def test_modules_in_the_working_folder_are_not_imported(tmp_path: Path, started:
     command = [sys.executable, str(tmp_path / "elsewhere" / "script.py")]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "4\n"), done.stderr
+
+
+_PRELOADED = """
+import importlib, pkgutil, torch
+asked = []
+torch._C._cuda_getDeviceCount = lambda: asked.append("devices") or 0
+torch._C._cuda_init = lambda: asked.append("init")
+import diswot, search_spaces, timm, torch._dynamo
+for package in (diswot, search_spaces):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+print(asked)
+"""
+
+
+@pytest.mark.slow
+def test_what_the_helper_imports_does_not_touch_a_gpu() -> None:
+    """Its forks could not use it any more."""
+    done = subprocess.run([sys.executable, "-c", _PRELOADED], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
