@@ -13,9 +13,10 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
-from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 
@@ -30,24 +31,32 @@ def is_main_process() -> bool:
     return not launched_by_torchrun() or os.environ["RANK"] == "0"
 
 
-def start_context() -> BaseContext:
-    """How this process starts others: as forks of a helper that has imported what this one has, once for all, and run nothing; where that
-    is not to be had (Windows, macOS, Python 3.10, no room for its socket), each from the beginning.
+def start_process(target: Callable[..., Any], *args: Any) -> BaseProcess:
+    """Start a process that ends with this one and does not hear Ctrl-C.
 
-    A fork of this process itself could hang, as it may have run torch's threads.
+    It is the fork of a helper that has imported what this process has, once for all, and run nothing: a fork of this process itself could
+    hang, as it may have run torch's threads. Where there can be no helper (Windows, macOS, Python 3.10, no room for its socket, or it has
+    died), the process imports everything itself.
     """
-    if sys.platform != "linux" or sys.version_info < (3, 11):
-        return multiprocessing.get_context("spawn")
+    with interrupts_ignored():
+        if sys.platform == "linux" and sys.version_info >= (3, 11):
+            with contextlib.suppress(OSError, EOFError):
+                return _forked(target, args)
+        process = multiprocessing.get_context("spawn").Process(target=target, args=args, daemon=True)
+        process.start()
+        return process
+
+
+def _forked(target: Callable[..., Any], args: tuple[Any, ...]) -> BaseProcess:
     from multiprocessing import forkserver
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(sorted(name for name in list(sys.modules) if _is_preloaded(name)))
-    try:
-        with _working_folder_not_searched():
-            forkserver.ensure_running()
-    except OSError:
-        return multiprocessing.get_context("spawn")
-    return context
+    with _working_folder_not_searched():
+        forkserver.ensure_running()
+    process = context.Process(target=target, args=args, daemon=True)
+    process.start()
+    return process
 
 
 def _is_preloaded(module: str) -> bool:

@@ -17,6 +17,7 @@ from diswot.architecture import Architecture
 from diswot.budget import cost_of
 from diswot.config import CompareConfig
 from diswot.data import load_data
+from diswot.distillation.context import TrainingContext
 from diswot.distillation.plan import DistillPlan, plan_distillation, read_entries, restore_config
 from diswot.distillation.recipe import distill_in
 from diswot.distillation.side_by_side import train_side_by_side
@@ -269,7 +270,9 @@ def _train_here(plan: ComparePlan, folder: Path, execution: Execution, seeds: ra
 
 
 def _train_elsewhere(plan: ComparePlan, folder: Path, execution: Execution, seeds: range) -> Iterator[dict[str, Any]]:
-    """The seeds by workers, side by side; yields their records in order."""
+    """The seeds by workers, side by side; yields their records in order. What cannot be trained fails before any worker has begun."""
+    for group in plan.groups if seeds else ():
+        TrainingContext.load(plan.training(seeds.start, group), replace(execution, device=execution.choose_device()))
     found: dict[int, dict[str, Any]] = {}
     with train_side_by_side(execution, _train_seed, folder) as dispatcher:
         numbers = {dispatcher.add((folder.resolve(), plan, seed)): seed for seed in seeds}

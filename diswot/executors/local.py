@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from diswot.errors import first_line
 from diswot.executors.tasks import RemoteTraceback, use_device
-from diswot.processes import interrupts_ignored, obey_parent, skip_collection_at_exit, start_context
+from diswot.processes import obey_parent, skip_collection_at_exit, start_process
 
 T = TypeVar("T")
 
@@ -204,11 +204,9 @@ class LocalExecutor(Executor):
 
 
 def _start(device: str) -> _Worker:
-    """Start a process that shares nothing with this one."""
+    """Start a process that waits for tasks."""
     ours, theirs = multiprocessing.Pipe()
-    with interrupts_ignored():
-        process = start_context().Process(target=_serve, args=(theirs, device, dict(os.environ)), daemon=True)  # type: ignore[attr-defined]
-        process.start()
+    process = start_process(_serve, theirs, device, dict(os.environ))
     theirs.close()
     return _Worker(process, ours)
 

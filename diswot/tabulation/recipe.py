@@ -172,7 +172,7 @@ class _Tabulation:
     def _try(self, networks: Sequence[TableNetwork]) -> None:
         """Take one step with every network, so that what cannot be fails here, and train the teacher where it has no weights."""
         plan = self.plan.distillation(self.config.loss, self.config.seed, networks)
-        context = TrainingContext.load(plan, self.execution)
+        context = TrainingContext.load(plan, replace(self.execution, device=self.execution.choose_device()))
         if plan.scheme.uses_teacher:
             make_teacher(context, self.run)
         self._tell_cost(networks, context)

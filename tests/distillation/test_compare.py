@@ -15,6 +15,7 @@ from scipy import stats
 
 import diswot
 from diswot.distillation.compare import ComparedStudent
+from diswot.errors import DataError
 from diswot.space import Cost
 from tests.distillation.samples import stop_at_call
 from tests.trained import ARCH, QUICK
@@ -53,6 +54,13 @@ def test_a_comparison_is_the_single_runs(tmp_path: Path, small_npz: Path, teache
             kept = load_file(tmp_path / "c" / f"seed-{seed}" / "students" / row.name / "model.safetensors")
             theirs = load_file(alone.students[0].folder / "model.safetensors")
             assert all(torch.equal(kept[name], value) for name, value in theirs.items())
+
+
+def test_what_cannot_be_trained_is_told_before_workers_begin(tmp_path: Path) -> None:
+    """And leaves nothing."""
+    with pytest.raises(DataError, match=r"none.npz: no such file"):
+        diswot.compare(["resnet8", "resnet14"], folder=tmp_path / "run", data="none.npz", workers=2, seeds=2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_compare_from_the_command_line(small_npz: Path, diswot: Any) -> None:

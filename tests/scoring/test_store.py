@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from diswot.architecture import Architecture
-from diswot.processes import start_context
+from diswot.processes import start_process
 from diswot.scoring import engine as engine_module
 from diswot.scoring.candidates import score_one
 from diswot.scoring.context import ScoringContext
@@ -190,10 +190,7 @@ def _write(path: Path, worker: int) -> None:
 @pytest.mark.slow
 def test_several_processes_write_at_once(tmp_path: Path) -> None:
     path = tmp_path / "scores.sqlite"
-    processes = [start_context().Process(target=_write, args=(path, worker)) for worker in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
+    for process in [start_process(_write, path, worker) for worker in range(3)]:
         process.join()
         assert process.exitcode == 0
     with sqlite3.connect(path) as connection:

@@ -81,7 +81,9 @@ def test_a_table_is_what_distill_gives_and_what_study_reads(
     diswot_cli: Any, small_npz: Path, teacher_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_inline(monkeypatch)
-    code, out, _ = diswot_cli("tabulate", *flags(small_npz, teacher_file, networks=12, flops="12M", group_size=5, json=True)[:-1])
+    code, out, _ = diswot_cli(
+        "tabulate", *flags(small_npz, teacher_file, networks=12, flops="12M", group_size=5, device="cpu,cpu", json=True)[:-1]
+    )
     assert code == 0
     found = json.loads(out)
     table = read_benchmark(found["table"], "s0")
