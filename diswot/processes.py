@@ -38,23 +38,32 @@ def start_process(target: Callable[..., Any], *args: Any) -> BaseProcess:
     hang, as it may have run torch's threads. Where there can be no helper (Windows, macOS, Python 3.10, no room for its socket, or it has
     died), the process imports everything itself.
     """
+    given = dict(os.environ), target, args
     with interrupts_ignored():
         if sys.platform == "linux" and sys.version_info >= (3, 11):
             with contextlib.suppress(OSError, EOFError):
-                return _forked(target, args)
-        process = multiprocessing.get_context("spawn").Process(target=target, args=args, daemon=True)
+                return _forked(given)
+        process = multiprocessing.get_context("spawn").Process(target=_run, args=given, daemon=True)
         process.start()
         return process
 
 
-def _forked(target: Callable[..., Any], args: tuple[Any, ...]) -> BaseProcess:
+def _run(environment: dict[str, str], target: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """The main function of a process that was started."""
+    obey_parent()
+    os.environ.clear()  # a fork has that of the helper, as it was when that one was started
+    os.environ.update(environment)
+    target(*args)
+
+
+def _forked(given: tuple[Any, ...]) -> BaseProcess:
     from multiprocessing import forkserver
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(sorted(name for name in list(sys.modules) if _is_preloaded(name)))
     with _working_folder_not_searched():
         forkserver.ensure_running()
-    process = context.Process(target=target, args=args, daemon=True)
+    process = context.Process(target=_run, args=given, daemon=True)
     process.start()
     return process
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import multiprocessing
-import os
 import threading
 import time
 import traceback
@@ -20,7 +19,7 @@ from typing import Any, TypeVar
 
 from diswot.errors import first_line
 from diswot.executors.tasks import RemoteTraceback, use_device
-from diswot.processes import obey_parent, skip_collection_at_exit, start_process
+from diswot.processes import skip_collection_at_exit, start_process
 
 T = TypeVar("T")
 
@@ -206,16 +205,13 @@ class LocalExecutor(Executor):
 def _start(device: str) -> _Worker:
     """Start a process that waits for tasks."""
     ours, theirs = multiprocessing.Pipe()
-    process = start_process(_serve, theirs, device, dict(os.environ))
+    process = start_process(_serve, theirs, device)
     theirs.close()
     return _Worker(process, ours)
 
 
-def _serve(pipe: Connection, device: str, environment: dict[str, str]) -> None:
+def _serve(pipe: Connection, device: str) -> None:
     """Run tasks one after the other; the main function of a worker process."""
-    obey_parent()
-    os.environ.clear()  # a fork has that of the process it was forked from, as it was when that one was started
-    os.environ.update(environment)
     skip_collection_at_exit()
     use_device(device)
     while True:

@@ -54,14 +54,14 @@ def test_weights_of_another_network_are_refused_as_ever(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def dino(tmp_path: Path) -> str:
+def vit(tmp_path: Path) -> str:
     torch.manual_seed(0)
-    return _weights(tmp_path / "dino.pth", timm.create_model("vit_tiny_patch16_224.augreg_in21k", num_classes=0, img_size=32, depth=12))
+    return _weights(tmp_path / "vit.pth", timm.create_model("vit_tiny_patch16_224.augreg_in21k", num_classes=0, img_size=32, depth=12))
 
 
 @pytest.mark.slow
-def test_a_transformer_without_classes_leads_a_search_and_teaches_its_winner(tmp_path: Path, dino: str) -> None:
-    teacher = {"teacher": "vit_tiny_patch16_224.augreg_in21k", "teacher_weights": dino}
+def test_a_transformer_without_classes_leads_a_search_and_teaches_its_winner(tmp_path: Path, vit: str) -> None:
+    teacher = {"teacher": "vit_tiny_patch16_224.augreg_in21k", "teacher_weights": vit}
     options = {"space": "s0", "num_classes": 4, "population_size": 3, "iterations": 3, "data": "synthetic"}
     found = diswot.search(proxy="relation", folder=tmp_path / "search", workers=1, **teacher, **options)
     with pytest.raises(TeacherError, match="it has no classifier, use a loss of features, as rkd, or the proxy relation"):

@@ -37,6 +37,7 @@ def test_accuracy_and_its_interval() -> None:
     assert_wilson(accuracy)
     for right, count in ((0, 1), (1, 1), (0, 40), (13, 40), (40, 40), (7342, 10_000)):
         assert_wilson(Accuracy(100 * right / count, count))
+    assert Accuracy(0.0, 40).interval[0] == 0 and Accuracy(0.0, 40).interval[1] > 5, "no image right is not certainty"
 
 
 def assert_wilson(accuracy: Accuracy) -> None:
