@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from diswot.errors import speaking_flags
+from tests.forks import FEW_PEERS
 from tests.processes import diswot_process
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: tests run side by side, one core each
@@ -45,6 +46,7 @@ def _settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("DISWOT_HOME", str(tmp_path_factory.mktemp("home")))  # of fixtures that several tests share
         patch.setenv("DISWOT_CACHE", "off")
         patch.setenv("DISWOT_REPORT", "off")  # a page takes seconds; tests/pages asks for its own
+        patch.setattr("diswot.searching.finalists.PEERS", FEW_PEERS)
         yield
 
 

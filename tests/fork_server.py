@@ -18,12 +18,14 @@ import torch._dynamo  # noqa: F401
 
 import diswot.distillation.recipe
 import diswot.pages
+import diswot.searching.finalists
 import diswot.searching.recipe
 import diswot.studies.recipe
 import diswot.tabulation.recipe  # noqa: F401
 from diswot.architecture import canonical_json
 from diswot.cli import main
 from diswot.runs import RunDir
+from tests.forks import FEW_PEERS
 
 _NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS of linux/prctl.h
 _CAPABILITIES_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3 of linux/capability.h
@@ -31,6 +33,7 @@ _CAPABILITIES_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3 of linux/capab
 
 def serve() -> None:
     """Answer until there is no further question."""
+    diswot.searching.finalists.PEERS = FEW_PEERS
     for line in sys.stdin:
         print(json.dumps(_answer(json.loads(line))), flush=True)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+FEW_PEERS = 2  # random networks that the winner of a test's search is held against; each is looked for, and scored under two seeds
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,6 @@ def desk(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> It
     Image.new("RGB", (16, 16), (200, 30, 30)).save("cat.png")
     for name in ("resnet56", "resnet56_pad", "resnet110"):
         torch.save(ZOO[name](num_classes=4).state_dict(), f"{name}.th")
-    monkeypatch.setattr("diswot.searching.finalists.PEERS", 1)  # random networks that the winner is held against, scored under two seeds
     monkeypatch.setattr("diswot.searching.finalists._SAMPLES", 20)  # each of the reader's own space is traced, in some 50 ms
     monkeypatch.setattr("diswot.tabulation.networks._TRACED_SAMPLES", 20)
     monkeypatch.setattr("diswot.latency.recipe._export", lambda plan, row, target: target.touch())  # 5 s each; tests/latency has some

@@ -16,7 +16,7 @@ from diswot.errors import BudgetError, ConfigError, DataError, RunError
 from diswot.runs import RunDir
 from diswot.scoring import engine
 from diswot.searching import latencies
-from diswot.searching.finalists import PEERS
+from diswot.searching import finalists
 from diswot.space import Cost, load_space
 from tests.searching.samples import Stop, StopAt, begin_search, resume_search, search, search_config
 
@@ -34,7 +34,8 @@ def test_infeasible_candidates_cost_no_forward_pass(monkeypatch: pytest.MonkeyPa
     space = load_space("s1")
     of_the_space = [arch for arch in scored if arch.space == "resnet_width"]
     assert all(100_000 <= space.count(arch, 10, 3, 32).params <= 200_000 for arch in of_the_space)
-    assert len(of_the_space) == 10 + 1 + PEERS + (1 + PEERS)  # also the largest, and random ones, with the winner under a second seed
+    peers = finalists.PEERS
+    assert len(of_the_space) == 10 + 1 + peers + (1 + peers)  # also the largest, and random ones, with the winner under a second seed
     assert len(result.trials) == 10
 
 

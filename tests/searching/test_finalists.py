@@ -41,7 +41,8 @@ def test_a_teacher_is_counted_without_being_built(name: str) -> None:
     assert teacher_cost(name, spec).params == sum(p.numel() for p in build_teacher(name, spec).parameters())
 
 
-def test_the_finalists_are_files_that_compare_reads(tmp_path: Path) -> None:
+def test_the_finalists_are_files_that_compare_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diswot.searching.finalists.PEERS", PEERS)  # what users have
     result = begin_search(tmp_path / "run", search_config(iterations=24, proxy="params"))
     files = sorted((tmp_path / "run" / "finalists").glob("*.json"))
     assert [path.stem for path in files] == sorted({row.role for row in result.table})
