@@ -129,7 +129,7 @@ def cost_of(space: SearchSpace, arch: Architecture, spec: ImageSpec) -> Cost:
 
         with torch.device("meta"):
             model = space.build(arch, spec.num_classes, spec.in_chans)
-        cost = count_network(model, spec.in_chans, spec.input_size)
+        cost = _trace(model.to("meta"), spec.in_chans, spec.input_size)
     return cost
 
 
@@ -178,7 +178,7 @@ def count_network(model: nn.Module, in_chans: int, input_size: int) -> Cost:
     The FLOPs are torch's own count, halved since torch counts two for a multiply-accumulate.
 
     Args:
-        model: the network; it is copied where its weights are real.
+        model: the network; it is left as it is.
         in_chans, input_size: the image is (in_chans, input_size, input_size).
 
     >>> from torch import nn
@@ -187,17 +187,21 @@ def count_network(model: nn.Module, in_chans: int, input_size: int) -> Cost:
     """
     import copy
 
+    return _trace(copy.deepcopy(model).to("meta"), in_chans, input_size)
+
+
+def _trace(meta: nn.Module, in_chans: int, input_size: int) -> Cost:
+    """Count a network of the meta device."""
     import torch
 
     from diswot.flops import FlopCounter
 
-    meta = copy.deepcopy(model).to("meta").eval()
     image = torch.empty(1, in_chans, input_size, input_size, device="meta", requires_grad=True)
     try:
         with FlopCounter() as counter:
-            logits = meta(image)
+            logits = meta.eval()(image)
     except (RuntimeError, ValueError) as error:
-        raise BudgetError(f"{type(model).__name__} cannot take {input_size}x{input_size} images: {first_line(error)}") from None
+        raise BudgetError(f"{type(meta).__name__} cannot take {input_size}x{input_size} images: {first_line(error)}") from None
     params = sum(p.numel() for p in meta.parameters())
     return Cost(params, counter.total // 2, _longest_path(logits, image))
 

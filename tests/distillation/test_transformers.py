@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import diswot
+import diswot.models.student
 from diswot.architecture import Architecture
 from diswot.distillation.students import load_pretrained
 from diswot.errors import ArchitectureError, ConfigError

@@ -54,6 +54,13 @@ class Meddling(Mine):
         return value
 
 
+class Leaning(Mine):
+    """It tells what others need of the pass."""
+
+    def score(self, candidate: Any, teacher: Any, cost: Cost) -> Tensor:
+        return super().score(candidate, teacher, cost) + len(candidate.images.wanted)
+
+
 class Silent(Mine):
     summary = ""
 
@@ -78,6 +85,7 @@ def test_a_proxy_of_ones_own_passes(proxy: type[Proxy]) -> None:
         (Unfinished, "not finite: nan"),
         (Moody, "another score the second time"),
         (Meddling, "does it change the network"),
+        (Leaning, "when another proxy is scored beside it"),
         (Silent, "no summary"),
     ],
 )
