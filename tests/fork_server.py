@@ -21,7 +21,7 @@ import diswot.pages
 import diswot.searching.finalists
 import diswot.searching.recipe
 import diswot.studies.recipe
-import diswot.tabulation.recipe  # noqa: F401
+import diswot.tabulation.recipe
 from diswot.architecture import canonical_json
 from diswot.cli import main
 from diswot.runs import RunDir

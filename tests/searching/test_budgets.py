@@ -15,8 +15,7 @@ from diswot.budget import parse_range
 from diswot.errors import BudgetError, ConfigError, DataError, RunError
 from diswot.runs import RunDir
 from diswot.scoring import engine
-from diswot.searching import latencies
-from diswot.searching import finalists
+from diswot.searching import finalists, latencies
 from diswot.space import Cost, load_space
 from tests.searching.samples import Stop, StopAt, begin_search, resume_search, search, search_config
 
