@@ -24,6 +24,8 @@ _FLAG = re.compile(r"(?<![\w-])--(?P<no>no-)?(?P<name>[a-z][a-z0-9]*(?:-[a-z0-9]
 _RESUME = re.compile(r"(?<![\w-])--resume (?P<folder>[^\s,;:]+)")
 _ARGUMENTS = {"name": "folder", "runs": "folder"}  # where a flag and the argument of the Python function have different names
 _MAX_SUGGESTIONS = 100  # names that an error message has room for
+_LOOKS_LIKE = str.maketrans("oli", "011")
+_ALIKE = 50  # names that are as like as any others are compared more closely: timm has dozens that one letter tells from resnet2O
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _MOST_OF_WORD, _MOST = 200, 1500  # characters of a message
 _flags_spoken = False
@@ -132,10 +134,11 @@ def brief_repr(value: object, length: int = 60) -> str:
     return text if len(text) <= length else text[:length] + "…" + closing
 
 
-def _likeness(typed: str, known: str) -> tuple[float, int]:
-    """By the letters they share; of equals, by how far they begin alike."""
+def _likeness(typed: str, known: str) -> tuple[float, int, bool]:
+    """By the letters they share; of equals, by how far they begin alike, and by whether they look alike."""
     alike = takewhile(lambda letters: letters[0] == letters[1], zip(typed, known, strict=False))
-    return difflib.SequenceMatcher(None, known, typed).ratio(), len(list(alike))
+    looks_alike = typed.translate(_LOOKS_LIKE) == known.translate(_LOOKS_LIKE)
+    return difflib.SequenceMatcher(None, known, typed).ratio(), len(list(alike)), looks_alike
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -143,7 +146,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
     >>> suggest("resnet65", ["resnet56", "vgg8"])
     'did you mean resnet56?'
-    >>> suggest("resnet2O", ["resnet32", "resnet20"])
+    >>> suggest("resnet2O", ["resnet32", "resnet26", "resnet20"])
     'did you mean resnet20?'
     >>> suggest("mylos", ["MyLoss", "Other"])
     'did you mean MyLoss?'
@@ -154,7 +157,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     spellings = {known_name.lower(): known_name for known_name in reversed(names)}
-    near = difflib.get_close_matches(name.lower(), spellings, n=5, cutoff=0.6)
+    near = difflib.get_close_matches(name.lower(), spellings, n=_ALIKE, cutoff=0.6)
     if near:
         return f"did you mean {spellings[max(near, key=lambda one: _likeness(name.lower(), one))]}?"
     return f"known: {', '.join(names)}" if len(names) <= _MAX_SUGGESTIONS else f"{len(names):,} names are known, and none is like it"

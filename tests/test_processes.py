@@ -1,4 +1,4 @@
-"""Child processes: the memory that they free."""
+"""How processes end, and the memory that they free."""
 
 from __future__ import annotations
 
@@ -8,6 +8,32 @@ import subprocess
 import sys
 
 import pytest
+
+_END = """
+import atexit, sys, threading, time
+from diswot.processes import end_process
+
+class Module:
+    def __del__(self):
+        print("taken apart")
+
+kept = Module()
+atexit.register(print, "registered", flush=True)
+threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+sys.stdout.write("buffered, ")
+if sys.argv[1] == "at once":
+    end_process(3)
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(("way", "more"), [("at once", []), ("as ever", ["taken apart"])])
+def test_a_process_ends_with_its_threads_and_what_was_registered(way: str, more: list[str]) -> None:
+    """As Python ends it, but for what it holds, which is not taken apart."""
+    done = subprocess.run([sys.executable, "-c", _END, way], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["buffered, thread", "registered", *more]
+    assert (done.returncode, done.stderr) == (3, "")
+
 
 _FAULTS = """
 import resource, sys

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import warnings
+from typing import NoReturn
 
 from diswot.cli.interruption import own_signals
-from diswot.processes import skip_collection_at_exit
+from diswot.processes import end_process
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,10 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
     return run(arguments)
 
 
-def entry() -> None:
+def entry() -> NoReturn:
     """The console script."""
     signals = own_signals()  # before anything else is imported, which Ctrl-C may interrupt too
-    skip_collection_at_exit()
     if not sys.warnoptions:  # of libraries on their own insides, and of images and arrays that are odd; ours are logged
         warnings.simplefilter("ignore")
     try:
@@ -30,7 +30,7 @@ def entry() -> None:
         if signals.number is not None:
             signals.say_last_words()
             signals.ignore()
-    sys.exit(code if signals.number is None else signals.exit_code)
+    end_process(code if signals.number is None else signals.exit_code)
 
 
 __all__ = ["entry", "main"]

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from diswot.errors import first_line
 from diswot.executors.tasks import RemoteTraceback, use_device
-from diswot.processes import skip_collection_at_exit, start_process
+from diswot.processes import start_process
 
 T = TypeVar("T")
 
@@ -212,7 +212,6 @@ def _start(device: str) -> _Worker:
 
 def _serve(pipe: Connection, device: str) -> None:
     """Run tasks one after the other; the main function of a worker process."""
-    skip_collection_at_exit()
     use_device(device)
     while True:
         try:
