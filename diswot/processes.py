@@ -91,8 +91,8 @@ def end_process(code: int) -> NoReturn:
     """End this process as `sys.exit` does, once its threads have ended and what was registered for its exit has run, but without taking the
     interpreter apart.
 
-    Where torch and timm were imported, that takes two to four seconds for memory which is given back with the process anyway; and triton 3.9
-    writes sixty lines on objects it has lost if it is cut short.
+    Where torch and timm were imported, that takes two to four seconds, for memory that is given back with the process anyway. Cut short, as
+    by `gc.freeze`, it lets triton 3.9 write sixty lines on leaked objects.
     """
     threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter itself calls
     atexit._run_exitfuncs()
