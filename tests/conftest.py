@@ -125,12 +125,16 @@ def write_small_npz(path: Path) -> Path:
 @pytest.fixture
 def teacher_file(tmp_path: Path) -> Path:
     """A ResNet-8 of random weights for the classes of `small_npz`, so that no test has to train one."""
+    return write_teacher(tmp_path / "teacher.pth")
+
+
+def write_teacher(path: Path) -> Path:
+    """Write the weights of `teacher_file`."""
     import torch
 
     from diswot.models.zoo import ZOO
 
     torch.manual_seed(5)
-    path = tmp_path / "teacher.pth"
     torch.save(ZOO["resnet8"](num_classes=4).state_dict(), path)
     return path
 

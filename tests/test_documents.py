@@ -26,6 +26,7 @@ from diswot.searching.strategies import STRATEGIES
 from diswot.space import load_space
 from tests.losses.observations import STUDENT, TARGET, TEACHER
 from tests.studies.samples import write_cells
+from tests.tabulation.inline import train_inline
 
 ROOT = Path(__file__).resolve().parents[1]
 # Pages whose commands are typed one after the other in one folder; one that is on several of them is typed once.
@@ -102,6 +103,7 @@ def desk(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> It
         torch.save(ZOO[name](num_classes=4).state_dict(), f"{name}.th")
     monkeypatch.setattr("diswot.searching.finalists._SAMPLES", 20)  # each of the reader's own space is traced, in some 50 ms
     monkeypatch.setattr("diswot.tabulation.networks._TRACED_SAMPLES", 20)
+    train_inline(monkeypatch)
     monkeypatch.setattr("diswot.latency.recipe._export", lambda plan, row, target: target.touch())  # 5 s each; tests/latency has some
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # for networks as small as these more cost time

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import nn
 
 from diswot.processes import is_main_process, launched_by_torchrun
 from diswot.training.distributed import DistributedContext, init_distributed
+from tests.conftest import write_small_npz, write_teacher
 from tests.training.samples import make_recipe, trainer, weights
 from tests.training.torchrun import history, launch, run_script
 
@@ -73,12 +73,47 @@ torch.save(found, f"{sys.argv[1]}/own{context.rank}.pt")
 """
 
 
+_COMMANDS = """
+import os, time
+from diswot.cli import app
+for verb, *words in COMMANDS:
+    if verb == "move":
+        if os.environ["RANK"] == "0":
+            os.rename(*words)
+        while os.path.exists(words[0]):
+            time.sleep(0.01)
+    else:
+        assert app.run([verb, *words]) == 0, [verb, *words]
+"""
+
+
+COMMON = ["--data", "small.npz", "--batch-size", "16", "--quiet"]
+TAUGHT = ["distill", "resnet8", *COMMON, "--teacher", "resnet8", "--teacher-weights", "teacher.pth"]
+TAUGHT_TWICE = [*TAUGHT, "--loss", "rkd + at", "--epochs", "2", "--lr", "0.0001", "--name"]  # or rounding grows step by step
+COMMANDS = [
+    [*TAUGHT_TWICE, "of2"],
+    [*TAUGHT, "--loss", "fitnets", "--distill-fraction", "0.5", "--epochs", "2", "--name", "stopped"],
+    ["train", "resnet8", *COMMON, "--epochs", "2", "--name", "trained"],
+    ["move", "runs/trained/student/model.safetensors", "before.safetensors"],
+    ["train", "--resume", "runs/trained", "--quiet"],
+]
+
+
 @pytest.fixture(scope="module")
-def of_two(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Any]]:
-    """What two processes, started once, have found of each question, by rank."""
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which two processes, started once, have left what they found of each question, and their runs."""
     folder = tmp_path_factory.mktemp("two")
-    run_script(folder, 2, _CURVES.replace("LOSSES", repr(CURVES_OF)) + _BATCH_NORM + _OWN_NORMS)
-    return lambda name: [torch.load(folder / f"{name}{rank}.pt", weights_only=True) for rank in (0, 1)]
+    write_small_npz(folder / "small.npz")
+    write_teacher(folder / "teacher.pth")
+    script = _CURVES.replace("LOSSES", repr(CURVES_OF)) + _BATCH_NORM + _OWN_NORMS + _COMMANDS.replace("COMMANDS", repr(COMMANDS))
+    run_script(folder, 2, script)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def of_two(two_processes: Path) -> Callable[[str], list[Any]]:
+    """What they have found of a question, by rank."""
+    return lambda name: [torch.load(two_processes / f"{name}{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
 @pytest.mark.slow
@@ -92,51 +127,22 @@ def test_two_processes_give_the_curve_of_one(of_two: Callable[[str], list[Any]])
             torch.testing.assert_close(of_rank[loss], alone, rtol=1e-8, atol=1e-9, msg=lambda text, loss=loss: f"{loss}: {text}")
 
 
-COMMANDS = """
-import json, os, sys, time
-from diswot.cli import app
-for verb, *words in json.loads(sys.argv[2]):
-    if verb == "move":
-        if os.environ["RANK"] == "0":
-            os.rename(*words)
-        while os.path.exists(words[0]):
-            time.sleep(0.01)
-    else:
-        assert app.run([verb, *words]) == 0, [verb, *words]
-"""
-
-
 @pytest.mark.slow
-def test_commands_give_the_same_under_torchrun(diswot: Any, tmp_path: Path, small_npz: Path, teacher_file: Path) -> None:
+def test_commands_give_the_same_under_torchrun(two_processes: Path, diswot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A distillation as of one process; early-stopped distillation with a loss that has layers, whose adapters rest once the teacher is
     silent; the end of a training repeated."""
-    common = ["--data", str(small_npz), "--batch-size", "16", "--quiet"]
-    taught = ["distill", "resnet8", *common, "--teacher", "resnet8", "--teacher-weights", str(teacher_file)]
-    taught_twice = [*taught, "--loss", "rkd + at", "--epochs", "2", "--lr", "0.0001", "--name"]  # or rounding grows step by step
-    stopped = [*taught, "--loss", "fitnets", "--distill-fraction", "0.5", "--epochs", "2", "--name", "stopped"]
-    trained = ["train", "resnet8", *common, "--epochs", "2", "--name", "trained"]
-    weights_file, before = tmp_path / "runs/trained/student/model.safetensors", tmp_path / "before.safetensors"
-    repeated = [["move", str(weights_file), str(before)], ["train", "--resume", "runs/trained", "--quiet"]]
-    run_commands(tmp_path, [*taught_twice, "of2"], stopped, trained, *repeated)
-    assert diswot(*taught_twice, "of1")[0] == 0
-    one, two = (history(tmp_path / "runs" / f"of{processes}") for processes in (1, 2))
+    monkeypatch.chdir(two_processes)
+    assert diswot(*TAUGHT_TWICE, "of1")[0] == 0
+    one, two = (history(Path("runs") / f"of{processes}") for processes in (1, 2))
     assert len(one) == 2
     for ours, theirs in zip(two, one, strict=True):
         terms = {name: value for name, value in theirs.items() if not name.endswith("top1")}
         assert len(terms) >= 4
         assert {name: ours[name] for name in terms} == pytest.approx(terms, rel=1e-3)
-    assert [("fitnets" in line) for line in history(tmp_path / "runs" / "stopped")] == [True, False]
-    first, again = load_file(before), load_file(weights_file)
+    assert [("fitnets" in line) for line in history(Path("runs/stopped"))] == [True, False]
+    first, again = load_file("before.safetensors"), load_file("runs/trained/student/model.safetensors")
     assert first and again.keys() == first.keys()
     assert all(torch.equal(again[name], value) for name, value in first.items())
-
-
-def run_commands(folder: Path, *commands: list[str]) -> None:
-    """Commands one after the other, by two processes that are started once."""
-    script = folder / "commands.py"
-    script.write_text(COMMANDS)
-    done = launch(folder, 2, str(script), str(folder), json.dumps(commands))
-    assert done.returncode == 0, done.stderr
 
 
 ERRORS = """
