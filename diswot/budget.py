@@ -129,7 +129,8 @@ def cost_of(space: SearchSpace, arch: Architecture, spec: ImageSpec) -> Cost:
 
         with torch.device("meta"):
             model = space.build(arch, spec.num_classes, spec.in_chans)
-        cost = _trace(model.to("meta"), spec.in_chans, spec.input_size)
+        weightless = all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+        cost = (_trace if weightless else count_network)(model, spec.in_chans, spec.input_size)  # what was built for this needs no copy
     return cost
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import NoReturn
 
 from diswot.cli.interruption import own_signals
 from diswot.processes import end_process
@@ -17,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     return run(arguments)
 
 
-def entry() -> NoReturn:
+def entry() -> None:
     """The console script."""
     signals = own_signals()  # before anything else is imported, which Ctrl-C may interrupt too
     if not sys.warnoptions:  # of libraries on their own insides, and of images and arrays that are odd; ours are logged
@@ -30,7 +29,10 @@ def entry() -> NoReturn:
         if signals.number is not None:
             signals.say_last_words()
             signals.ignore()
-    end_process(code if signals.number is None else signals.exit_code)
+    try:
+        end_process(code if signals.number is None else signals.exit_code)
+    except KeyboardInterrupt:  # while it waits for a thread
+        signals.end_at_once()
 
 
 __all__ = ["entry", "main"]
