@@ -85,7 +85,7 @@ def test_a_proxy_of_ones_own_passes(proxy: type[Proxy]) -> None:
         (Unfinished, "not finite: nan"),
         (Moody, "another score the second time"),
         (Meddling, "does it change the network"),
-        (Leaning, "when another proxy is scored beside it"),
+        (Leaning, "when other proxies are scored beside it"),
         (Silent, "no summary"),
     ],
 )
