@@ -153,7 +153,7 @@ class CostCounter:
 
     @functools.cached_property
     def by_arithmetic(self) -> bool:
-        """Whether the space counts costs itself; otherwise every network is traced, which takes some 50 ms."""
+        """Whether the space counts costs itself; otherwise every network is traced, which takes ten milliseconds or more."""
         spec = self.spec
         return self.space.count(self.space.extremes()[0], spec.num_classes, spec.in_chans, spec.input_size) is not None
 

@@ -135,6 +135,9 @@ class StudyConfig(ScoreConfig):
     accuracy_column: str | None = option(None, "column of the accuracies [those named DATASET_SPLIT_acc]", "What to study")
     dataset: str | None = option(None, "data sets of the table, separated by commas [all]", "What to study")
     split: str = option("test", "which accuracy: test, valid, or that of a shorter training, such as valid_12ep", "What to study")
+    num_classes: int | None = option(
+        None, "number of classes of generated images [that of the table's data set, else 100]", "Images", ge=1, le=100_000
+    )
     rows: Literal["all", "even", "odd", "unseen", "distinct"] = option(
         "all",
         "rows by index; unseen: odd rows whose network is in no even row; distinct: one row for each different network",

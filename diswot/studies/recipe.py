@@ -45,7 +45,7 @@ TIMES = "milliseconds.json"
 _DECIDE_SCORES = ("teacher", "teacher_norm", "init")  # besides the inputs' digests
 _FEWEST = 10  # rows below which a rank correlation says nothing
 _TIMED = 5  # networks that each ranking is timed on
-_CLASSES = {"cifar10": 10, "cifar10-valid": 10, "cifar100": 100, "ImageNet16-120": 120}  # of the benchmarks' data sets
+_CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet16_120": 120}  # of the benchmarks' data sets
 _WORTH_A_PROCESS = 4  # networks for which another process is worth starting
 
 
@@ -140,13 +140,12 @@ def score_table(plan: StudyPlan, run: RunDir | None, execution: Execution) -> St
     execution.reporter.within("reading the table, making images")
     table = _Table.read(plan, execution.choose_device())
     context, space, unique = table.context, table.space, table.unique
-    inputs = {**input_digests(plan.config, context, space.name), "space": space.name, "table": _digest(table.benchmark)}
+    inputs = {**input_digests(table.config, context, space.name), "space": space.name, "table": _digest(table.benchmark)}
     known = _scores_of(plan, context, inputs)
     if run is not None:
         run.check_inputs("inputs.json", inputs)
     counts = f"{len(table.rows):,} rows of {table.benchmark.name}, {len(unique):,} different networks, {len(context.proxies)} proxies"
-    logger.info("%s, %s seeds x %s images (%s)", counts, *table.shape, plan.config.data)
-    _tell_other_classes(plan.config, table.accuracies, context.spec.num_classes)
+    logger.info("%s, %s seeds x %s images (%s, %s classes)", counts, *table.shape, plan.config.data, context.spec.num_classes)
     counter = CostCounter(space, context.spec)
     scored = _score(unique, context, known, counter, run, execution)
     return table.study(table.rows, scored, counter, _times(unique, context, table.rankings, counter, run))
@@ -171,7 +170,7 @@ class _Table:
     """The table of a study with all that scores its networks.
 
     Attributes:
-        config: the options.
+        config: the options, with the number of classes that follows from the table.
         benchmark, space: the table and the space of its networks.
         accuracies: by data set, of every row of the table.
         forms: the canonical form of each network.
@@ -199,7 +198,8 @@ class _Table:
         forms = {arch: space.canonical(arch) for arch in dict.fromkeys(benchmark.archs)}
         rows = choose_rows(config, [forms[arch] for arch in benchmark.archs])
         _check_accuracies(config, accuracies, rows)
-        return cls(config, benchmark, space, accuracies, forms, rows, *_prepare(plan, device, space))
+        plan = dataclasses.replace(plan, config=_with_classes_of(accuracies, config))
+        return cls(plan.config, benchmark, space, accuracies, forms, rows, *_prepare(plan, device, space))
 
     def form(self, row: int) -> Architecture:
         """The canonical form of a row's network."""
@@ -238,13 +238,19 @@ def _prepare(plan: StudyPlan, device: str, space: SearchSpace) -> tuple[dict[str
     return {name: adapt_to_teacher(ranking, name, context.teachers, warn=False) for name, ranking in asked.items()}, context
 
 
-def _tell_other_classes(config: StudyConfig, datasets: Iterable[str], scored_with: int) -> None:
-    """Say that networks are scored for another number of classes than that of the only data set they were trained on."""
-    counts = {_CLASSES.get(name) for name in datasets}
-    if config.num_classes is None and config.data in GENERATED_SOURCES and len(counts) == 1 and None not in counts | {scored_with}:
-        (count,) = counts
-        if count != scored_with:
-            logger.info("accuracies of %s classes, networks scored with %s: --num-classes %s scores them alike", count, scored_with, count)
+def _with_classes_of(datasets: Iterable[str], config: StudyConfig) -> StudyConfig:
+    """The options with the classes of the data sets that networks were trained on, where these agree and no option says how many classes
+    generated images have."""
+    counts = {_classes(name) for name in datasets}
+    if config.num_classes is not None or config.data not in GENERATED_SOURCES or len(counts) > 1:
+        return config
+    return dataclasses.replace(config, num_classes=counts.pop())
+
+
+def _classes(dataset: str) -> int | None:
+    """The classes of a data set, which a table may call `ImageNet16-120`, `cifar10-valid` or, with its loss, `cifar10_kd`."""
+    name = dataset.lower().replace("-", "_")
+    return next((count for known, count in _CLASSES.items() if f"{name}_".startswith(f"{known}_")), None)
 
 
 def _accuracies(config: StudyConfig, benchmark: Benchmark) -> dict[str, Vector]:

@@ -70,8 +70,9 @@ def _introduction(study: Study, reports: Sequence[DatasetReport]) -> Section:
     """The first section: what it comes to, what was scored and how, how to read the numbers, and which rankings failed where."""
     config = study.config
     networks = f"{len(study.rows):,} rows of {study.benchmark.name}, {len(np.unique(study.groups)):,} different networks"
+    classes = f", {config.num_classes} classes" if config.num_classes else ""
     setting = (
-        f"{networks}; {study.measured}. Scores: {study.seeds} seeds x {study.batch_size} images ({config.data}), "
+        f"{networks}; {study.measured}. Scores: {study.seeds} seeds x {study.batch_size} images ({config.data}{classes}), "
         f"initialisation {config.init}, teacher {config.teacher} ({config.teacher_weights} weights)."
     )
     failures = [f"{result.name} ({result.failed}, the first because {result.reason})" for result in study.rankings if result.failed]

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 NETWORKS = "networks.json"
 RANDOM = "random"
 _SAMPLES = 2_000  # random networks, of which the nearest to the wanted sizes are taken
-_TRACED_SAMPLES = 400  # the same in a space that does not count costs itself, where each takes some 50 ms
+_TRACED_SAMPLES = 400  # the same in a space that does not count costs itself, where each takes some 10 ms or more
 _TENTH = 10  # a phase of a search is this part of its trials
 
 

@@ -43,6 +43,31 @@ def test_as_a_function_with_a_folder_it_leaves_the_report(table: Path, tmp_path:
         diswot.study(table, folder=tmp_path / "kept", **options)
 
 
+@pytest.mark.parametrize(
+    ("columns", "asked", "classes"),
+    [
+        (["cifar10"], {}, 10),
+        (["cifar10", "cifar10-valid", "cifar10_kd"], {}, 10),
+        (["cifar10", "cifar100", "ImageNet16-120"], {}, 100),
+        (["cifar10", "cifar100", "ImageNet16-120"], {"dataset": "ImageNet16-120"}, 120),
+        (["cifar10", "mine"], {}, 100),
+        (["cifar1000"], {}, 100),
+        (["cifar10"], {"num_classes": 7}, 7),
+        (["cifar10"], {"data": "small.npz"}, 4),
+    ],
+)
+def test_networks_are_scored_for_the_classes_of_the_tables_data_set(
+    tmp_path: Path, small_npz: Path, columns: list[str], asked: dict[str, Any], classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they agree, no option says otherwise, and the images bring none of their own."""
+    monkeypatch.chdir(small_npz.parent)
+    path, rng = tmp_path / "table.csv", np.random.default_rng(0)
+    rows = [",".join([SPACE.sample(rng).choices, *[f"{50 + number}"] * len(columns)]) for number in range(12)]
+    path.write_text("\n".join([",".join(["arch_str", *[f"{name}_test_acc" for name in columns]]), *rows]) + "\n")
+    found = score(path, **{"proxy": "params", "seeds": 1, "num_classes": None, "input_size": None, **asked})
+    assert [cost.params for cost in found.costs] == [SPACE.count(arch, classes, 3, 32).params for arch in found.archs]
+
+
 def test_equal_networks_are_scored_once_and_counted_each(table: Path, tmp_path: Path) -> None:
     found = begin_scores(tmp_path / "run", table, proxy="relation")
     lines = (tmp_path / "run" / JOURNAL).read_text().splitlines()
