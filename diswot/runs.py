@@ -7,6 +7,7 @@ import functools
 import importlib.metadata
 import io
 import json
+import math
 import os
 import platform
 import re
@@ -114,6 +115,19 @@ def is_number(value: Any) -> bool:
     (True, False, False, False, False)
     """
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def finite(value: Any) -> Any:
+    """Plain values with None for each number that JSON cannot hold.
+
+    >>> finite({"low": float("nan"), "seeds": [0.5, float("inf")]})
+    {'low': None, 'seeds': [0.5, None]}
+    """
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _refuse_constant(name: str) -> None:

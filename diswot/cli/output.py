@@ -219,8 +219,9 @@ def tabulate_table(result: TabulateResult) -> Table:
     table = plain_table(title, ["", "networks", "Spearman", "95 % interval", "second - first"], left=1)
     for found in result.agreements:
         rho = found.spearman
-        interval, difference = f"{rho.low:.3f} to {rho.high:.3f}", plus_minus(found.difference, found.spread, sign="+")
-        table.add_row(found.what, str(found.networks), f"{rho.value:.3f}", interval, difference)
+        value = "undefined" if math.isnan(rho.value) else f"{rho.value:.3f}"  # where all accuracies are alike
+        interval = "" if math.isnan(rho.low) else f"{rho.low:.3f} to {rho.high:.3f}"
+        table.add_row(found.what, str(found.networks), value, interval, plus_minus(found.difference, found.spread, sign="+"))
     return table
 
 

@@ -29,7 +29,7 @@ from diswot.latency.measure import measure_networks
 from diswot.latency.runtimes import Setup
 from diswot.losses.together import trained_together
 from diswot.processes import launched_by_torchrun
-from diswot.runs import RunDir, is_count, is_number
+from diswot.runs import RunDir, finite, is_count, is_number
 from diswot.space import Cost, load_space
 
 logger = logging.getLogger(__name__)
@@ -85,11 +85,6 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[f
     return statistics.fmean(differences), float(width)
 
 
-def _finite(value: float) -> float | None:
-    """A number that JSON can hold."""
-    return value if math.isfinite(value) else None
-
-
 @dataclass(frozen=True, repr=False)
 class Comparison:
     """The result of a comparison.
@@ -124,8 +119,8 @@ class Comparison:
                 "choices": row.arch.choices,
                 "top1": row.top1,
                 "mean": row.mean,
-                "spread": _finite(row.spread),
-                "difference": None if row is first else [_finite(value) for value in first.ahead_of(row)],
+                "spread": finite(row.spread),
+                "difference": None if row is first else finite(list(first.ahead_of(row))),
                 "latency_ms": row.latency,
                 **asdict(row.cost),
             }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,12 +120,19 @@ def _accuracy_picture(rows: Sequence[Row], records: Sequence[Mapping[str, Any]])
     return Picture(figure, "", Table(title, columns, data), name="accuracy")
 
 
+_COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("params", "parameters", millions),
+    ("flops", "FLOPs", millions),
+    ("latency_ms", "latency (ms)", "{:.2f}".format),
+)
+
+
 def _cost_pictures(rows: Sequence[Row]) -> list[Part]:
     """Accuracy over each cost in which the students differ."""
     pictures: list[Part] = []
-    for key, label in (("params", "parameters"), ("flops", "FLOPs"), ("latency_ms", "latency (ms, one thread on a CPU)")):
+    for key, label, written in _COSTS:
         values = [row[key] for row in rows]
-        if None in values or len({millions(value) for value in values}) < 2:
+        if None in values or len(set(map(written, values))) < 2:
             continue
         means, labels = [_mean(row) for row in rows], [row["label"] for row in rows]
         bounds = [(mean - _half_width(row), mean + _half_width(row)) for mean, row in zip(means, rows, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -141,7 +142,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval of a statistic of one array, or of paired arrays whose rows are drawn together.
 
-    It calls `scipy.stats.bootstrap`, which warns and returns NaN if the statistic is undefined for one of the resamples.
+    It is that of `scipy.stats.bootstrap`: NaN if the statistic is undefined for one of the resamples.
 
     Args:
         statistic: a function of as many (n,) arrays as there are columns.
@@ -160,6 +161,8 @@ def bootstrap_interval(
     generator = "rng" if "rng" in signature(stats.bootstrap).parameters else "random_state"  # its name before scipy 1.15
     options: dict[str, Any] = {"n_resamples": repeats, "confidence_level": level, "method": "percentile", generator: rng}
     arrays = [np.asarray(column) for column in columns]
-    # batch=1: one resample is in memory at a time
-    interval = stats.bootstrap(arrays, statistic, paired=True, vectorized=False, batch=1, **options).confidence_interval
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # it says no more than the NaN
+        # batch=1: one resample is in memory at a time
+        interval = stats.bootstrap(arrays, statistic, paired=True, vectorized=False, batch=1, **options).confidence_interval
     return float(interval.low), float(interval.high)

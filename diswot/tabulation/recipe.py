@@ -26,7 +26,7 @@ from diswot.distillation.teachers import make_teacher
 from diswot.errors import ConfigError, RunError, brief_repr
 from diswot.execution import Execution
 from diswot.progress import duration
-from diswot.runs import RunDir, is_number
+from diswot.runs import RunDir, finite, is_number
 from diswot.space import ImageSpec, SearchSpace, load_space
 from diswot.tabulation.networks import NETWORKS, TableNetwork, choose_networks, networks_json, read_networks
 from diswot.tabulation.table import TABLE, Agreement, agreements, table_csv
@@ -68,7 +68,7 @@ class TabulateResult:
         """The result as plain values, which JSON can hold."""
         trainings = [{**asdict(training), "top1": top1} for training, top1 in self.accuracies.items()]
         trainings += [{**asdict(training), "failed": reason} for training, reason in self.failed.items()]
-        agreements = [asdict(agreement) for agreement in self.agreements]
+        agreements = [finite(asdict(agreement)) for agreement in self.agreements]
         return {"trainings": trainings, "agreements": agreements, "seconds": self.seconds, "table": str(self.table)}
 
 

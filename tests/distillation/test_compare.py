@@ -15,7 +15,7 @@ from scipy import stats
 
 import diswot
 from diswot.distillation.compare import ComparedStudent
-from diswot.errors import DataError
+from diswot.errors import DataError, RunError
 from diswot.space import Cost
 from tests.distillation.samples import stop_at_call
 from tests.trained import ARCH, QUICK
@@ -61,6 +61,18 @@ def test_what_cannot_be_trained_is_told_before_workers_begin(tmp_path: Path) -> 
     with pytest.raises(DataError, match=r"none.npz: no such file"):
         diswot.compare(["resnet8", "resnet14"], folder=tmp_path / "run", data="none.npz", workers=2, seeds=2)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_seeds_trained_by_workers_are_those_of_one_process(tmp_path: Path, small_npz: Path, teacher_file: Path) -> None:
+    """To the same journal; and an error in a worker is told as it is in one process."""
+    options: Any = {**QUICK, "data": str(small_npz), "teacher": "resnet8", "teacher_weights": str(teacher_file), "seeds": 2}
+    for workers in (1, 2):
+        diswot.compare(["resnet8"], losses="none; kd", folder=tmp_path / f"by{workers}", workers=workers, **options)
+    one, two = (tmp_path / f"by{workers}" / "results.jsonl" for workers in (1, 2))
+    assert one.read_bytes() == two.read_bytes() and one.read_bytes().count(b"\n") == 2
+    with pytest.raises(RunError, match="became nan in epoch 1: use a smaller --lr"):
+        diswot.compare(["resnet8"], losses="none; kd", folder=tmp_path / "none", workers=2, **{**options, "lr": 1e30})
 
 
 def test_compare_from_the_command_line(small_npz: Path, diswot: Any) -> None:

@@ -58,7 +58,7 @@ class Command:
 
     def is_done(self, folder: Path) -> bool:
         """Whether it has left all it leaves and, having no run, could not be typed again."""
-        return not self.keeps_a_run and (folder / self.folder).exists()
+        return not self.keeps_a_run and all((folder / self.folder / name).exists() for name in self.outcome)
 
     def result(self, folder: Path) -> dict[str, bytes]:
         """The content of the files that must be the same."""
@@ -86,9 +86,10 @@ COMMANDS = (
     Command("study", ("cells.csv", "--proxy", "params,nwot", *_TABLE, *_SMALL), ("scores.jsonl", "config.yaml")),
     Command("tabulate", ("--space", "s0", *_FEW, *_ALONE[:2], *_DATA), ("table.csv", "networks.json", "trainings.jsonl")),
     Command("export", ("student", "out"), ("arch.json", "config.json", "model.safetensors"), "out"),
+    Command("export", ("student", "student.onnx"), ("student.onnx",), "."),
 )
 
-QUICK = [command for command in COMMANDS if command.verb not in ("compare", "tabulate")]
+QUICK = [command for command in COMMANDS[:-1] if command.verb not in ("compare", "tabulate")]
 """Those that the tests have time for; the program of scripts/ has all."""
 
 

@@ -31,7 +31,7 @@ def clear(folder: Path) -> None:
     """Take away what commands have made, but for their inputs and the teachers in the cache."""
     for made in ("runs", "out"):
         shutil.rmtree(folder / made, ignore_errors=True)
-    for path in folder.glob("arch*.json"):
+    for path in [*folder.glob("arch*.json"), *folder.glob("*.onnx")]:
         path.unlink()
 
 

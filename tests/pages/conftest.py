@@ -10,8 +10,10 @@ import diswot
 from diswot.execution import Execution
 from diswot.searching.recipe import SearchPlan
 from diswot.sessions import Session
-from tests.conftest import write_small_npz
+from tests.conftest import write_small_npz, write_teacher
 from tests.searching.samples import search_config
+from tests.studies.samples import QUICK, write_cells
+from tests.tabulation.inline import train_inline
 
 
 @pytest.fixture(scope="session")
@@ -31,4 +33,25 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = write_small_npz(folder / "small.npz")
     options = {"losses": "none; kd; rkd", "seeds": 2, "epochs": 2, "teacher": "resnet8", "teacher_epochs": 1, "batch_size": 16, "lr": 0.02}
     diswot.compare(["resnet8"], data=str(data), folder=folder / "run", device="cpu", **options)
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def tabulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a table of sixteen networks, half of them trained with a second seed."""
+    folder = tmp_path_factory.mktemp("tabulate")
+    data, teacher = write_small_npz(folder / "small.npz"), write_teacher(folder / "teacher.pth")
+    table = {"space": "s0", "networks": 16, "group_size": 24, "repeat_fraction": 0.5, "baseline_fraction": 0, "limit": 48}
+    taught = {"data": str(data), "teacher": "resnet8", "teacher_weights": str(teacher), "epochs": 1, "batch_size": 16}
+    with pytest.MonkeyPatch.context() as patch:
+        train_inline(patch)
+        diswot.tabulate(folder=folder / "run", device="cpu", workers=1, **table, **taught)
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study of a table of 40 cells, without a page yet."""
+    folder = tmp_path_factory.mktemp("study")
+    diswot.study(write_cells(folder / "toy.csv"), folder=folder / "run", device="cpu", workers=1, **QUICK)
     return folder / "run"

@@ -105,6 +105,24 @@ def test_a_search_under_way_has_a_page(run: Path) -> None:
     assert (run / "trials.jsonl").read_text().endswith(lines[10][:20]), "a page changes nothing"
 
 
+def test_a_front_the_choices_it_settled_on_and_trained_finalists_are_shown(run: Path) -> None:
+    """Of a search that had them, as its result names them."""
+    result = json.loads((run / "result.json").read_text())
+    member = {**result["winner"], "flops": 10, "depth": 3, "latency_ms": 1.25, "score": 0.5}
+    result["front"] = [{**member, "params": 1000 * number, "knee": number == 2} for number in (1, 2, 3)]
+    result["settled"] = [{"place": "depths[0]", "value": 4, "at_bound": "largest", "early": 0.25, "late": 0.93}]
+    for number, row in enumerate(result["table"]):
+        row["trained"] = {"epochs": 2, "top1": 50.0 + number}
+    (run / "result.json").write_text(json.dumps(result))
+    reader = Reader(write_page(run).read_text())
+    cells = [text.strip() for text in reader.text["td"]]
+    assert [text for text in cells if text in ("1,000", "2,000", "3,000")] == ["1,000", "2,000", "3,000"]
+    assert cells.count("knee, the winner") == 1 and cells.count("1.25") == 3
+    assert {"largest", "25", "93"} <= set(cells) and any("may reward more of it" in text for text in reader.text["p"])
+    best = result["table"][-1]
+    assert any(f"the {best['role']} network reached most: {best['trained']['top1']:.2f} %" in text for text in reader.text["p"])
+
+
 def test_without_a_single_score_the_page_says_so(run: Path) -> None:
     (run / "trials.jsonl").write_text("")
     (run / "result.json").unlink()

@@ -79,3 +79,18 @@ def test_a_comparison_under_way_shows_what_its_first_seed_does(compared: Path, t
     shutil.rmtree(run / "seed-1")
     reader = Reader(write_page(run).read_text())
     assert "No seed is done yet, of 2." in reader.text["p"] and "Over the epochs" in reader.text["h2"]
+
+
+def test_accuracy_is_drawn_over_the_costs_in_which_students_differ(compared: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(compared, tmp_path / "run"))
+    result = json.loads((run / "result.json").read_text())
+    for number, student in enumerate(result["students"]):
+        student |= {"params": 1e6 * (1 + number), "flops": 4e7, "latency_ms": 2.5 - number}
+    (run / "result.json").write_text(json.dumps(result))
+    write_page(run)
+    drawn = {path.stem for path in (run / "report").glob("accuracy_over_*.csv")}
+    assert drawn == {"accuracy_over_params", "accuracy_over_latency_ms"}, "all have the same FLOPs"
+    rows = read_csv(run / "report" / "accuracy_over_params.csv")
+    assert {row["label"]: float(row["params"]) for row in rows} == {"none": 1e6, "kd": 2e6, "rkd": 3e6}
+    means = {row["label"]: float(row["top1"]) for row in read_csv(run / "report" / "accuracy.csv")}
+    assert {row["label"]: float(row["top1"]) for row in rows} == means

@@ -28,6 +28,16 @@ def test_the_command_writes_the_same_page_again(diswot: CommandLine, searched: P
     assert {path.name for path in (run / "report").iterdir()} == {path.name for path in (searched / "report").iterdir()}
 
 
+@pytest.mark.slow
+def test_a_study_under_way_has_a_page_of_the_rows_that_are_scored(diswot: CommandLine, studied: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(studied, tmp_path / "run"))
+    lines = (run / "scores.jsonl").read_text().splitlines(keepends=True)
+    (run / "scores.jsonl").write_text("".join(lines[:15]) + lines[15][:20])
+    assert diswot("report", "run") == (0, "run/report.html\n", "")
+    assert f"{15:,} different networks" in " ".join(Reader((run / "report.html").read_text()).text["p"])
+    assert (run / "scores.jsonl").read_text().endswith(lines[15][:20]), "a page changes nothing"
+
+
 @pytest.mark.parametrize("damage", ["", "nothing: here", "format: 2\nkind: score\ndiswot: 0"])
 def test_what_is_no_run_with_a_page_is_refused_in_a_line(diswot: CommandLine, tmp_path: Path, damage: str) -> None:
     (tmp_path / "run").mkdir()

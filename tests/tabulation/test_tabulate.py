@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import math
 import os
 import signal
 import time
@@ -14,11 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 import diswot
 from diswot.architecture import Architecture
 from diswot.benchmarks import read_benchmark
+from diswot.cli.output import tabulate_table
 from diswot.config import TabulateConfig
 from diswot.errors import ConfigError
 from diswot.execution import Execution
@@ -74,6 +78,19 @@ def test_seeds_are_compared_as_scipy_does() -> None:
     assert found.networks == 12 and found.spearman.low < found.spearman.value < found.spearman.high
     assert found.spearman.value == pytest.approx(stats.spearmanr(first, second).statistic)
     assert found.difference == pytest.approx((first - second).mean()) and found.spread == pytest.approx((first - second).std(ddof=1))
+
+
+@pytest.mark.parametrize(("first", "says"), [([50.0] * 9, "undefined"), ([25.0] * 8 + [50.0], "1.000")])
+def test_seeds_that_can_hardly_be_compared_are_told_without_an_interval(first: list[float], says: str, tmp_path: Path) -> None:
+    """All networks alike, or all in one of the resamples: no warning of scipy's, no NaN on the screen or in a file."""
+    accuracies = {Training(n, "kd", seed): v for seed in (0, 1) for n, v in enumerate(first)}
+    (found,) = agreements(accuracies, "kd", 0, 1)
+    assert math.isnan(found.spearman.low) and math.isnan(found.spearman.high)
+    result = recipe.TabulateResult(networks(9), accuracies, {}, [found], 1.0, tmp_path / "table.csv", tmp_path)
+    assert json.loads(json.dumps(result.summary(), allow_nan=False))["agreements"][0]["spearman"]["low"] is None
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(tabulate_table(result))
+    assert says in shown.getvalue() and "nan" not in shown.getvalue()
 
 
 @pytest.mark.slow
