@@ -22,6 +22,7 @@ from diswot.distillation.plan import DistillPlan, plan_distillation, read_entrie
 from diswot.distillation.recipe import distill_in
 from diswot.distillation.side_by_side import train_side_by_side
 from diswot.distillation.students import StudentEntry, build_student, student_names
+from diswot.distillation.teachers import trained_teacher
 from diswot.errors import ConfigError, RunError
 from diswot.execution import Execution
 from diswot.executors.named import LOCAL
@@ -265,9 +266,12 @@ def _train_here(plan: ComparePlan, folder: Path, execution: Execution, seeds: ra
 
 
 def _train_elsewhere(plan: ComparePlan, folder: Path, execution: Execution, seeds: range) -> Iterator[dict[str, Any]]:
-    """The seeds by workers, side by side; yields their records in order. What cannot be trained fails before any worker has begun."""
+    """The seeds by workers, side by side; yields their records in order. What cannot be trained fails before any worker has begun, and the
+    teacher of all of them is trained before."""
     for group in plan.groups if seeds else ():
-        TrainingContext.load(plan.training(seeds.start, group), replace(execution, device=execution.choose_device()))
+        context = TrainingContext.load(plan.training(seeds.start, group), replace(execution, device=execution.choose_device()))
+        if context.plan.scheme.uses_teacher and plan.config.teacher_weights is None:
+            trained_teacher(context)
     found: dict[int, dict[str, Any]] = {}
     with train_side_by_side(execution, _train_seed, folder) as dispatcher:
         numbers = {dispatcher.add((folder.resolve(), plan, seed)): seed for seed in seeds}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,13 +28,14 @@ from diswot.training.evaluation import Network
 from diswot.training.student import StudentSpec, make_adapters
 
 logger = logging.getLogger(__name__)
+_POLL = 0.5  # seconds between two looks at what another process trains
 
 
 def make_teacher(context: TrainingContext, run: RunDir) -> Network:
     """The network that the students learn from: the teacher, or the last of the assistants. What has no weights is trained first."""
     config = context.plan.config
     if config.teacher_weights is None:
-        teacher = _trained_teacher(context)
+        teacher = trained_teacher(context)
     else:
         teacher = context.freeze(given_teacher(config, context.splits.data, context.needs_of_teacher(str(config.teacher))))
     for number, name in enumerate(context.plan.assistants, 1):
@@ -41,9 +43,9 @@ def make_teacher(context: TrainingContext, run: RunDir) -> Network:
     return teacher
 
 
-def _trained_teacher(context: TrainingContext) -> Network:
+def trained_teacher(context: TrainingContext) -> Network:
     """A teacher trained by the same loop on the same labelled images, kept under `cache_dir() / "teachers"`, and resumed if it was cut
-    off."""
+    off. Where another process trains it, that one is waited for."""
     context = replace(context, splits=context.splits.labelled())
     config, splits, arch = context.plan.config, context.splits, context.plan.entries[0].arch
     epochs = config.epochs if config.teacher_epochs is None else config.teacher_epochs
@@ -60,6 +62,7 @@ def _trained_teacher(context: TrainingContext) -> Network:
     }
     folder = cache_dir() / "teachers" / f"{_folder_name(name)}-{digest(notes)}"
     network = Network(context.untrained_teacher(str(config.teacher), config.teacher_seed), splits.normalise)
+    _wait_for_others(context, folder)
     if _load_kept(folder / WEIGHTS, network.model, name):
         logger.info("teacher %s: the one trained before, from %s", config.teacher, folder)
         return context.freeze(network)
@@ -73,6 +76,16 @@ def _trained_teacher(context: TrainingContext) -> Network:
         return trainer.students[0].result.model.state_dict()
 
     return context.freeze(_train_and_keep(context, folder, "teacher", notes, network, train))
+
+
+def _wait_for_others(context: TrainingContext, folder: Path) -> None:
+    """Wait as long as another process trains the network in a folder."""
+    if not runs.is_in_use(folder):
+        return
+    logger.info("teacher %s: another process is training it, and is waited for; it is kept in %s", context.plan.config.teacher, folder)
+    context.reporter.within("waiting for the teacher that another process trains")
+    while runs.is_in_use(folder):
+        time.sleep(_POLL)
 
 
 def _assistant(context: TrainingContext, folder: Path, name: str, teacher: Network) -> Network:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +66,18 @@ def test_what_cannot_be_trained_is_told_before_workers_begin(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_seeds_trained_by_workers_are_those_of_one_process(tmp_path: Path, small_npz: Path, teacher_file: Path) -> None:
-    """To the same journal; and an error in a worker is told as it is in one process."""
-    options: Any = {**QUICK, "data": str(small_npz), "teacher": "resnet8", "teacher_weights": str(teacher_file), "seeds": 2}
-    for workers in (1, 2):
-        diswot.compare(["resnet8"], losses="none; kd", folder=tmp_path / f"by{workers}", workers=workers, **options)
+def test_seeds_trained_by_workers_are_those_of_one_process(tmp_path: Path, small_npz: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """To the same journal, under a teacher that is trained once, before them; and an error in a worker is told as it is in one process."""
+    options: Any = {**QUICK, "data": str(small_npz), "teacher": "resnet8", "losses": "none; kd", "seeds": 2}
+    with caplog.at_level(logging.INFO, "diswot"):
+        for workers in (2, 1):
+            diswot.compare(["resnet8"], folder=tmp_path / f"by{workers}", workers=workers, **options)
+    assert sum("it is trained first" in line for line in caplog.messages) == 1
     one, two = (tmp_path / f"by{workers}" / "results.jsonl" for workers in (1, 2))
     assert one.read_bytes() == two.read_bytes() and one.read_bytes().count(b"\n") == 2
+    (weights,) = Path(os.environ["DISWOT_HOME"]).rglob("teachers/*/model.safetensors")
     with pytest.raises(RunError, match="became nan in epoch 1: use a smaller --lr"):
-        diswot.compare(["resnet8"], losses="none; kd", folder=tmp_path / "none", workers=2, **{**options, "lr": 1e30})
+        diswot.compare(["resnet8"], folder=tmp_path / "none", workers=2, **{**options, "lr": 1e30, "teacher_weights": str(weights)})
 
 
 def test_compare_from_the_command_line(small_npz: Path, diswot: Any) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 import diswot
@@ -52,6 +54,28 @@ def test_a_trained_network_teaches_the_next(tmp_path: Path, small_npz: Path) -> 
     weights = str(tmp_path / "teacher" / "student" / "model.safetensors")
     result = diswot.distill(ARCH, folder=tmp_path / "run", data=str(small_npz), teacher_weights=weights, **QUICK)
     assert result.teacher == made.student
+
+
+def test_a_teacher_that_another_process_trains_is_waited_for(
+    tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other one is its lock here, and ends when it is looked at a second time."""
+    options: dict[str, Any] = {**QUICK, "data": str(small_npz), "epochs": 1}
+    first = diswot.distill(ARCH, folder=tmp_path / "a", **options)
+    (weights,) = Path(os.environ["DISWOT_HOME"]).rglob("teachers/*/model.safetensors")
+    other = FileLock(weights.parent / "lock")
+    other.acquire()
+    weights.rename(tmp_path / "model.safetensors")
+
+    def end(seconds: float) -> None:
+        (tmp_path / "model.safetensors").rename(weights)
+        other.release()
+
+    monkeypatch.setattr("diswot.distillation.teachers.time.sleep", end)
+    with caplog.at_level(logging.INFO, "diswot"):
+        second = diswot.distill(ARCH, folder=tmp_path / "b", **options)
+    assert second.teacher == first.teacher and second.student == first.student
+    assert [line.split(": ")[1][:15] for line in caplog.messages if line.startswith("teacher")][:2] == ["another process", "the one trained"]
 
 
 def test_a_teacher_is_trained_once_and_kept(tmp_path: Path, small_npz: Path, caplog: pytest.LogCaptureFixture) -> None:
