@@ -18,6 +18,9 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
 _SAFE_PATH = "PYTHONSAFEPATH"
+_PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads of OpenMP's that sleep while they wait: where several processes have more threads than there are cores, those that wait busily
+keep the others from work."""
 
 
 def launched_by_torchrun() -> bool:
@@ -37,13 +40,14 @@ def start_process(target: Callable[..., Any], *args: Any) -> BaseProcess:
     hang, as it may have run torch's threads. Where there can be no helper (Windows, macOS, Python 3.10, no room for its socket, or it has
     died), the process imports everything itself.
     """
-    given = dict(os.environ), target, args
+    given = {**_PATIENT_THREADS, **os.environ}, target, args
     with interrupts_ignored():
         if sys.platform == "linux" and sys.version_info >= (3, 11):
             with contextlib.suppress(OSError, EOFError):
                 return _forked(given)
         process = multiprocessing.get_context("spawn").Process(target=_run, args=given, daemon=True)
-        process.start()
+        with _environment_at_start():
+            process.start()
         return process
 
 
@@ -61,7 +65,7 @@ def _forked(given: tuple[Any, ...]) -> BaseProcess:
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(sorted(name for name in list(sys.modules) if _is_preloaded(name)))
-    with _working_folder_not_searched():
+    with _environment_at_start():
         forkserver.ensure_running()
     process = context.Process(target=_run, args=given, daemon=True)
     process.start()
@@ -74,17 +78,20 @@ def _is_preloaded(module: str) -> bool:
 
 
 @contextlib.contextmanager
-def _working_folder_not_searched() -> Iterator[None]:
-    """Inside, a Python that is started does not look for modules in the working folder, where a user's random.py may lie."""
-    before = os.environ.get(_SAFE_PATH)
-    os.environ[_SAFE_PATH] = "1"
+def _environment_at_start() -> Iterator[None]:
+    """Inside, a Python that is started does not look for modules in the working folder, where a user's random.py may lie, and has threads
+    that sleep while they wait."""
+    needed = {_SAFE_PATH: "1", **{name: os.environ.get(name, value) for name, value in _PATIENT_THREADS.items()}}
+    before = {name: os.environ.get(name) for name in needed}
+    os.environ.update(needed)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[_SAFE_PATH]
-        else:
-            os.environ[_SAFE_PATH] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def end_process(code: int) -> NoReturn:

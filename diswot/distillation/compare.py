@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ from diswot.data import load_data
 from diswot.distillation.context import TrainingContext
 from diswot.distillation.plan import DistillPlan, plan_distillation, read_entries, restore_config
 from diswot.distillation.recipe import distill_in
-from diswot.distillation.side_by_side import train_side_by_side
+from diswot.distillation.side_by_side import TICK, epochs_done, train_side_by_side
 from diswot.distillation.students import StudentEntry, build_student, student_names
 from diswot.distillation.teachers import trained_teacher
 from diswot.errors import ConfigError, RunError
@@ -165,6 +166,11 @@ class ComparePlan:
         """The folder of one group's training, in the run's."""
         return parent / f"seed-{seed}" / (f"losses-{number + 1}" if len(self.groups) > 1 else "")
 
+    def trainings(self, parent: Path) -> list[Path]:
+        """The folders of all trainings, in the run's."""
+        seeds = range(self.config.seed, self.config.seed + self.config.seeds)
+        return [self.folder(parent, seed, number) for seed in seeds for number in range(len(self.groups))]
+
     def document(self) -> dict[str, Any]:
         """Return the part of the plan that is kept with the run."""
         return {**self.training(self.config.seed, (self.config.loss,)).document(), "seeds": self.config.seeds, "losses": self.config.losses}
@@ -275,15 +281,20 @@ def _train_elsewhere(plan: ComparePlan, folder: Path, execution: Execution, seed
     found: dict[int, dict[str, Any]] = {}
     with train_side_by_side(execution, _train_seed, folder) as dispatcher:
         numbers = {dispatcher.add((folder.resolve(), plan, seed)): seed for seed in seeds}
-        execution.reporter.start(plan.config.seeds, seeds.start - plan.config.seed, "seed")
+        execution.reporter.start(len(plan.trainings(folder)) * plan.config.epochs, _epochs_done(plan, folder), "epoch")
         for seed in seeds:
             while seed not in found:
-                found |= {numbers[number]: record for number, record in dispatcher.completed()}
+                found |= {numbers[number]: record for number, record in dispatcher.completed(TICK)}
+                ended = plan.config.seeds - len(seeds) + len(found)
+                execution.reporter.update(_epochs_done(plan, folder), partial("{} of {} seeds".format, ended, plan.config.seeds))
             if error := found[seed].get("error"):
                 raise RunError(f"seed {seed}: {error}")
-            execution.reporter.update(seed - plan.config.seed + 1, lambda: "")
             yield found[seed]
     execution.reporter.stop()
+
+
+def _epochs_done(plan: ComparePlan, folder: Path) -> int:
+    return sum(map(epochs_done, plan.trainings(folder)))
 
 
 def _train_seed(device: str, item: tuple[Path, ComparePlan, int]) -> dict[str, Any]:

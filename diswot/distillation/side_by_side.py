@@ -12,6 +12,9 @@ from diswot.execution import Execution
 from diswot.executors.dispatcher import Dispatcher
 from diswot.executors.named import LOCAL, open_pool
 from diswot.executors.tasks import worker_device
+from diswot.training.loop import METRICS
+
+TICK = 2.0  # seconds between two looks at how far the trainings are
 
 
 @contextlib.contextmanager
@@ -30,6 +33,13 @@ def train_side_by_side(execution: Execution, train: Callable[[str, Any], dict[st
         context = train, kind_of_device(devices[0])
         with Dispatcher(pool, _train, context, _blame, execution.patience, most_items=1) as dispatcher:
             yield dispatcher
+
+
+def epochs_done(folder: Path) -> int:
+    """The number of epochs that the training in a folder has behind it."""
+    with contextlib.suppress(OSError):
+        return (folder / METRICS).read_bytes().count(b"\n")
+    return 0
 
 
 def _train(context: tuple[Callable[[str, Any], dict[str, Any]], str], item: Any) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,13 @@ from diswot.config import TabulateConfig
 from diswot.devices import single_thread
 from diswot.distillation.plan import DistillPlan
 from diswot.distillation.recipe import distill_in
-from diswot.distillation.side_by_side import train_side_by_side
+from diswot.distillation.side_by_side import TICK, epochs_done, train_side_by_side
 from diswot.errors import DiswotError
 from diswot.execution import Execution
 from diswot.executors.dispatcher import Dispatcher
 
 logger = logging.getLogger(__name__)
 ALONE = "none"  # the loss of a training by the labels alone
-_TICK = 2.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ class GroupRunner:
         with train_side_by_side(self.execution, _train_group, self.folder) as dispatcher:
             handed_out = {self._add(dispatcher, group): group for group in groups}
             while len(dispatcher):
-                ended = dispatcher.completed(_TICK)
+                ended = dispatcher.completed(TICK)
                 self.tick()
                 for number, outcome in ended:
                     group = handed_out.pop(number)
@@ -148,9 +146,7 @@ class GroupRunner:
 
     def epochs_done(self, group: Group) -> int:
         """The number of epochs that a group has behind it."""
-        with suppress(OSError):
-            return (self.folder / group.name / "metrics.jsonl").read_bytes().count(b"\n")
-        return 0
+        return epochs_done(self.folder / group.name)
 
 
 def _train_group(device: str, item: tuple[DistillPlan, Path, Path]) -> dict[str, Any]:

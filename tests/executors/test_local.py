@@ -80,6 +80,23 @@ def test_an_executor_that_can_start_no_process_is_broken_and_hangs_nobody(monkey
     executor.shutdown()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what a process was started with")
+@pytest.mark.parametrize("started", ["forkserver", "spawn"])
+def test_threads_of_a_worker_sleep_while_they_wait(started: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenMP reads how they wait when it is loaded, so a process must be started with it, be it the helper or the worker itself."""
+
+    def no_helper(_: object) -> None:
+        raise OSError
+
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if started == "spawn":
+        monkeypatch.setattr("diswot.processes._forked", no_helper)
+    with LocalExecutor(1) as executor:
+        begun_with = executor.submit(Path.read_bytes, Path("/proc/self/environ")).result().split(b"\0")
+        assert b"OMP_WAIT_POLICY=PASSIVE" in begun_with and executor.submit(os.getenv, "OMP_WAIT_POLICY").result() == "PASSIVE"
+    assert "OMP_WAIT_POLICY" not in os.environ and "PYTHONSAFEPATH" not in os.environ
+
+
 def test_a_worker_has_the_environment_and_the_folder_of_the_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not those of the helper that forks it, which may be older."""
     with LocalExecutor(1) as executor:
