@@ -21,7 +21,8 @@ from diswot.runs import write_atomic
 
 PAGE, FILES = "report.html", "report"
 _MOST_OPEN_LINES = 12  # of a listing; a longer one is opened by its reader
-_FINER_THAN_SEEN = re.compile(r"(?<=\d)(\.\d\d)\d+")  # decimals of coordinates, in points: a hundredth is enough, and half the page
+_FINER_THAN_SEEN = re.compile(r"(?<=\d)(\.\d\d)\d+")  # decimals of a coordinate in points: a hundredth is enough, and half the page
+_MOVE = re.compile(r"translate\([^)]*\)")  # the coordinates of a transform; its factors need all their decimals
 _SCREEN_SCALE = 1.25  # a screen is read from farther away than paper
 
 _TEMPLATES = Environment(
@@ -138,18 +139,29 @@ def _render_part(part: Part, number: int, files_in: str) -> Markup:
 
 def _inline_svg(picture: Picture, prefix: str) -> Markup:
     """A figure as an SVG element inside a page: its ids get a prefix, so that no two figures share one, and the page's style applies."""
-    figure, root = picture.figure, ET.fromstring(_FINER_THAN_SEEN.sub(r"\1", picture.svg))
+    figure, root = picture.figure, ET.fromstring(picture.svg)
     for element in root.iter():
         for style in element.findall(f"{{{SVG}}}style"):
             element.remove(style)
         for name, value in element.attrib.items():
-            element.set(name, _add_id_prefix(name, value, prefix))
+            element.set(name, _add_id_prefix(name, _round_coordinates(name, value), prefix))
     for name in ("width", "height"):
         root.attrib.pop(name)
     root.set("style", f"max-width: {_SCREEN_SCALE * figure.get_figwidth():g}in")
     root.set("role", "img")
     root.set("aria-label", single_line(figure.get_suptitle()))
     return Markup(ET.tostring(root, encoding="unicode"))
+
+
+def _round_coordinates(name: str, value: str) -> str:
+    """The value of an attribute with two decimals of each coordinate in it, and nothing else changed.
+
+    >>> _round_coordinates("x", "1.23456"), _round_coordinates("transform", "translate(1.23456 2) scale(0.015625)")
+    ('1.23', 'translate(1.23 2) scale(0.015625)')
+    """
+    if name == "transform":
+        return _MOVE.sub(lambda move: _FINER_THAN_SEEN.sub(r"\1", move[0]), value)
+    return _FINER_THAN_SEEN.sub(r"\1", value) if name in ("d", "x", "y") else value
 
 
 def _add_id_prefix(name: str, value: str, prefix: str) -> str:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from diswot.report.html import Facts, Listing, Points, Section, Verdict, page, write_page
 from diswot.report.pictures import Picture
 from diswot.report.tables import Column, Table
 from tests.report.samples import EVIL, TABLE, draw_charts
+
+
+SCALE, NUMBER = re.compile(r"scale\([^)]*\)"), re.compile(r"-?\d+(?:\.\d+)?")
 
 
 class Reader(HTMLParser):
@@ -117,6 +122,21 @@ def test_pictures_in_a_page_are_named_for_those_who_cannot_see_them(reader: Read
     pictures = [attributes for tag, attributes in reader.tags if tag == "svg"]
     assert [picture["aria-label"] for picture in pictures] == ["points", "density", "cost", "points"]
     assert all(picture["role"] == "img" and picture.get("viewbox") and "width" not in picture for picture in pictures)
+
+
+def test_figures_in_a_page_are_those_of_their_files_to_a_hundredth_of_a_point() -> None:
+    """Coordinates are shortened; what they are multiplied by, the size of every letter, is not."""
+    (figure,) = draw_charts("points")
+    file = list(ET.fromstring(Picture(figure).svg).iter())
+    text = str(page("", [Section("", [figure])]))
+    shown = list(ET.fromstring(text[text.index("<svg") : text.index("</svg>") + len("</svg>")]).iter())
+    values = {place: [one.get(place, "") for one in file if not one.tag.endswith("style")] for place in ("transform", "d", "x", "y")}
+    for place, ours in values.items():
+        for mine, theirs in zip(ours, (one.get(place, "") for one in shown), strict=True):
+            assert SCALE.findall(mine) == SCALE.findall(theirs)
+            one, other = (np.array(NUMBER.findall(text), float) for text in (mine, theirs))
+            assert one.shape == other.shape and np.allclose(one, other, rtol=0, atol=0.01)
+    assert sum("scale(" in value for value in values["transform"]) > 20, "letters are outlines, made smaller"
 
 
 def test_user_text_is_escaped_wherever_it_stands() -> None:
