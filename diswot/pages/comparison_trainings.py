@@ -12,13 +12,12 @@ import numpy as np
 from diswot.losses import split_expressions
 from diswot.pages.confusions import Confusions, gains_picture
 from diswot.pages.curves import Curves
-from diswot.pages.run_files import RunFiles
+from diswot.pages.run_files import RunFiles, with_charts
 from diswot.report.charts import curves_plot
+from diswot.report.html import Part
 from diswot.report.pictures import Picture
 from diswot.report.tables import Column, Table
 from diswot.statistics.ranked_values import Vector
-
-_MOST_GAINS = 4  # students whose gains by class are drawn
 
 
 def labeller(record: Mapping[str, Any]) -> Callable[[str, str], str]:
@@ -103,7 +102,7 @@ def curve_pictures(folder: Path, records: Sequence[Mapping[str, Any]]) -> list[P
     return [Picture(figure, "", Table(title, columns, data), name="curves")]
 
 
-def gains_pictures(folder: Path, record: Mapping[str, Any]) -> list[Picture]:
+def gains_pictures(folder: Path, record: Mapping[str, Any]) -> list[Part]:
     """What each class gains from the baseline, the student that learns from the labels alone or else the first, to the others."""
     found = [one for one in (_confusions(seed, record) for seed in _seeds(folder)) if one is not None]
     if not found:
@@ -112,8 +111,8 @@ def gains_pictures(folder: Path, record: Mapping[str, Any]) -> list[Picture]:
     students = [(label(name, loss), loss) for name, loss in zip(record["names"], record["losses"], strict=True)]
     names = [name for name, _ in students if all(name in one.counts for one in found)]
     baseline = next((name for name, loss in students if loss == "none" and name in names), names[0] if names else "")
-    others = [name for name in names if name != baseline][:_MOST_GAINS]
-    return [gains_picture(found, name, baseline) for name in others]
+    others, note = with_charts([name for name in names if name != baseline])
+    return [*(gains_picture(found, name, baseline) for name in others), *note]
 
 
 def _confusions(seed: Path, record: Mapping[str, Any]) -> Confusions | None:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from diswot import runs
+from diswot.pages.run_files import with_charts
 from diswot.report.charts import curves_plot
+from diswot.report.html import Part
 from diswot.report.pictures import Picture
 from diswot.report.tables import Column, Table
 from diswot.runs import RunDir
@@ -18,7 +20,6 @@ from diswot.statistics.ranked_values import Vector
 from diswot.training.loop import METRICS, TIMINGS
 
 _TOP1 = "_top1"
-_MOST_STUDENTS = 4  # whose terms are drawn
 
 
 @dataclass(frozen=True)
@@ -68,18 +69,19 @@ class Curves:
         curves = {name.removesuffix(_TOP1): self.values(name) for name in names}
         return self._picture("accuracy", curves, "Accuracy over the epochs", "top-1 (%)", reference)
 
-    def term_pictures(self) -> list[Picture]:
-        """The terms of the loss, with their weights, over the epochs: a chart for each of the first students."""
+    def term_pictures(self) -> list[Part]:
+        """The terms of the loss, with their weights, over the epochs: a chart for each student."""
         by_student: dict[str, dict[str, Vector]] = {}
         for name in self.names():
             if not name.endswith(_TOP1):
                 student, _, term = name.rpartition("/")
                 by_student.setdefault(student, {})[term] = self.values(name)
-        pictures = []
-        for number, (student, terms) in enumerate(list(by_student.items())[:_MOST_STUDENTS]):
-            title = f"Terms of the loss, {student}" if student else "Terms of the loss"
-            pictures += self._picture(f"terms_{number + 1}" if student else "terms", terms, title, "mean over the epoch, weighted")
-        return pictures
+        drawn, note = with_charts(list(by_student))
+        parts: list[Part] = []
+        for number, student in enumerate(drawn, 1):
+            title, name = (f"Terms of the loss, {student}", f"terms_{number}") if student else ("Terms of the loss", "terms")
+            parts += self._picture(name, by_student[student], title, "mean over the epoch, weighted")
+        return [*parts, *note]
 
     def rate_picture(self) -> list[Picture]:
         """The learning rate over the epochs."""

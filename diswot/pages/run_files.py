@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import yaml
 
 from diswot import runs
 from diswot.errors import RunError
-from diswot.report.html import Listing, Section
+from diswot.report.html import Listing, Part, Section
 from diswot.runs import RESULT, RunDir
+
+_MOST_STUDENTS = 8  # that have charts of their own on a page
 
 
 class RunFiles:
@@ -66,3 +68,13 @@ def sentence(text: str) -> str:
     ('The journal is kept.', 'See (below).')
     """
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def with_charts(students: Sequence[str]) -> tuple[Sequence[str], list[Part]]:
+    """The first of the students, those that have charts of their own, and a sentence that names the others.
+
+    >>> with_charts("abcdefghij")
+    ('abcdefgh', ['Left out, for want of room: i, j.'])
+    """
+    others = students[_MOST_STUDENTS:]
+    return students[:_MOST_STUDENTS], [f"Left out, for want of room: {', '.join(others)}."] if others else []

@@ -8,11 +8,9 @@ from typing import Any
 
 from diswot.pages.confusions import TEACHER, Confusions, confusion_picture, gains_picture, most_confused
 from diswot.pages.curves import Curves
-from diswot.pages.run_files import RunFiles
+from diswot.pages.run_files import RunFiles, with_charts
 from diswot.report.html import Facts, Part, Section, Verdict
 from diswot.report.tables import Column, Table
-
-_MOST_CONFUSIONS = 3  # students whose confusions are drawn
 
 
 def training_sections(run: RunFiles) -> tuple[str, list[Section]]:
@@ -105,12 +103,13 @@ def _classes(run: RunFiles, confusions: Confusions | None) -> list[Part]:
     if confusions is None:
         return []
     students = [name for name in confusions.counts if name != TEACHER]
+    drawn, note = with_charts(students)
     parts: list[Part] = []
-    for name in students[:_MOST_CONFUSIONS]:
+    for name in drawn:
         parts += [confusion_picture(confusions, name), most_confused(confusions, name)]
     baseline = _baseline(students, confusions)
-    others = [name for name in students if name != baseline][:_MOST_CONFUSIONS]
-    return [*parts, *(gains_picture([confusions], name, baseline) for name in others if baseline is not None)]
+    gains = [gains_picture([confusions], name, baseline) for name in drawn if baseline not in (None, name)]
+    return [*parts, *gains, *note]
 
 
 def _baseline(students: Sequence[str], confusions: Confusions) -> str | None:

@@ -48,6 +48,16 @@ def test_confusions_add_up_to_the_accuracy(compared: Path) -> None:
         assert found.counts[name].sum() == 40 and 100 * found.counts[name].trace() / 40 == pytest.approx(accuracy["top1"])
 
 
+def test_students_that_have_no_room_are_named(training: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diswot.pages.run_files._MOST_STUDENTS", 2)
+    reader = Reader(write_page(training).read_text())
+    left_out = [text for text in reader.text["p"] if text.startswith("Left out")]
+    names = list(json.loads((training / "result.json").read_text())["students"])
+    assert left_out == [f"Left out, for want of room: {names[2]}."] * 2, "of the terms, and class by class"
+    drawn = {path.stem for path in (training / "report").glob("*.csv")}
+    assert {f"confusion_{name}" for name in names} - drawn == {f"confusion_{names[2]}"} and {"terms_1", "terms_2"} <= drawn
+
+
 def test_a_training_under_way_has_a_page(training: Path) -> None:
     (training / "result.json").unlink()
     (training / "confusions.npz").write_bytes(b"")

@@ -15,7 +15,6 @@ from diswot.report.pictures import Picture
 from diswot.report.tables import Column, Table
 from tests.report.samples import EVIL, TABLE, draw_charts
 
-
 SCALE, NUMBER = re.compile(r"scale\([^)]*\)"), re.compile(r"-?\d+(?:\.\d+)?")
 
 
