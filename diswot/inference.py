@@ -16,7 +16,7 @@ from diswot.data import Dataset, load_data
 from diswot.data.images import IMAGE_SUFFIXES, DecodedImages, ImageSet, RelabelledImages, with_crop_pct
 from diswot.data.sources import GENERATED_SOURCES, LIST_SUFFIXES, Files
 from diswot.devices import to_device
-from diswot.distillation.students import WEIGHTS, load_student, teacher_normalisation
+from diswot.distillation.students import load_student, student_folder, teacher_normalisation
 from diswot.errors import ConfigError, DataError, brief_repr
 from diswot.files import is_file, is_folder
 from diswot.models.teachers import build_teacher
@@ -53,11 +53,7 @@ def student_model(folder: str | Path, space: str | None = None) -> Model:
     Raises:
         DiswotError: nothing is there, or it is damaged.
     """
-    path = Path(folder)
-    if not is_file(path / WEIGHTS) and is_file(path / "student" / WEIGHTS):
-        path = path / "student"
-    if not is_file(path / WEIGHTS):
-        raise ConfigError(f"{path}: no student is there (a folder with arch.json and {WEIGHTS}, as runs/NAME/student)")
+    path = student_folder(Path(folder))
     model = load_student(path, space=space)
     cfg: Any = model.pretrained_cfg
     normalise = Normalise(torch.tensor(cfg["mean"]), torch.tensor(cfg["std"]))

@@ -132,3 +132,11 @@ def test_evaluate_from_the_command_line(student: Path, small_npz: Path, diswot: 
     found = json.loads(diswot("evaluate", str(student), "--data", str(small_npz), "--json")[1])
     assert set(found) == {"data", "split", "top1", "top5", "interval", "images"}
     assert (found["split"], found["images"], found["top5"]) == ("test", 40, None)
+
+
+def test_a_student_is_loaded_from_its_folder_or_that_of_its_run(tmp_path: Path, small_npz: Path) -> None:
+    student = train_student(tmp_path / "run", small_npz)
+    own, of_run = (diswot.load_student(folder).state_dict() for folder in (student, student.parent))
+    assert all(torch.equal(value, of_run[name]) for name, value in own.items())
+    with pytest.raises(ConfigError, match=r"no student is there \(a folder with arch.json and model.safetensors, as runs/NAME/student\)"):
+        diswot.load_student(tmp_path)

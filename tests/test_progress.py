@@ -116,6 +116,14 @@ def test_the_time_that_is_left_never_grows(dearer: float, seed: int) -> None:
     assert sum(map(math.isinf, shown)) < 10
 
 
+def test_a_line_that_was_kept_back_tells_no_time_before_now() -> None:
+    """Where a run is stopped within a step, after much has been noted since the line's own moment."""
+    left = TimeLeft(8)
+    for step, now in ((0, 0.0), (1, 32.0), (2, 64.0), (2.1, 90.0)):
+        left.note(step, now)
+    assert 0 < left.note(2, 64.0) < 300
+
+
 def test_a_time_that_has_become_too_short_is_not_claimed() -> None:
     left, now = TimeLeft(100), 0.0
     texts = []

@@ -184,8 +184,10 @@ def _table_json(table: LatencyTable, plan: TablePlan) -> dict[str, Any]:
 
 def _table_lines(table: LatencyTable, plan: TablePlan) -> list[str]:
     quality, setup = table.quality(plan.space), table.setup
+    errors = {"of a block that is filled in": quality.units, "of a whole network": quality.networks}
+    known = [f"{error:.1%} {what}" for what, error in errors.items() if math.isfinite(error)]
     return [
         f"{table.path}: {setup.units} blocks and {setup.networks} networks of {setup.space}, {setup}",
-        f"median error: {quality.units:.1%} of a block that is filled in, {quality.networks:.1%} of a whole network (each held out)",
+        *([f"median error: {', '.join(known)} (each held out)"] if known else []),
         f"next: diswot search --space {setup.space} --latency 5ms --latency-table {table.path}",
     ]

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diswot.architecture import Architecture, canonical_json
+from diswot.config.scoring import FEWEST_ROWS
 from diswot.progress import duration
 from diswot.report.terminal import plain_table
 from diswot.report.text import millions
@@ -45,10 +46,11 @@ def short_name(arch: Architecture) -> str:
 
 
 def front_table(result: SearchResult) -> Table:
-    """Networks of the front, evenly spread where they are many; the knee among them."""
+    """Networks of the front, evenly spread where they are many; the knee and the best by score among them."""
     front = result.front
     kept = {round(place * (len(front) - 1) / (_MOST_OF_FRONT - 1)) for place in range(_MOST_OF_FRONT)} if len(front) > 1 else {0}
-    shown = [member for number, member in enumerate(front) if number in kept or member.is_knee]
+    best = max(range(len(front)), key=lambda number: front[number].score)
+    shown = [member for number, member in enumerate(front) if number in kept or number == best or member.is_knee]
     timed = any(member.trial.latency is not None for member in front)
     title = f"the front: {len(front)} networks, {len(shown)} of them here; of none is there one with a better score at no higher cost"
     table = plain_table(title, ["network", "params", "FLOPs", "depth", *["ms"] * timed, "score", ""], left=1)
@@ -213,9 +215,10 @@ def plus_minus(value: float, width: float, sign: str = "") -> str:
 
 def tabulate_table(result: TabulateResult) -> Table:
     """How far one training of a network can be trusted to rank it as another would."""
-    title = (
-        f"{len(result.accuracies)} trainings of {len(result.networks)} networks; how alike two trainings rank the networks that have both"
-    )
+    from diswot.tabulation.table import TOO_FEW
+
+    alike = "how alike two trainings rank the networks that have both" if result.agreements else TOO_FEW
+    title = f"{len(result.accuracies)} trainings of {len(result.networks)} networks; {alike}"
     table = plain_table(title, ["", "networks", "Spearman", "95 % interval", "second - first"], left=1)
     for found in result.agreements:
         rho = found.spearman
@@ -231,6 +234,9 @@ def tabulate_remarks(result: TabulateResult) -> list[str]:
     if result.failed:
         first = next(iter(result.failed.values()))
         lines.append(f"{len(result.failed)} trainings failed, the first with: {first}")
+    complete = len({training.network for training in result.accuracies})
+    if complete < FEWEST_ROWS:
+        return [*lines, f"{result.table}: the table; a study needs {FEWEST_ROWS} networks"]
     return [*lines, f"{result.table}: the table; next: diswot study {result.table} --space {result.networks[0].arch.space}"]
 
 

@@ -18,6 +18,9 @@ def seed_option(default: int, help: str, group: str) -> Any:
     return option(default, help, group, ge=0, le=MAX_SEED)
 
 
+FEWEST_ROWS = 10  # of a table, below which a rank correlation says nothing
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions:
     """The options that choose the images."""
@@ -143,7 +146,7 @@ class StudyConfig(ScoreConfig):
         "rows by index; unseen: odd rows whose network is in no even row; distinct: one row for each different network",
         "What to study",
     )
-    sample_rows: int | None = option(None, "study this many of the rows, drawn at random [all]", "What to study", ge=10)
+    sample_rows: int | None = option(None, "study this many of the rows, drawn at random [all]", "What to study", ge=FEWEST_ROWS)
 
     top_k: int = option(10, "k of precision at k, and of the best and worst rank among the first k", "Figures", ge=1)
     num_budgets: int = option(10, "number of FLOPs budgets that the regret is averaged over", "Figures", ge=1, le=1000)

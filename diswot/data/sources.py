@@ -268,8 +268,17 @@ def _folder(path: Path, side: int) -> Dataset:
     if len(classes) < 2:
         raise DataError(f"{root}: {len(classes)} class folder(s); at least two, with images in them, are needed")
     test_root = next((path / name for name in _TEST_FOLDERS if root != path and (path / name).is_dir()), None)
-    test = _class_folders(test_root, classes, side) if test_root else None
+    test = _test_folders(test_root, classes, side) if test_root else None
     return Dataset(str(path), _class_folders(root, classes, side), test, classes)
+
+
+def _test_folders(root: Path, classes: list[str], side: int) -> ImageSet:
+    """The test images of the classes, which must be all that there are."""
+    known = set(classes)
+    for folder in sorted(root.iterdir()):
+        if folder.is_dir() and folder.name not in known and any(p.suffix.lower() in IMAGE_SUFFIXES for p in folder.rglob("*")):
+            raise DataError(f"{folder}: no training images are of this class: {suggest(folder.name, classes)}; rename it, or take it away")
+    return _class_folders(root, classes, side)
 
 
 def _shards(name: str, path: Path, side: int) -> Dataset:

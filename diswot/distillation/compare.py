@@ -206,7 +206,9 @@ def plan_comparison(config: CompareConfig, entries: Sequence[StudentEntry]) -> C
         raise ConfigError("compare runs in one process: under torchrun, distil the students side by side, seed by seed")
     compared = compared_losses(config, len(entries))
     if len(entries) * len(compared) < 2:
-        raise ConfigError("compare needs two students at least, or two losses: diswot compare arch.json resnet20 --losses 'none; kd; dkd'")
+        raise ConfigError(
+            "compare needs two students at least, or two losses that differ: diswot compare arch.json resnet20 --losses 'none; kd; dkd'"
+        )
     made = {expression: losses.create(expression) for expression in compared}
     for loss in made.values():
         if not loss.scheme.independent_students:

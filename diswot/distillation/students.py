@@ -17,6 +17,7 @@ from diswot import runs
 from diswot.architecture import Architecture, arch_json, read_arch_json
 from diswot.data import Dataset
 from diswot.errors import ConfigError, RunError, brief_repr, first_line
+from diswot.files import is_file
 from diswot.models.init import initialise, seeded
 from diswot.models.named import read_architecture
 from diswot.models.teachers import normalisation
@@ -215,6 +216,18 @@ def _fault_of_facts(facts: Mapping[str, Any]) -> str:
     return "" if fit else f"class_names, {brief_repr(names)},"
 
 
+def student_folder(folder: Path) -> Path:
+    """The folder of a student: the one that is given, or inside of it, where that is the folder of a run.
+
+    Raises:
+        ConfigError: no student is there.
+    """
+    for found in (folder, folder / "student"):
+        if is_file(found / WEIGHTS):
+            return found
+    raise ConfigError(f"{folder}: no student is there (a folder with arch.json and {WEIGHTS}, as runs/NAME/student)")
+
+
 def load_student(folder: str | Path, *, space: str | None = None) -> nn.Module:
     """Load the student that a training left in `runs/<name>/student`, in evaluation mode.
 
@@ -222,7 +235,7 @@ def load_student(folder: str | Path, *, space: str | None = None) -> nn.Module:
     mean, std, num_classes, and class_names.
 
     Args:
-        folder: holds arch.json and model.safetensors.
+        folder: holds arch.json and model.safetensors; or the folder of the run.
         space: name of a space of your own, to allow it to be imported.
 
     Raises:
@@ -231,7 +244,7 @@ def load_student(folder: str | Path, *, space: str | None = None) -> nn.Module:
     for name, value, kinds in (("folder", folder, str | Path), ("space", space, str | None)):
         if not isinstance(value, kinds):
             raise ConfigError(f"{name} {brief_repr(value)}: {'a path' if name == 'folder' else 'text'} is needed")
-    folder = Path(folder)
+    folder = student_folder(Path(folder))
     arch, _ = read_arch_json(folder / "arch.json")
     tensors, facts = load_tensors(folder / WEIGHTS)
     if fault := _fault_of_facts(facts):

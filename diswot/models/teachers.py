@@ -131,7 +131,7 @@ def _timm(name: str, spec: ImageSpec, weights: str, headless: bool) -> nn.Module
     import timm
 
     if not timm.is_model(name):
-        raise TeacherError(f"unknown teacher {name!r}: {suggest(name, [*ZOO, *timm.list_models()])}"[:300])
+        raise TeacherError(f"unknown teacher {name!r}: {suggest(name, [*ZOO, *timm.list_models()])}"[:250] + "; see `diswot list teachers`")
     kwargs: dict[str, Any] = {"num_classes": spec.num_classes, "in_chans": spec.in_chans}
     cfg = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
     if headless:

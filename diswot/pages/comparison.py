@@ -79,8 +79,12 @@ def _verdict(run: RunFiles, rows: Sequence[Row], seeds: int) -> str:
     which = "the first" if rival is rows[0] else "the best of the others"
     if not np.isfinite(width):
         certainty = "One seed cannot tell this from chance."
-    else:
-        certainty = "That is more than chance would give." if ahead > width else "That cannot be told from chance."
+    elif ahead <= width:
+        certainty = "That cannot be told from chance."
+    elif len(rows) == 2:
+        certainty = "That is more than chance would give."
+    else:  # the interval is that of one pair named beforehand
+        certainty = f"The interval leaves 0 out; but the best of {len(rows)} is often that far ahead by chance: train it with more seeds."
     return f"{done}{best['label']} is best, {by} ahead of {rival['label']}, {which}. {certainty}"
 
 

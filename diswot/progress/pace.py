@@ -79,6 +79,7 @@ class TimeLeft:
             self._first, self._last = (now, done), now
             self._recent.append((now, done))
             return self._shown
+        now = max(now, self._last)  # a line that was kept back tells of an earlier moment
         passed, self._last = now - self._last, now
         if done > self._recent[-1][1]:
             self._recent.append((now, done))

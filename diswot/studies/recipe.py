@@ -22,6 +22,7 @@ from diswot.architecture import Architecture, canonical_json
 from diswot.benchmarks import Benchmark, read_benchmark
 from diswot.budget import CostCounter
 from diswot.config import StudyConfig, resolve, to_dict
+from diswot.config.scoring import FEWEST_ROWS
 from diswot.data import GENERATED_SOURCES
 from diswot.devices import single_thread
 from diswot.errors import ConfigError, RunError, first_line
@@ -43,7 +44,6 @@ from diswot.studies.study import BASELINES, Study
 logger = logging.getLogger(__name__)
 TIMES = "milliseconds.json"
 _DECIDE_SCORES = ("teacher", "teacher_norm", "init")  # besides the inputs' digests
-_FEWEST = 10  # rows below which a rank correlation says nothing
 _TIMED = 5  # networks that each ranking is timed on
 _CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet16_120": 120}  # of the benchmarks' data sets
 _WORTH_A_PROCESS = 4  # networks for which another process is worth starting
@@ -160,8 +160,8 @@ def study_so_far(plan: StudyPlan, run: RunDir) -> Study:
     table = _Table.read(plan, "cpu")
     scored = _replay(table.unique, table.context, run, repair=False)
     rows = np.array([row for row in table.rows if table.form(row) in scored], np.int64)
-    if len(rows) < _FEWEST:
-        raise RunError(f"{run.path}: {len(rows)} rows have been scored, and a report needs {_FEWEST}: wait for them")
+    if len(rows) < FEWEST_ROWS:
+        raise RunError(f"{run.path}: {len(rows)} rows have been scored, and a report needs {FEWEST_ROWS}: wait for them")
     return table.study(rows, scored, CostCounter(table.space, table.context.spec), {})
 
 
@@ -197,6 +197,8 @@ class _Table:
         accuracies = _accuracies(config, benchmark)
         forms = {arch: space.canonical(arch) for arch in dict.fromkeys(benchmark.archs)}
         rows = choose_rows(config, [forms[arch] for arch in benchmark.archs])
+        if config.dataset is None:
+            accuracies = _long_enough(accuracies, rows)
         _check_accuracies(config, accuracies, rows)
         plan = dataclasses.replace(plan, config=_with_classes_of(accuracies, config))
         return cls(plan.config, benchmark, space, accuracies, forms, rows, *_prepare(plan, device, space))
@@ -264,11 +266,25 @@ def _accuracies(config: StudyConfig, benchmark: Benchmark) -> dict[str, Vector]:
     return {name: benchmark.accuracy(name, config.split) for name in asked}
 
 
+def _long_enough(accuracies: dict[str, Vector], rows: NDArray[np.int64]) -> dict[str, Vector]:
+    """The data sets with enough accuracies to rank, where there are any; the others, such as the trainings without a teacher of a third of
+    the networks, are left out."""
+    known = {name: int((~np.isnan(values[rows])).sum()) for name, values in accuracies.items()}
+    kept = {name: values for name, values in accuracies.items() if known[name] >= FEWEST_ROWS}
+    if not kept:
+        return accuracies
+    for name in accuracies.keys() - kept.keys():
+        logger.info("%s is left out: %s of its accuracies are known, at least %s are needed", name, known[name], FEWEST_ROWS)
+    return kept
+
+
 def _check_accuracies(config: StudyConfig, accuracies: Mapping[str, Vector], rows: NDArray[np.int64]) -> None:
     for name, values in accuracies.items():
         reached = values[rows][~np.isnan(values[rows])]
-        if len(reached) < _FEWEST or np.ptp(reached) == 0:
-            raise ConfigError(f"the {config.split} accuracies on {name} are all alike or missing ({len(reached)} known): nothing to rank")
+        if len(reached) < FEWEST_ROWS or np.ptp(reached) == 0:
+            few = f"only {len(reached)} of them are known, and {FEWEST_ROWS} are needed"
+            reason = few if len(reached) < FEWEST_ROWS else "they are all alike"
+            raise ConfigError(f"the {config.split} accuracies on {name} cannot be ranked: {reason}")
 
 
 def _distinct(forms: Sequence[Architecture]) -> NDArray[np.int64]:
@@ -307,8 +323,9 @@ def choose_rows(config: StudyConfig, forms: Sequence[Architecture]) -> NDArray[n
     chosen = _ROWS[config.rows](forms)
     if config.sample_rows is not None and config.sample_rows < len(chosen):
         chosen = np.sort(np.random.default_rng([config.seed, 1]).choice(chosen, config.sample_rows, replace=False))
-    if len(chosen) < _FEWEST:
-        raise ConfigError(f"{len(chosen)} rows are left to study, at least {_FEWEST} are needed: widen --rows or --sample-rows")
+    if len(chosen) < FEWEST_ROWS:
+        remedy = "widen --rows or --sample-rows" if len(chosen) < len(forms) else "it is too short to study"
+        raise ConfigError(f"{len(chosen)} of {len(forms):,} rows of the table are left, at least {FEWEST_ROWS} are needed: {remedy}")
     return chosen
 
 

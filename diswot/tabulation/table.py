@@ -19,6 +19,7 @@ from diswot.tabulation.trainings import ALONE, Training, loss_name
 
 TABLE = "table.csv"
 _FEWEST = 8  # networks below which a rank correlation between two seeds says nothing
+TOO_FEW = f"fewer than {_FEWEST} were trained twice, too few to tell how alike two trainings rank them"
 Accuracies = Mapping[Training, float]
 
 

@@ -21,6 +21,7 @@ from diswot.training.distributed import DistributedContext
 from diswot.training.evaluation import Normalise
 
 Ints = NDArray[np.int64]
+_MOST_NAMED = 5  # classes without images
 _UNEVEN = 10  # times as many images in the largest class as in the smallest, and images of a class, on average, to speak of it
 _VAL_FRACTION = 0.1  # of the training images, where there is no test split
 
@@ -122,17 +123,24 @@ def add_label_noise(labels: Ints, fraction: float, num_classes: int, seed: int) 
 
 
 def uneven_classes(labels: Ints, num_classes: int) -> str:
-    """A line on classes of very different sizes, for there accuracy says little of the small ones; empty where there are none.
+    """A line on classes without any image, which a mistake in the labels may be the reason of, or of very different sizes, for there
+    accuracy says little of the small ones; empty where there are none.
 
     Args:
         labels: (n,) classes; -1 for an image without a label.
 
     >>> uneven_classes(np.array([0] * 30 + [1] * 3), 2)
     'classes are uneven: 3 to 30 images each; accuracy counts images, so that large classes decide it'
+    >>> uneven_classes(np.array([1, 2, 1, 2]), 3)
+    'no training image has class 0, of 3 classes: are the labels right?'
     >>> uneven_classes(np.arange(10) % 2, 2)
     ''
     """
     counts = np.bincount(labels[labels != NO_LABEL], minlength=num_classes)
+    if (missing := np.flatnonzero(counts == 0)).size:
+        more = f" and {len(missing) - _MOST_NAMED:,} more" if len(missing) > _MOST_NAMED else ""
+        named = ", ".join(map(str, missing[:_MOST_NAMED]))
+        return f"no training image has class {named}{more}, of {num_classes:,} classes: are the labels right?"
     few = counts.sum() < _UNEVEN * num_classes  # of which chance alone makes uneven classes
     if few or counts.max() < _UNEVEN * counts.min():
         return ""

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,13 @@ from diswot.distillation.students import read_entry, student_names
 from diswot.proxies import RANKINGS
 from diswot.scoring.recipe import ScoreRow
 from diswot.searching.closing import Finalist
+from diswot.searching.pareto import FrontMember
 from diswot.searching.recipe import SearchResult
+from diswot.searching.trial import Trial
 from diswot.space import Cost
+from diswot.tabulation.networks import TableNetwork
+from diswot.tabulation.recipe import TabulateResult
+from diswot.tabulation.trainings import Training
 from tests.spaces.own import write_own_space
 
 TINY: dict[str, Any] = {"teacher": "resnet8", "seeds": 1, "batch_size": 2, "workers": 1, "proxy": "params", "population_size": 4}
@@ -126,3 +132,24 @@ def test_the_next_command_works_for_ones_own_space_and_images(
     code, out, err = diswot(*command, "--epochs", "1", "--batch-size", "40", "--loss", "none", "--name", "d")
     assert code == 0 and "test accuracy" in out, err
     assert f"{small_npz}: 80 training and 40 test images of 4 classes, 16 x 16" in err
+
+
+@pytest.mark.parametrize("best", [0, 7, 39])
+def test_a_long_front_is_shown_with_its_ends_its_knee_and_its_best(best: int) -> None:
+    def member(number: int) -> FrontMember:
+        trial = Trial(number, Architecture("zoo", f"n{number:02}"), Cost(10**6 * number, 10**7, 3))
+        return FrontMember(trial, 1.0 if number == best else 0.01 * number, number == 8)
+
+    table = output.front_table(SimpleNamespace(front=[member(number) for number in range(40)]))  # type: ignore[arg-type]
+    shown = list(table.columns[0].cells)
+    assert {"n00", "n39", "n08", f"n{best:02}"} <= set(shown) and len(shown) <= 14 and shown == sorted(shown)
+
+
+def test_a_table_too_short_for_a_study_is_not_sent_to_one(tmp_path: Path) -> None:
+    networks = [TableNetwork(Architecture("resnet_depth", {"depths": [1, 1, n]}), Cost(n, n, n)) for n in range(10)]
+    accuracies = {Training(n, "kd", 0): 50.0 + n for n in range(10)}
+    for count, says in ((9, "a study needs 10 networks"), (10, "next: diswot study ")):
+        of_some = {training: top1 for training, top1 in accuracies.items() if training.network < count}
+        result = TabulateResult(networks[:count], of_some, {}, [], 1.0, tmp_path / "table.csv", tmp_path)
+        assert says in output.tabulate_remarks(result)[-1]
+        assert "fewer than 8 were trained twice" in str(output.tabulate_table(result).title)

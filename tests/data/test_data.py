@@ -224,6 +224,14 @@ def test_a_data_set_that_promises_nothing_is_read_by_one_thread() -> None:
     assert images.shape == (32, 8, 8, 3) and seen == {threading.get_ident()}
 
 
+def test_test_images_of_a_class_without_training_images_are_refused(folder: Path) -> None:
+    (folder / "val" / "Cat").mkdir()
+    (folder / "val" / "notes").mkdir()  # holds no image
+    Image.new("RGB", (4, 4)).save(folder / "val" / "Cat" / "0.png")
+    with pytest.raises(DataError, match=r"val/Cat: no training images are of this class: .*rename it, or take it away"):
+        load_data(str(folder))
+
+
 def test_a_folder_without_splits_is_training_data(folder: Path) -> None:
     data = load_data(str(folder / "train"))
     assert data.test is None and len(data.train.labels) == 10

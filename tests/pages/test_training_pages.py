@@ -6,11 +6,13 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from diswot.pages import write_page
+from diswot.pages import comparison, write_page
 from diswot.pages.confusions import Confusions
 from tests.report.test_html import Reader
 
@@ -104,3 +106,19 @@ def test_accuracy_is_drawn_over_the_costs_in_which_students_differ(compared: Pat
     assert {row["label"]: float(row["params"]) for row in rows} == {"none": 1e6, "kd": 2e6, "rkd": 3e6}
     means = {row["label"]: float(row["top1"]) for row in read_csv(run / "report" / "accuracy.csv")}
     assert {row["label"]: float(row["top1"]) for row in rows} == means
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "says"),
+    [
+        ([[70.0, 71.0], [60.0, 61.0]], "That is more than chance would give."),
+        ([[70.0, 71.0], [60.0, 61.0], [50.0, 51.0]], "but the best of 3 is often that far ahead by chance: train it with more seeds."),
+        ([[70.0, 71.0], [60.0, 75.0]], "That cannot be told from chance."),
+        ([[70.0], [60.0]], "One seed cannot tell this from chance."),
+    ],
+)
+def test_a_lead_is_called_what_it_is(accuracies: list[list[float]], says: str) -> None:
+    """Differences of 10 in both seeds have an interval without any width; but a best that was picked afterwards is another matter."""
+    rows = [{"label": str(number), "top1": top1} for number, top1 in enumerate(accuracies)]
+    run: Any = SimpleNamespace(config={"seeds": len(accuracies[0])})
+    assert comparison._verdict(run, rows, len(accuracies[0])).endswith(says)

@@ -113,7 +113,7 @@ def test_rows_unseen_leave_out_networks_of_even_rows() -> None:
     assert len(set(sampled)) == 12 and all(row % 2 for row in sampled)
     assert sampled.tolist() == sorted(sampled) == choose_rows(study_config(rows="odd", sample_rows=12), twice).tolist()
     assert sampled.tolist() != choose_rows(study_config(rows="odd", sample_rows=12, seed=1), twice).tolist()
-    with pytest.raises(ConfigError, match="7 rows are left to study, at least 10 are needed: widen --rows or --sample-rows"):
+    with pytest.raises(ConfigError, match=r"7 of \d+ rows of the table are left, at least 10 are needed: widen --rows or --sample-rows"):
         choose_rows(study_config(rows="even"), named)
 
 
@@ -147,7 +147,7 @@ def test_a_candidate_that_cannot_be_compared_is_a_failure_of_that_proxy_alone(tm
 
 
 @pytest.mark.parametrize(
-    ("rows", "says"), [(4, r"all alike or missing \(4 known\)"), (9, r"all alike or missing \(9 known\): nothing to rank")]
+    ("rows", "says"), [(4, "only 4 of them are known, and 10 are needed"), (9, "only 9 of them are known, and 10 are needed")]
 )
 def test_a_handful_of_accuracies_is_refused(table: Path, tmp_path: Path, rows: int, says: str) -> None:
     lines = table.read_text().splitlines()
@@ -157,11 +157,23 @@ def test_a_handful_of_accuracies_is_refused(table: Path, tmp_path: Path, rows: i
         score(path, proxy="params")
 
 
+def test_a_data_set_with_too_few_accuracies_is_left_out_beside_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As the trainings without a teacher that `tabulate` makes of a third of its networks; asked for by name it is refused."""
+    path, rng = tmp_path / "table.csv", np.random.default_rng(0)
+    rows = [f"{SPACE.sample(rng).choices},{50 + number},{40 + number if number < 4 else ''}" for number in range(12)]
+    path.write_text("\n".join(["arch_str,toy_kd_test_acc,toy_none_test_acc", *rows]) + "\n")
+    with caplog.at_level(logging.INFO, "diswot"):
+        assert list(score(path, proxy="params").accuracies) == ["toy_kd"]
+    assert "toy_none is left out: 4 of its accuracies are known, at least 10 are needed" in caplog.messages
+    with pytest.raises(ConfigError, match="toy_none cannot be ranked: only 4 of them are known"):
+        score(path, proxy="params", dataset="toy_kd,toy_none")
+
+
 def test_accuracies_that_are_all_alike_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "flat.csv"
     rng = np.random.default_rng(0)
     path.write_text("arch_str,toy_test_acc\n" + "".join(f"{SPACE.sample(rng).choices},50\n" for _ in range(12)))
-    with pytest.raises(ConfigError, match="all alike or missing"):
+    with pytest.raises(ConfigError, match="cannot be ranked: they are all alike"):
         score(path, proxy="params")
 
 
