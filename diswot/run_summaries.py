@@ -158,7 +158,9 @@ def _best_mean(_path: Path, records: list[dict[str, Any]]) -> str:
         return ""
     means = [statistics.fmean(values) for values in zip(*(record["top1"] for record in records), strict=True)]
     best = max(range(len(means)), key=means.__getitem__)
-    return f"{means[best]:.2f} % {records[0]['names'][best]}"
+    names, losses = records[0]["names"], records[0]["losses"]
+    differ = [given[best] for given in (names, losses) if len(set(given)) > 1]
+    return f"{means[best]:.2f} % {', '.join(differ or names[:1])}"
 
 
 def _best_training(_path: Path, records: list[dict[str, Any]]) -> str:

@@ -401,14 +401,13 @@ class RunDir:
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Inside, a full or read-only disk is a `RunError` that says how to go on."""
+def disk_errors(path: Path, remedy: str = "") -> Iterator[None]:
+    """Inside, a full or read-only disk is a `RunError` that says how to go on: by a resume, unless another remedy is given."""
     try:
         yield
     except OSError as error:
-        raise RunError(
-            f"{error.filename or path}: {error.strerror or first_line(error)}; what was done is kept, go on with --resume {path}"
-        ) from None
+        remedy = remedy or f"what was done is kept, go on with --resume {path}"
+        raise RunError(f"{error.filename or path}: {error.strerror or first_line(error)}; {remedy}") from None
 
 
 def environment(device: str) -> dict[str, Any]:

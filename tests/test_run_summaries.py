@@ -55,9 +55,12 @@ def test_every_verbs_run_is_summarised(tmp_path: Path) -> None:
     (tmp_path / "d" / "student").mkdir()
     assert summarise_run(tmp_path / "d").state == "finished"
     assert make(tmp_path / "t", "train", to_dict(TrainConfig(epochs=3)), *epochs).state == "interrupted"
-    seeds = [{"seed": seed, "names": ["a", "b"], "top1": [50.0 + seed, 60.0 + seed]} for seed in (0, 1)]
-    found = make(tmp_path / "c", "compare", to_dict(CompareConfig(seeds=2)), *seeds)
-    assert (found.state, found.best) == ("finished", "60.50 % b")
+    for number, (names, losses, best) in enumerate(
+        [(["a", "b"], ["kd"] * 2, "b"), (["a", "a"], ["kd", "rkd"], "rkd"), (["a", "b"], ["kd", "rkd"], "b, rkd")]
+    ):
+        seeds = [{"seed": seed, "names": names, "losses": losses, "top1": [50.0 + seed, 60.0 + seed]} for seed in (0, 1)]
+        found = make(tmp_path / f"c{number}", "compare", to_dict(CompareConfig(seeds=2)), *seeds)
+        assert (found.state, found.best) == ("finished", f"60.50 % {best}")
     config = TabulateConfig(space="s0", seeds=1, repeat_fraction=0.5, baseline_fraction=0.5)
     found = make(tmp_path / "tab", "tabulate", to_dict(config), *({"top1": value} for value in (50.0, None, 60.0)))
     assert (found.state, found.total, found.best) == ("interrupted", None, "60.00 %")

@@ -21,6 +21,7 @@ from diswot.studies.recipe import StudyPlan, study_so_far
 from diswot.studies.report import write_report
 
 Maker = Callable[[RunFiles], tuple[str, list[Section]]]
+_UNHARMED = "the run itself is as it was: make room, or copy it to where it may be written"
 _MAKERS: dict[str, Maker] = {
     "search": search_sections,
     "train": training_sections,
@@ -49,7 +50,7 @@ def write_page(folder: str | Path, allow: Collection[str] = ()) -> Path:
         return _write_study_page(path, allow)
     if kind not in _MAKERS:
         raise RunError(f"{path}: a run of `diswot {kind}`, which has no page")
-    with runs.disk_errors(path):
+    with runs.disk_errors(path, _UNHARMED):
         return write_html(path, *_MAKERS[kind](RunFiles(path)))
 
 
@@ -58,6 +59,6 @@ def _write_study_page(folder: Path, allow: Collection[str]) -> Path:
     run, document = RunDir.open(folder, "study", lock=False)
     consent.check_allowed(folder, document, allow)
     study = study_so_far(StudyPlan.restore(document, folder), run)
-    with runs.disk_errors(folder):
+    with runs.disk_errors(folder, _UNHARMED):
         write_report(study, dataset_reports(study, None, NullReporter()), folder)
     return folder / PAGE
