@@ -219,6 +219,7 @@ class RunDir:
         config: Mapping[str, Any],
         environment: Mapping[str, Any],
         files: Mapping[str, str] | None = None,
+        remedy: str = "choose another --runs",
     ) -> RunDir:
         """Create a new run. config.yaml is written last: where it is, the run is whole.
 
@@ -228,6 +229,7 @@ class RunDir:
             config: what decides the outcome.
             environment: what made the run, from `environment`.
             files: texts to keep with the run, by name.
+            remedy: what is said where nothing can be written.
 
         Raises:
             RunError: the folder exists or cannot be written.
@@ -236,7 +238,7 @@ class RunDir:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"{path} cannot be made ({error.strerror}): choose another --runs") from None
+            raise RunError(f"{path} cannot be made ({error.strerror}): {remedy}") from None
         run._refuse_if_begun()
         run._found = {p.name for p in path.iterdir()}
         run._take_lock()
@@ -250,16 +252,16 @@ class RunDir:
             run._discard_if_empty()
             run.close()
             if isinstance(error, OSError):
-                raise RunError(f"{path}: {error.strerror or first_line(error)}; nothing was begun: choose another --runs") from None
+                raise RunError(f"{path}: {error.strerror or first_line(error)}; nothing was begun: {remedy}") from None
             raise
         return run
 
     @classmethod
-    def open_or_create(cls, path: Path, kind: str, config: Mapping[str, Any], environment: Mapping[str, Any]) -> RunDir:
-        """Open the run in a folder, or create one."""
+    def open_or_create(cls, path: Path, kind: str, config: Mapping[str, Any], environment: Mapping[str, Any], **more: Any) -> RunDir:
+        """Open the run in a folder, or create one; `more` is for `create`."""
         if (path / "config.yaml").exists():
             return cls.open(path, kind)[0]
-        return cls.create(path, kind, config, environment)
+        return cls.create(path, kind, config, environment, **more)
 
     def _refuse_if_begun(self) -> None:
         """A folder that a crash left without a config.yaml holds nothing and is taken over; anything else is somebody's."""

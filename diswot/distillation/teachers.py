@@ -28,6 +28,7 @@ from diswot.training.evaluation import Network
 from diswot.training.student import StudentSpec, make_adapters
 
 logger = logging.getLogger(__name__)
+_ELSEWHERE = "set DISWOT_HOME to a folder that can be written, or give --teacher-weights"
 _POLL = 0.5  # seconds between two looks at what another process trains
 
 
@@ -131,7 +132,8 @@ def _train_and_keep(
     if not context.distributed.is_main:
         network.model.load_state_dict(train(RunDir(folder)))
         return network
-    with RunDir.open_or_create(folder, kind, notes, runs.environment(context.device)) as run:
+    more = {"remedy": _ELSEWHERE} if folder.is_relative_to(cache_dir()) else {}
+    with RunDir.open_or_create(folder, kind, notes, runs.environment(context.device), **more) as run:
         weights = train(run)
         save_tensors(folder / WEIGHTS, weights, notes)
     network.model.load_state_dict(weights)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import diswot
 from diswot.distillation.context import TrainingContext
-from diswot.errors import ConfigError, TeacherError
+from diswot.errors import ConfigError, RunError, TeacherError
 from diswot.training.checkpoint import load_tensors
 from diswot.training.loop import Trainer
 from tests.distillation.samples import QUICK, stop_after
@@ -54,6 +54,13 @@ def test_a_trained_network_teaches_the_next(tmp_path: Path, small_npz: Path) -> 
     weights = str(tmp_path / "teacher" / "student" / "model.safetensors")
     result = diswot.distill(ARCH, folder=tmp_path / "run", data=str(small_npz), teacher_weights=weights, **QUICK)
     assert result.teacher == made.student
+
+
+def test_where_no_teacher_can_be_kept_the_remedy_is_said(tmp_path: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DISWOT_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(RunError, match=r"cannot be made \(Not a directory\): set DISWOT_HOME to a folder that can be written, or give"):
+        diswot.distill(ARCH, folder=tmp_path / "run", data=str(small_npz), **QUICK)
 
 
 def test_a_teacher_that_another_process_trains_is_waited_for(
