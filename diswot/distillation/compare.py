@@ -274,11 +274,11 @@ def _train_here(plan: ComparePlan, folder: Path, execution: Execution, seeds: ra
 
 
 def _train_elsewhere(plan: ComparePlan, folder: Path, execution: Execution, seeds: range) -> Iterator[dict[str, Any]]:
-    """The seeds by workers, side by side; yields their records in order. What cannot be trained fails before any worker has begun, and the
-    teacher of all of them is trained before."""
+    """The seeds by workers, side by side; yields their records in order. What cannot be trained fails before any worker has begun. The
+    teacher of them all is trained before by this process; where workers are elsewhere, by the first of them."""
     for group in plan.groups if seeds else ():
         context = TrainingContext.load(plan.training(seeds.start, group), replace(execution, device=execution.choose_device()))
-        if context.plan.scheme.uses_teacher and plan.config.teacher_weights is None:
+        if execution.executor == LOCAL and context.plan.scheme.uses_teacher and plan.config.teacher_weights is None:
             trained_teacher(context)
     found: dict[int, dict[str, Any]] = {}
     with train_side_by_side(execution, _train_seed, folder) as dispatcher:

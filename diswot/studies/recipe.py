@@ -273,7 +273,7 @@ def _long_enough(accuracies: dict[str, Vector], rows: NDArray[np.int64]) -> dict
     kept = {name: values for name, values in accuracies.items() if known[name] >= FEWEST_ROWS}
     if not kept:
         return accuracies
-    for name in accuracies.keys() - kept.keys():
+    for name in [name for name in known if name not in kept]:
         logger.info("%s is left out: %s of its accuracies are known, at least %s are needed", name, known[name], FEWEST_ROWS)
     return kept
 
