@@ -93,6 +93,10 @@ QUICK = [command for command in COMMANDS[:-1] if command.verb not in ("compare",
 """Those that the tests have time for; the program of scripts/ has all."""
 
 
+NO_PAGE = "warning: the page of the run could not be written ("
+"""What a command says whose run is whole but for its page; that is no failure of it."""
+
+
 def write_inputs(folder: Path) -> None:
     """Write what the commands read."""
     write_small_npz(folder / "small.npz")
@@ -118,8 +122,7 @@ def fault_of_refusal(code: int, errors: str) -> str:
     """What is wrong with how a command was refused, or "": code 2 and one line that is not of Python's."""
     if code != 2:
         return f"exit code {code}: {errors[-300:]}"
-    page = "warning: the page of the run could not be written ("
-    lines = [line for line in errors.splitlines() if line.strip() and not line.startswith(page)]
+    lines = [line for line in errors.splitlines() if line.strip() and not line.startswith(NO_PAGE)]
     if len(lines) != 1 or not lines[0].startswith("diswot: ") or len(lines[0]) > 2000:
         return f"{len(lines)} lines: {errors[-300:]}"
     return "" if "Traceback" not in errors and "fault of diswot" not in errors else errors[-300:]
