@@ -50,6 +50,15 @@ def remember_begun(folder: Path, document: Any) -> None:
             write_atomic(note, _digest(folder))
 
 
+def forget_begun(folder: Path) -> None:
+    """Take the note of a run away that has left nothing, and what was made for it."""
+    note = _note_of(folder)
+    with contextlib.suppress(OSError):  # there is none, or there are others beside it
+        note.unlink()
+        note.parent.rmdir()
+        note.parent.parent.rmdir()
+
+
 def check_allowed(folder: Path, document: Any, allowed: Collection[str]) -> None:
     """Refuse a run that names parts of somebody's own, unless the user has begun it in this folder or allows them.
 

@@ -187,11 +187,16 @@ class Session:
         verb = VERBS[self.plan.kind]()
         if self._run_dir is None:
             return verb.run(self.plan, None, self._execution)
-        with runs.disk_errors(self._run_dir.path), self._run_dir:
-            result = verb.run(self.plan, self._run_dir, self._execution)
-            if self.is_main and self._execution.report and (self._run_dir.path / RESULT).exists():
-                self._write_page(self._run_dir.path)
-            return result
+        path = self._run_dir.path
+        try:
+            with runs.disk_errors(path), self._run_dir:
+                result = verb.run(self.plan, self._run_dir, self._execution)
+                if self.is_main and self._execution.report and (path / RESULT).exists():
+                    self._write_page(path)
+                return result
+        finally:
+            if self.is_main and not path.exists():
+                consent.forget_begun(path)
 
     def _write_page(self, folder: Path) -> None:
         """Write the run's page. What was computed is on the disk already: a fault of the page is told, and costs nothing of it."""

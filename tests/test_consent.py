@@ -54,6 +54,11 @@ def test_a_run_that_was_changed_is_somebody_elses(diswot: Any, tmp_path: Path, p
     assert code == 2 and "--allow" in err
 
 
+def test_a_run_that_leaves_nothing_is_not_remembered(diswot: Any, tmp_path: Path) -> None:
+    assert diswot("study", "none.csv", "--data", "nosuch:images", "--quiet")[0] == 2
+    assert not list(tmp_path.iterdir()), "no run, and no note of one in the user's own folder"
+
+
 def test_allowing_is_of_runs_that_are_resumed(diswot: Any) -> None:
     code, _, err = diswot("search", "--params", "1M", "--allow", "a:b")
     assert code == 2 and "add --resume" in err
